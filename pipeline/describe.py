@@ -1,0 +1,267 @@
+"""The focal describer: a Qwen2.5-VL asked about many boxes of many faces at once.
+
+For a batch of requests the vision tower and the trunk of the conversation run once for each distinct face; every region is a branch
+on its face's trunk; all fields of a region are read in one further pass; then the sentences are written together, greedily.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+import cv2
+import numpy as np
+import torch
+from transformers import DynamicCache
+
+from pipeline.align import CROP_SIZE
+from pipeline.checkpoints import Checkpoint, open_checkpoint
+from pipeline.choices import Slot, plant, probabilities
+from pipeline.grammar import ANSWER_END, IMAGE_TOKEN, USER_IMAGE_END, USER_START, fields_text, region_text
+from pipeline.preprocess import grid_thw, patchify
+from pipeline.records import Answer, Request
+from pipeline.tree import TokenTree
+from pipeline.vocabulary import EMOTIONS, claims, region_aus
+from pipeline.wording import compose
+
+MAX_SENTENCE = 96
+"""Tokens after which a sentence is cut; nano's longest take about 60."""
+
+
+class Describer(Protocol):
+    """Answers batches of (face, box) requests.
+
+    Attributes:
+        name: the checkpoint, as the tables name it.
+        aus: the action units that it knows.
+    """
+
+    name: str
+    aus: tuple[str, ...]
+
+    def describe(self, requests: Sequence[Request]) -> list[Answer]:
+        """One answer for each request, in order."""
+        ...
+
+
+def load_describer(
+    model: str = "nano",
+    *,
+    adapter: str | None = None,
+    device: str = "auto",
+    batch_size: int = 32,
+    threads: int | None = None,
+) -> Describer:
+    """Open a checkpoint as a describer.
+
+    Args:
+        model, adapter, device: see `pipeline.checkpoints.open_checkpoint`.
+        batch_size: requests answered together; memory grows with it, speed too up to a point.
+        threads: CPU threads of torch, in this process; None leaves them.
+
+    Raises:
+        ModelError: when the checkpoint cannot be opened.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return QwenDescriber(open_checkpoint(model, adapter=adapter, device=device), batch_size)
+
+
+class QwenDescriber:
+    """The describer over `Qwen2_5_VLForConditionalGeneration`."""
+
+    def __init__(self, checkpoint: Checkpoint, batch_size: int = 32) -> None:
+        self.name = checkpoint.name
+        self.grammar = checkpoint.grammar
+        self.aus = checkpoint.grammar.aus
+        self.batch_size = batch_size
+        self._mean, self._std = checkpoint.mean, checkpoint.std
+        self._tokenizer = checkpoint.tokenizer
+        self._model = checkpoint.model
+        self._device = self._model.device
+        self._text = self._model.model.language_model
+        vision = self._model.config.vision_config
+        self._patch, self._merge, self._frames = vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size
+        unit = self._patch * self._merge
+        self._side = max(unit, round(self.grammar.face_size / unit) * unit)
+        self._slots = [(self._ids(q), [self._ids(c) for c in choices]) for q, choices in self.grammar.slots()]
+        (self._end,) = self._ids(ANSWER_END)
+        (self._newline, *_) = self._ids("\n")
+        self._scale = self._side / CROP_SIZE
+
+    @torch.inference_mode()
+    def describe(self, requests: Sequence[Request]) -> list[Answer]:
+        """One answer for each request, in order; a request alone and in any batch gets the same one."""
+        answers: list[Answer] = []
+        for start in range(0, len(requests), self.batch_size):
+            answers.extend(self._batch(requests[start : start + self.batch_size]))
+        return answers
+
+    def _ids(self, text: str) -> list[int]:
+        return self._tokenizer.encode(text, add_special_tokens=False)
+
+    def _batch(self, requests: Sequence[Request]) -> list[Answer]:
+        places: dict[bytes, int] = {}
+        crops: list[np.ndarray] = []
+        face_of: list[int] = []
+        for request in requests:
+            key = request.crop.tobytes()
+            if key not in places:
+                places[key] = len(crops)
+                crops.append(request.crop)
+            face_of.append(places[key])
+        trunk, length, position = self._trunk(crops)
+        branches = [self._ids(region_text(tuple(value * self._scale for value in request.box))) for request in requests]
+        answers: list[Answer | None] = [None] * len(requests)
+        # Branches of one length make trees of one shape: digits are tokens to some checkpoints, so lengths can differ.
+        for size in sorted({len(branch) for branch in branches}):
+            rows = [i for i, branch in enumerate(branches) if len(branch) == size]
+            cache = _rows(trunk, [face_of[i] for i in rows])
+            group = [requests[i] for i in rows]
+            for i, answer in zip(rows, self._answer(group, [branches[i] for i in rows], cache, length, position), strict=True):
+                answers[i] = answer
+        return [answer for answer in answers if answer is not None]
+
+    def _trunk(self, crops: Sequence[np.ndarray]) -> tuple[DynamicCache, int, int]:
+        """Prefill what all regions of a face share; returns (cache over F faces, its length, the next text position)."""
+        side = self._side
+        resized = [crop if crop.shape[0] == side else cv2.resize(crop, (side, side), interpolation=cv2.INTER_CUBIC) for crop in crops]
+        images = torch.from_numpy(np.stack(resized)).to(self._device).permute(0, 3, 1, 2)  # [F, 3, side, side]
+        patches = patchify(
+            images,
+            mean=self._mean,
+            std=self._std,
+            patch_size=self._patch,
+            merge_size=self._merge,
+            temporal_patch_size=self._frames,
+        )
+        grid = grid_thw(len(crops), side, side, self._patch).to(self._device)
+        seen = self._model.model.visual(patches.to(self._model.dtype), grid_thw=grid).pooler_output  # [F * N, D]
+        tokens = seen.shape[0] // len(crops)
+        (image_id,) = self._ids(IMAGE_TOKEN)
+        head, tail = self._ids(USER_START), self._ids(USER_IMAGE_END) + self._ids(self.grammar.instruction)
+        ids = torch.tensor([[*head, *[image_id] * tokens, *tail]], device=self._device)
+        kinds = (ids == image_id).int()
+        positions, _ = self._model.model.get_rope_index(ids, image_grid_thw=grid[:1], mm_token_type_ids=kinds)  # [3, 1, P]
+        embeds = self._text.embed_tokens(ids).repeat(len(crops), 1, 1)
+        embeds[:, len(head) : len(head) + tokens] = seen.view(len(crops), tokens, -1).to(embeds.dtype)
+        cache = DynamicCache(config=self._model.config.text_config)
+        size = ids.shape[1]
+        mask = torch.ones(size, size, dtype=torch.bool, device=self._device).tril().expand(len(crops), 1, -1, -1)
+        self._forward(embeds, positions.expand(-1, len(crops), -1), mask, cache)
+        return cache, size, int(positions.max()) + 1
+
+    def _forward(self, embeds: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor, cache: DynamicCache) -> torch.Tensor:
+        """(B, S, D) embeddings at (3, B, S) positions, seeing the cache and each other as `mask` (B, 1, S, K) bool says -> hidden."""
+        additive = torch.zeros(mask.shape, dtype=embeds.dtype, device=embeds.device).masked_fill_(~mask, torch.finfo(embeds.dtype).min)
+        return self._text(
+            inputs_embeds=embeds,
+            position_ids=positions,
+            attention_mask={"full_attention": additive},
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state
+
+    def _answer(
+        self, requests: Sequence[Request], branches: Sequence[list[int]], cache: DynamicCache, length: int, position: int
+    ) -> Iterator[Answer]:
+        """Read the fields of regions whose branches have one length, then write their sentences."""
+        tree = TokenTree(trunk=length)
+        region = tree.add(branches[0])
+        slots = [plant(tree, region, question, answers, self._newline) for question, answers in self._slots]
+        ids = torch.tensor(tree.ids, device=self._device).repeat(len(requests), 1)  # [R, Q]
+        ids[:, : len(branches[0])] = torch.tensor(list(branches), device=self._device)
+        positions = (torch.tensor(tree.positions, device=self._device) + position).expand(3, len(requests), -1)
+        mask = tree.mask().to(self._device).expand(len(requests), 1, -1, -1)
+        hidden = self._forward(self._text.embed_tokens(ids), positions, mask, cache)
+        scores = self._read(slots, hidden)
+        cache.crop(len(branches[0]) - len(tree.ids))  # the slots go; trunk and region stay
+
+        decided = [self._decide(request, [score[i] for score in scores]) for i, request in enumerate(requests)]
+        sentences = self._write(decided, cache, length + len(branches[0]), position + len(branches[0]))
+        for fields, sentence in zip(decided, sentences, strict=True):
+            yield replace(fields, description=_checked(sentence, fields))
+
+    def _read(self, slots: Sequence[Slot], hidden: torch.Tensor) -> list[np.ndarray]:
+        """Probabilities of every slot's choices, (R, choices) each."""
+        looks = [look for slot in slots for look in slot.looks]
+        logits = self._model.lm_head(hidden[:, looks])  # [R, looks, V]
+        scores, first = [], 0
+        for slot in slots:
+            scores.append(probabilities(slot, logits[:, first : first + len(slot.looks)]).double().cpu().numpy())
+            first += len(slot.looks)
+        return scores
+
+    def _decide(self, request: Request, scores: Sequence[np.ndarray]) -> Answer:
+        """Fields from probabilities; the sentence is still to come."""
+        can_show = set(region_aus(request.region, request.box))
+        *units, emotion, age = scores
+        au_scores = {au: float(score[0]) for au, score in zip(self.aus, units, strict=True) if au in can_show}
+        return Answer(
+            au_scores=au_scores,
+            aus=tuple(au for au, score in au_scores.items() if score >= self.grammar.threshold(au)),
+            emotion_scores={name: float(score) for name, score in zip(EMOTIONS, emotion / emotion.sum(), strict=True)},
+            emotion=EMOTIONS[int(emotion.argmax())],
+            age=_percentile(age, 0.5),
+            age_low=_percentile(age, 0.1),
+            age_high=_percentile(age, 0.9),
+            description="",
+        )
+
+    def _write(self, decided: Sequence[Answer], cache: DynamicCache, length: int, position: int) -> list[str]:
+        """Greedy sentences after the decided fields, all rows together; a row leaves the batch when its sentence ends."""
+        fields = [self._ids(fields_text(answer.aus, answer.emotion, round(answer.age))) for answer in decided]
+        width = max(map(len, fields))
+        ids = torch.tensor([[self._end] * (width - len(row)) + row for row in fields], device=self._device)  # left padding
+        pad = torch.tensor([width - len(row) for row in fields], device=self._device)
+        steps = torch.arange(width, device=self._device)
+        real = steps >= pad[:, None]  # [R, width]
+        seen = torch.cat([torch.ones(len(fields), length, dtype=torch.bool, device=self._device), real], 1)  # [R, K]
+        causal = torch.cat([torch.ones(width, length, device=self._device), torch.ones(width, width, device=self._device).tril()], 1).bool()
+        positions = position + (steps - pad[:, None]).clamp(min=0)
+        hidden = self._forward(
+            self._text.embed_tokens(ids), positions.expand(3, -1, -1), (seen[:, None, :] & causal).unsqueeze(1), cache
+        )[:, -1]
+        position_now = positions[:, -1] + 1
+        written: list[list[int]] = [[] for _ in fields]
+        rows = torch.arange(len(fields), device=self._device)
+        for _ in range(MAX_SENTENCE):
+            token = self._model.lm_head(hidden).argmax(-1)  # [active]
+            going = token != self._end
+            if not bool(going.any()):
+                break
+            if not bool(going.all()):
+                keep = going.nonzero()[:, 0]
+                cache.batch_select_indices(keep)
+                rows, token, seen, position_now = rows[keep], token[keep], seen[keep], position_now[keep]
+            for row, value in zip(rows.tolist(), token.tolist(), strict=True):
+                written[row].append(value)
+            seen = torch.cat([seen, torch.ones(len(seen), 1, dtype=torch.bool, device=self._device)], 1)
+            hidden = self._forward(
+                self._text.embed_tokens(token[:, None]), position_now.view(1, -1, 1).expand(3, -1, -1), seen[:, None, None, :], cache
+            )[:, -1]
+            position_now = position_now + 1
+        return [self._tokenizer.decode(row, skip_special_tokens=True).strip() for row in written]
+
+
+def _checked(sentence: str, fields: Answer) -> str:
+    """The model's sentence, or the plain wording of the fields where it claims what they do not say, or names none of them."""
+    age = round(fields.age)
+    claimed = claims(sentence)
+    false = claimed.aus - {*fields.aus} or claimed.emotions - {fields.emotion} or claimed.ages - {age}
+    silent = not claimed.emotions or (fields.aus and not claimed.aus)
+    return compose(fields.aus, fields.emotion, age) if false or silent else sentence
+
+
+def _rows(cache: DynamicCache, rows: Sequence[int]) -> DynamicCache:
+    """A new cache with the chosen rows of another one."""
+    chosen = DynamicCache()
+    for index, layer in enumerate(cache.layers):
+        chosen.update(layer.keys[list(rows)], layer.values[list(rows)], index)
+    return chosen
+
+
+def _percentile(distribution: np.ndarray, share: float) -> float:
+    """The age below which `share` of a distribution over years lies."""
+    return float(min(np.searchsorted(distribution.cumsum() / distribution.sum(), share), len(distribution) - 1))

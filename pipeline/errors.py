@@ -1,0 +1,19 @@
+"""Errors that a user can act on. Each says in one line what is wrong and what to do; the command line prints them without a traceback."""
+
+from __future__ import annotations
+
+
+class FocalfaceError(Exception):
+    """Base of all errors that are the input's or the settings' fault; the command exits 2."""
+
+
+class SettingsError(FocalfaceError):
+    """A setting is unknown, of the wrong type or out of range."""
+
+
+class VideoError(FocalfaceError):
+    """A video cannot be read. Recorded in its row of the videos table; the rest of the archive goes on."""
+
+
+class ModelError(FocalfaceError):
+    """A detector or a checkpoint cannot be loaded."""

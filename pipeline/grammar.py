@@ -1,0 +1,109 @@
+"""The fixed form of a question and its answer, shared by the engine and by training.
+
+A conversation is a small tree of tokens. Its trunk is the picture; each region asked about is a branch; from a region's branch grow
+the *slots*, one short question a field (is AU12 active? which emotion? what age?), each answered by the model's probabilities for a
+few fixed words, and the *answer*: the decided fields, then a sentence that the model writes on.
+
+    user: <image> instruction  +-- Box: 41 73 71 89 -- assistant: +-- AU12  -> yes / no
+                               |                                  +-- ...
+                               |                                  +-- emotion -> anger / ... / surprise
+                               |                                  +-- age     -> 0 / ... / 100
+                               |                                  +-- AU12 AU25 happiness 31 | The lip corners are ...
+                               +-- Box: ...
+
+Slots do not see each other, so each field's score is the model's own and does not hang on the order of asking; and all of them cost
+one forward pass.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from pipeline.errors import ModelError
+from pipeline.vocabulary import AUS, EMOTIONS, UNIT, Box
+
+FILE = "focal.json"
+"""The grammar's file in a checkpoint folder; a checkpoint without one gets the defaults."""
+
+YES_NO = (" yes", " no")
+EMOTION_CHOICES = tuple(f" {name}" for name in EMOTIONS)
+AGE_CHOICES = tuple(f" {age}" for age in range(101))
+
+_INSTRUCTION = (
+    "The picture shows one face, aligned. You are a FACS coder who looks at one box of it, given as x0 y0 x1 y1 in pixels, and says "
+    "which action units are active inside that box (yes or no), which emotion the face shows (anger, disgust, fear, happiness, "
+    "neutral, sadness or surprise) and the apparent age in years; then one sentence that says the same in plain words."
+)
+
+
+@dataclass(frozen=True)
+class Grammar:
+    """How one checkpoint is asked.
+
+    Attributes:
+        instruction: what the user says beside the picture; empty for a model that was trained from scratch on this form alone.
+        au_slot, emotion_slot, age_slot: the short questions; `{code}` and `{name}` stand for the action unit's.
+        aus: the action units that the model knows.
+        thresholds: probability from which an action unit counts as active; 0.5 where none is given.
+        face_size: side in pixels of the aligned face that the model is shown.
+    """
+
+    instruction: str = _INSTRUCTION
+    au_slot: str = "\n{code} ({name}):"
+    emotion_slot: str = "\nEmotion:"
+    age_slot: str = "\nAge:"
+    aus: tuple[str, ...] = AUS
+    thresholds: dict[str, float] = field(default_factory=dict)
+    face_size: int = 336
+
+    def slots(self) -> list[tuple[str, tuple[str, ...]]]:
+        """(question, choices) of every slot: the action units in order, then emotion, then age."""
+        units = [(self.au_slot.format(code=au, name=UNIT[au].name), YES_NO) for au in self.aus]
+        return [*units, (self.emotion_slot, EMOTION_CHOICES), (self.age_slot, AGE_CHOICES)]
+
+    def threshold(self, au: str) -> float:
+        """Probability from which `au` counts as active."""
+        return self.thresholds.get(au, 0.5)
+
+    def save(self, folder: Path) -> None:
+        """Write the grammar beside a checkpoint."""
+        (folder / FILE).write_text(json.dumps(asdict(self), indent=1) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> Grammar:
+        """Read a checkpoint's grammar, or the defaults where it has none.
+
+        Raises:
+            ModelError: when the file does not fit.
+        """
+        path = folder / FILE
+        if not path.is_file():
+            return cls()
+        try:
+            values = json.loads(path.read_text())
+            grammar = cls(**{**values, "aus": tuple(values.get("aus", AUS))})
+        except (TypeError, ValueError) as error:
+            raise ModelError(f"{path}: not a grammar file ({error})") from error
+        if unknown := set(grammar.aus) - set(AUS):
+            raise ModelError(f"{path}: unknown action units {', '.join(sorted(unknown))}")
+        return grammar
+
+
+USER_START = "<|im_start|>user\n<|vision_start|>"
+IMAGE_TOKEN = "<|image_pad|>"
+USER_IMAGE_END = "<|vision_end|>"
+ANSWER_END = "<|im_end|>"
+
+
+def region_text(box: Box) -> str:
+    """The branch of one region; `box` in pixels of the picture that the model sees."""
+    x0, y0, x1, y1 = (max(0, round(value)) for value in box)
+    return f"\nBox: {x0} {y0} {x1} {y1}<|im_end|>\n<|im_start|>assistant\n"
+
+
+def fields_text(aus: Sequence[str], emotion: str, age: int) -> str:
+    """The decided fields, which open the answer."""
+    return "".join(f" {au}" for au in aus) + f" {emotion} {age}\n"

@@ -1,0 +1,191 @@
+"""The one place where Ray is: analyse and describe as a Ray Data graph, on this machine or on a cluster.
+
+    videos to do -> analyse (actors with a detector, a core each) -> describe (actors with the model, a GPU or a core each) -> driver
+
+Stages are plain Python; Ray is handed them here. A row of the graph is one pickled `Chunk` going in and one `Result` coming out: each
+is small, so that a video streams through while it is still being decoded, and only a few wait between the stages.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.analyse import Chunk, analyse, description_rows
+from pipeline.errors import FocalfaceError, ModelError
+from pipeline.records import Request
+from pipeline.settings import EngineGroup, Settings
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's coming default; silences its notice
+import ray  # noqa: E402  (reads the variables above when it is imported)
+from ray.data import ActorPoolStrategy, DataContext  # noqa: E402
+
+ANALYSER_MEMORY = 1 << 30
+"""Bytes that Ray sets aside for one analyser, which holds a few decoded frames; more keeps large frames from crowding a machine."""
+
+DESCRIBER_MEMORY = 2 << 30
+"""The same for one describer: nano and torch take about half of it; models of billions of parameters are the GPU's."""
+
+LISTED_AT_ONCE = 2000
+"""Blocks in which the list of videos is handed to Ray; more balances better at the end and takes longer to start."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A chunk with its words: what the driver writes.
+
+    Attributes:
+        video_id, index, frames, share, faces, video: of the `Chunk`.
+        descriptions: rows of the descriptions table.
+        elapsed_s: seconds of work on it, both stages together.
+        detector, model: their names.
+    """
+
+    video_id: str
+    index: int
+    frames: int
+    share: float
+    faces: pa.Table
+    descriptions: pa.Table
+    elapsed_s: float
+    detector: str
+    model: str
+    video: dict[str, Any] | None
+
+
+class _Analyse:
+    """The first pool's actor: one detector, one video at a time."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.fault = ""
+        try:
+            from pipeline.detect import load_detector
+
+            self.detector = load_detector(settings.detect.detector, min_face=settings.detect.min_face, threads=1)
+        except FocalfaceError as error:  # said once, by the driver, instead of as a dead actor
+            self.fault = str(error)
+
+    def __call__(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        if self.fault:
+            yield {"chunk": b"", "detector": "", "fault": self.fault}
+            return
+        for chunk in analyse(os.fsdecode(row["path"]), self.settings, self.detector):
+            yield {"chunk": pickle.dumps(chunk), "detector": self.detector.name, "fault": ""}
+
+
+class _Describe:
+    """The second pool's actor: one model, one chunk at a time."""
+
+    def __init__(self, settings: Settings, threads: int) -> None:
+        self.fault = ""
+        try:
+            from pipeline.describe import load_describer
+
+            options = settings.describe
+            self.describer = load_describer(
+                options.model, adapter=options.adapter, device=options.device, batch_size=options.batch_size, threads=threads
+            )
+        except FocalfaceError as error:
+            self.fault = str(error)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        fault = row["fault"] or self.fault
+        if fault:
+            return {"result": b"", "fault": fault}
+        began = time.perf_counter()
+        chunk: Chunk = pickle.loads(row["chunk"])
+        asked = [Request(s.face.crop, s.crop_box, s.region) for s in chunk.selections]
+        answers = self.describer.describe(asked) if asked else []
+        descriptions = description_rows(chunk.video_id, chunk.selections, answers, self.describer.name)
+        result = Result(
+            video_id=chunk.video_id,
+            index=chunk.index,
+            frames=chunk.frames,
+            share=chunk.share,
+            faces=chunk.faces,
+            descriptions=descriptions,
+            elapsed_s=chunk.elapsed_s + time.perf_counter() - began,
+            detector=row["detector"],
+            model=self.describer.name,
+            video=chunk.video,
+        )
+        return {"result": pickle.dumps(result), "fault": ""}
+
+
+@contextmanager
+def engine(settings: EngineGroup) -> Iterator[None]:
+    """A Ray to work on: the one at `settings.address`, or one started here and stopped at the end.
+
+    Raises:
+        FocalfaceError: when no Ray answers at the address.
+    """
+    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    try:
+        if settings.address:
+            ray.init(settings.address, **quiet)
+        else:
+            # Two pools of one core each must fit, whatever the machine has.
+            ray.init("local", num_cpus=max(2, os.cpu_count() or 2), include_dashboard=False, **quiet)
+    except (ConnectionError, ValueError) as error:
+        raise FocalfaceError(f"no Ray answers at {settings.address}: start one, or leave engine.address out") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def results(paths: Sequence[str], settings: Settings) -> Iterator[Result]:
+    """Analyse and describe videos, on the Ray that is running.
+
+    Args:
+        paths: of the videos, as the workers can open them.
+        settings: of the run.
+
+    Yields:
+        Results as they come; those of one video may come out of order, and among those of others.
+
+    Raises:
+        ModelError: when the detector or the model cannot be loaded.
+    """
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.target_max_block_size = 1  # every chunk is a block of its own, handed on at once
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+    cores, gpus = int(ray.cluster_resources().get("CPU", 2)), int(ray.cluster_resources().get("GPU", 0))
+    on_gpu = gpus > 0 and settings.describe.device != "cpu"
+    describers = settings.engine.describers
+    analysers = settings.engine.analysers or max(1, cores - describers)
+    analysers = min(analysers, len(paths))
+    videos = ray.data.from_items([{"path": os.fsencode(path)} for path in paths], override_num_blocks=min(len(paths), LISTED_AT_ONCE))
+    chunks = videos.flat_map(
+        _Analyse,
+        fn_constructor_kwargs={"settings": settings},
+        # A long video must not hold up others that were promised to the same actor.
+        compute=ActorPoolStrategy(size=analysers, max_tasks_in_flight_per_actor=1),
+        num_cpus=1,
+        memory=ANALYSER_MEMORY,
+    )
+    described = chunks.map(
+        _Describe,
+        fn_constructor_kwargs={"settings": settings, "threads": 1},
+        compute=ActorPoolStrategy(size=describers),
+        num_cpus=1,
+        num_gpus=1 if on_gpu else 0,
+        memory=DESCRIBER_MEMORY,
+    )
+    for row in described.iter_rows():
+        if row["fault"]:
+            raise ModelError(row["fault"])
+        yield pickle.loads(row["result"])

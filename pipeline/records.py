@@ -1,0 +1,137 @@
+"""What the stages hand to each other: plain frozen records over NumPy arrays, in the order of a frame's journey.
+
+`box` is x0, y0, x1, y1 in pixels, `time_s` seconds from the stream's first frame, images are RGB uint8 and upright, throughout.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.align import Alignment
+from pipeline.vocabulary import Box
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One decoded frame.
+
+    Attributes:
+        index: its place in the stream, from 0.
+        time_s: its own timestamp.
+        image: (H, W, 3) uint8 RGB, upright.
+    """
+
+    index: int
+    time_s: float
+    image: np.ndarray
+
+
+@dataclass(frozen=True)
+class Detections:
+    """The N faces that a detector found in one image.
+
+    Attributes:
+        boxes: (N, 4) float32 pixels.
+        scores: (N,) float32 in [0, 1].
+        landmarks5: (N, 5, 2) float32 pixels: image-left eye, image-right eye, nose tip, image-left and image-right mouth corner.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    landmarks5: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+
+@dataclass(frozen=True)
+class Face:
+    """One tracked face in one sampled frame: a row of the faces table, with the crop that the later stages look at.
+
+    Attributes:
+        frame_index, time_s: of the frame.
+        track_id: from 1, never used again within a video.
+        det_score: None where the face was carried between detections.
+        box: pixels of the upright frame.
+        landmarks5: (5, 2) float32 pixels of the upright frame.
+        yaw, pitch, roll: degrees (`pipeline.pose`).
+        sharpness: variance of the Laplacian of the aligned crop.
+        alignment: frame pixels to crop pixels.
+        crop: (112, 112, 3) uint8 RGB, aligned.
+    """
+
+    frame_index: int
+    time_s: float
+    track_id: int
+    det_score: float | None
+    box: Box
+    landmarks5: np.ndarray
+    yaw: float
+    pitch: float
+    roll: float
+    sharpness: float
+    alignment: Alignment
+    crop: np.ndarray
+
+
+@dataclass(frozen=True)
+class Selection:
+    """One region of one face that is worth describing in one window of its track.
+
+    Attributes:
+        window_index: floor(time_s / window); the window spans start_s to end_s.
+        face: the frame's face that is described.
+        region: a name of `pipeline.vocabulary.REGIONS`, or `box`.
+        crop_box: the region in pixels of the aligned crop.
+        box: its upright bounding rectangle in pixels of the frame.
+        activity: how much the region changed, against the track's own history; 1 is usual for this track, more is more.
+    """
+
+    window_index: int
+    start_s: float
+    end_s: float
+    face: Face
+    region: str
+    crop_box: Box
+    box: Box
+    activity: float
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question to a describer: what does this box of this face show?
+
+    Attributes:
+        crop: (112, 112, 3) uint8 RGB, the aligned face. Requests that share the very same array share its vision pass.
+        box: in pixels of the crop.
+        region: the box's name, for deciding which action units it can show.
+    """
+
+    crop: np.ndarray
+    box: Box
+    region: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A describer's answer to one request.
+
+    Attributes:
+        au_scores: probability of each action unit that the box can show and the model knows.
+        aus: the active ones, in order.
+        emotion_scores: probability of each of the seven emotions; they sum to 1.
+        emotion: the most probable.
+        age, age_low, age_high: median, 10th and 90th percentile of the apparent age, in years.
+        description: one sentence.
+    """
+
+    au_scores: dict[str, float]
+    aus: tuple[str, ...]
+    emotion_scores: dict[str, float]
+    emotion: str
+    age: float
+    age_low: float
+    age_high: float
+    description: str

@@ -1,0 +1,80 @@
+"""The columns of every table that a run writes: one place for the writer, the readers, the tests and the documentation."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from pipeline.vocabulary import AUS, EMOTIONS
+
+STATUSES = ("ok", "no_faces", "failed")
+
+_BOX = pa.list_(pa.float32(), 4)
+
+
+def _field(name: str, kind: pa.DataType, meaning: str, nullable: bool = True) -> pa.Field:
+    return pa.field(name, kind, nullable, {"meaning": meaning})
+
+
+VIDEOS = pa.schema(
+    [
+        _field("video_id", pa.string(), "identifies the file within the run: a hash of its path", False),
+        _field("path", pa.string(), "the file, as it was given", False),
+        _field("status", pa.string(), "ok, no_faces or failed", False),
+        _field("error", pa.string(), "why it failed, or what was wrong with a file that could be read in part"),
+        _field("decoder", pa.string(), "decord or pyav"),
+        _field("codec", pa.string(), "of the video stream, as FFmpeg names it"),
+        _field("width", pa.int32(), "of the upright frame, in pixels"),
+        _field("height", pa.int32(), "of the upright frame, in pixels"),
+        _field("fps", pa.float64(), "mean frame rate of the stream"),
+        _field("frame_count", pa.int64(), "frames that were decoded"),
+        _field("duration_s", pa.float64(), "from the first frame's start to the last frame's end"),
+        _field("sampled_frames", pa.int64(), "frames that were looked at"),
+        _field("faces", pa.int64(), "rows of the faces table"),
+        _field("tracks", pa.int64(), "people followed"),
+        _field("windows", pa.int64(), "(track, window) pairs"),
+        _field("descriptions", pa.int64(), "rows of the descriptions table"),
+        _field("elapsed_s", pa.float64(), "seconds of work on this file"),
+    ]
+)
+
+FACES = pa.schema(
+    [
+        _field("video_id", pa.string(), "of the videos table", False),
+        _field("frame_index", pa.int64(), "of the frame in the stream, from 0", False),
+        _field("time_s", pa.float64(), "the frame's own timestamp, 0 at the stream's first frame", False),
+        _field("track_id", pa.int32(), "one person's continuous presence, from 1 in each video", False),
+        _field("det_score", pa.float32(), "the detector's score; null where the face was carried between detections"),
+        _field("box", _BOX, "x0, y0, x1, y1 in pixels of the upright frame", False),
+        _field("landmarks5", pa.list_(pa.float32(), 10), "x, y of the eyes, nose tip and mouth corners, image-left first", False),
+        _field("yaw", pa.float32(), "degrees, positive when the face turns to the image's right"),
+        _field("pitch", pa.float32(), "degrees, positive when the face looks down"),
+        _field("roll", pa.float32(), "degrees, positive when the image-right eye is the higher one"),
+        _field("sharpness", pa.float32(), "variance of the Laplacian of the aligned crop"),
+    ]
+)
+
+DESCRIPTIONS = pa.schema(
+    [
+        _field("video_id", pa.string(), "of the videos table", False),
+        _field("track_id", pa.int32(), "of the faces table", False),
+        _field("window_index", pa.int64(), "floor(time_s / window)", False),
+        _field("start_s", pa.float64(), "of the window", False),
+        _field("end_s", pa.float64(), "of the window", False),
+        _field("frame_index", pa.int64(), "of the frame that was described", False),
+        _field("time_s", pa.float64(), "of the frame that was described", False),
+        _field("region", pa.string(), "region name, or box for a rectangle of the user's", False),
+        _field("box", _BOX, "x0, y0, x1, y1 in pixels of the upright frame", False),
+        _field("activity", pa.float32(), "how much the region changed in this window, against the track's own history"),
+        *[_field(au, pa.float32(), "probability that it is active; null where it cannot be known") for au in AUS],
+        _field("aus", pa.list_(pa.string()), "the active ones", False),
+        _field("emotion", pa.string(), "the most probable", False),
+        *[_field(f"emotion_{name}", pa.float32(), "probability; the seven sum to 1", False) for name in EMOTIONS],
+        _field("age", pa.float32(), "apparent age, years: the median of the model's distribution", False),
+        _field("age_low", pa.float32(), "its 10th percentile", False),
+        _field("age_high", pa.float32(), "its 90th percentile", False),
+        _field("description", pa.string(), "one sentence", False),
+        _field("model", pa.string(), "the checkpoint that answered", False),
+    ]
+)
+
+TABLES: dict[str, pa.Schema] = {"videos": VIDEOS, "faces": FACES, "descriptions": DESCRIPTIONS}

