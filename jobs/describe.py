@@ -12,5 +12,4 @@ import sys
 from pipeline.cli import main
 
 if __name__ == "__main__":
-    sys.argv[1:] = ["run", *sys.argv[1:], "--set", "engine.address=auto"]
-    main()
+    main(["run", *sys.argv[1:], "--set", "engine.address=auto"])

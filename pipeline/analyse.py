@@ -30,7 +30,7 @@ FACES_IN_CHUNK = 512
 
 @dataclass(frozen=True)
 class Chunk:
-    """A stretch of one video's results. Where chunks are cut depends on the video and the settings alone, never on who works when.
+    """A stretch of one video's results. Where chunks are cut depends on the video and the settings alone, not on who works when.
 
     Attributes:
         video_id: of the video.
@@ -114,7 +114,7 @@ def analyse(path: str, settings: Settings, detector: Detector) -> Iterator[Chunk
 
 
 def _looks(video: Video, settings: Settings, detector: Detector) -> Iterator[tuple[Frame | None, list[Face], list[Selection]]]:
-    """Each sampled frame with its faces and the selections that it completes; at the end, without a frame, the last selections."""
+    """Each sampled frame with its faces and the selections that it completes; at the end, with no frame, the last selections."""
     options = settings.select
     fps = min(settings.video.fps or video.info.fps, video.info.fps)
     selector = RegionSelector(SelectSettings(window_s=options.window, regions=options.regions, box=options.box))
@@ -136,7 +136,8 @@ def _chunks(path: str, settings: Settings, detector: Detector) -> Iterator[Chunk
 
     def cut(share: float) -> Chunk:
         nonlocal faces, selections, index, reported
-        part = Chunk(video_key, index, sampled - reported, min(share, 1.0), face_rows(video_key, faces), tuple(selections[:batch]))
+        rows = face_rows(video_key, faces)
+        part = Chunk(video_key, index, sampled - reported, min(share, 1.0), rows, tuple(selections[:batch]))
         faces, selections, index, reported = [], selections[batch:], index + 1, sampled
         return part
 
@@ -157,7 +158,7 @@ def _chunks(path: str, settings: Settings, detector: Detector) -> Iterator[Chunk
         status, error = "failed", str(fault)
     except Exception as fault:  # whatever a strange file brings about, the archive goes on
         status, error = "failed", f"{type(fault).__name__}: {' '.join(str(fault).split())}"
-    row: dict[str, Any] = {"video_id": video_key, "path": shown(path), "status": status, "error": error}
+    row: dict[str, Any] = {"video_id": video_key, "path": shown(path), "status": status, "error": error and shown(error)}
     if video is not None:
         info = video.info
         row |= {name: getattr(info, name) for name in ("decoder", "codec", "width", "height", "fps", "duration_s")}

@@ -6,6 +6,7 @@ import json
 import sys
 import traceback
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +20,10 @@ from pipeline.errors import FocalfaceError, SettingsError
 from pipeline.settings import Settings, load_settings, parse_box, parse_regions
 from pipeline.vocabulary import REGIONS, UNIT
 
-app = typer.Typer(name="focalface", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
+app = typer.Typer(name="focalface", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
 
 _DEFAULTS = Settings()
 
@@ -33,7 +37,7 @@ Debug = Annotated[bool, typer.Option("--debug", help="On an error, show where in
 Model = Annotated[str | None, _setting("nano, a checkpoint's folder or a hub id.", _DEFAULTS.describe.model)]
 Adapter = Annotated[str | None, typer.Option(help="Folder of a LoRA adapter to put on the model.")]
 Device = Annotated[str | None, _setting("auto, cpu, cuda or cuda:N.", _DEFAULTS.describe.device)]
-DetectorName = Annotated[str | None, _setting("auto, centerface, insightface or a path.", _DEFAULTS.detect.detector, "--detector")]
+Finder = Annotated[str | None, _setting("auto, centerface, insightface or a path.", _DEFAULTS.detect.detector, "--detector")]
 MinFace = Annotated[int | None, _setting("Height in pixels of the smallest face sought.", _DEFAULTS.detect.min_face)]
 
 
@@ -44,7 +48,9 @@ def _version(wanted: bool) -> None:
 
 
 @app.callback()
-def focalface(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")] = False) -> None:
+def focalface(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")] = False,
+) -> None:
     """Turn video into tables and words about faces: what each region of each face is doing, moment by moment."""
 
 
@@ -57,7 +63,7 @@ def run_command(
     window: Annotated[float | None, _setting("Seconds that a description stands for.", _DEFAULTS.select.window)] = None,
     regions: Annotated[str | None, _setting("auto, all, or names: eyes,mouth.", _DEFAULTS.select.regions)] = None,
     box: Annotated[str | None, typer.Option(help="x0,y0,x1,y1: this rectangle of the frame instead.")] = None,
-    detector: DetectorName = None,
+    detector: Finder = None,
     min_face: MinFace = None,
     detect_every: Annotated[int | None, _setting("Detect on every k-th of these frames.", _DEFAULTS.detect.every)] = None,
     model: Model = None,
@@ -65,7 +71,7 @@ def run_command(
     device: Device = None,
     batch_size: Annotated[int | None, _setting("Regions described together.", _DEFAULTS.describe.batch_size)] = None,
     config: Annotated[Path | None, typer.Option(help="A YAML file of settings, as configs/default.yaml.")] = None,
-    assignments: Annotated[list[str] | None, typer.Option("--set", metavar="GROUP.KEY=VALUE", help="Any one setting; repeatable.")] = None,
+    sets: Annotated[list[str] | None, typer.Option("--set", metavar="GROUP.KEY=VALUE", help="Any setting; repeatable.")] = None,
     debug: Debug = False,
 ) -> None:
     """Describe the faces of videos, into a folder of tables. Stopped at any moment, the same command goes on.
@@ -87,7 +93,7 @@ def run_command(
         "describe.device": device,
         "describe.batch_size": batch_size,
     }
-    folder = run(inputs, out, load_settings(config, assignments or (), options), overwrite)
+    folder = run(inputs, out, load_settings(config, sets or (), options), overwrite)
     _summary(folder)
 
 
@@ -101,7 +107,7 @@ def _summary(folder: Any) -> None:
     kinds = [f"{found[status]} {word}" for status, word in (("ok", "with faces"), ("no_faces", "without"), ("failed", "failed"))]
     table.add_row("videos", f"{found['videos']}: {', '.join(kinds)}")
     table.add_row("frames looked at", str(found["sampled_frames"]))
-    table.add_row("faces", f"{found['faces']} of {found['tracks']} people followed")
+    table.add_row("faces", f"{found['faces']} in {found['tracks']} tracks")
     table.add_row("descriptions", f"{found['descriptions']} in {found['windows']} windows")
     rows = folder.read("descriptions", ["region", "aus", "emotion"]).to_pydict()
     for label, names in (
@@ -124,11 +130,11 @@ def _summary(folder: Any) -> None:
 @app.command()
 def describe(
     image: Annotated[Path, typer.Argument(help="A picture file.")],
-    region: Annotated[list[str] | None, typer.Option(help="A region's name, or several with commas; repeatable.", show_default="face")] = None,
+    region: Annotated[list[str] | None, typer.Option(help="Region names, with commas; repeatable.", show_default="face")] = None,
     box: Annotated[str | None, typer.Option(help="x0,y0,x1,y1: this rectangle of the picture instead.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: a list of faces.")] = False,
     save: Annotated[Path | None, typer.Option(help="Write an annotated picture here.")] = None,
-    detector: DetectorName = None,
+    detector: Finder = None,
     min_face: MinFace = None,
     model: Model = None,
     adapter: Adapter = None,
@@ -152,16 +158,18 @@ def describe(
     if save and save.suffix.lower() not in {".png", ".jpg", ".jpeg", ".webp"}:
         raise SettingsError(f"--save takes a .png, .jpg or .webp file, not {save}")
 
-    from pipeline.describe import load_describer
-    from pipeline.detect import load_detector
     from pipeline.picture import clip_box, describe_picture, load_image
 
     pixels = load_image(image)
     if place is not None:
         clipped = clip_box(place, pixels.shape[1], pixels.shape[0])
         if clipped != place:
-            print(f"focalface: the box reaches beyond the picture; clipped to {','.join(f'{v:g}' for v in clipped)}", file=sys.stderr)
+            inside = ",".join(f"{value:g}" for value in clipped)
+            print(f"focalface: the box reaches beyond the picture; clipped to {inside}", file=sys.stderr)
         place = clipped
+    from pipeline.describe import load_describer
+    from pipeline.detect import load_detector
+
     eyes = load_detector(settings.detect.detector, min_face=settings.detect.min_face)
     words = load_describer(settings.describe.model, adapter=settings.describe.adapter, device=settings.describe.device)
     faces = describe_picture(pixels, eyes, words, asked, place)
@@ -240,22 +248,28 @@ def models(debug: Debug = False) -> None:
     console.print("Any other Qwen2.5-VL checkpoint: --model FOLDER or --model HUB/ID, with --adapter FOLDER for a LoRA adapter.")
 
 
-def main() -> None:
-    """Run the command: 0 when it did its work, 2 with one line on stderr when it could not, 130 when interrupted."""
-    debug = "--debug" in sys.argv
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command and exit: 0 when it did its work, 2 with one line on stderr when it could not, 130 when interrupted.
+
+    Args:
+        arguments: those of the process by default.
+    """
+    words = sys.argv[1:] if arguments is None else [*arguments]
+    fault: BaseException | None = None
+    message = ""
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        code = app(words, standalone_mode=False) or 0
+        if code == INTERRUPTED:
+            message = "stopped; the same command goes on where it was"
     except typer.TyperException as error:
-        code, message = error.exit_code, error.format_message()
+        fault, code, message = error, error.exit_code, error.format_message()
     except FocalfaceError as error:
-        code, message = 2, str(error)
-    except (KeyboardInterrupt, typer.Abort):
-        code, message = 130, "stopped; the same command goes on where it was"
+        fault, code, message = error, 2, str(error)
     except Exception as error:  # a fault of the program's own
-        code, message = 1, f"{type(error).__name__}: {' '.join(str(error).split())} (--debug shows where)"
-    if debug:
-        traceback.print_exc()
-    if message:  # none where help was shown instead
+        fault, code, message = error, 1, f"{type(error).__name__}: {' '.join(str(error).split())} (--debug shows where)"
+    if fault and "--debug" in words:
+        traceback.print_exception(fault)
+    if message:
         print(f"focalface: {message}", file=sys.stderr)
     sys.exit(code)
 

@@ -35,10 +35,12 @@ class Describer(Protocol):
     Attributes:
         name: the checkpoint, as the tables name it.
         aus: the action units that it knows.
+        replaced: how many of its sentences so far gave way to the plain wording of their fields (`checked`).
     """
 
     name: str
     aus: tuple[str, ...]
+    replaced: int
 
     def describe(self, requests: Sequence[Request]) -> list[Answer]:
         """One answer for each request, in order."""
@@ -75,6 +77,7 @@ class QwenDescriber:
         self.name = checkpoint.name
         self.grammar = checkpoint.grammar
         self.aus = checkpoint.grammar.aus
+        self.replaced = 0
         self.batch_size = batch_size
         self._mean, self._std = checkpoint.mean, checkpoint.std
         self._tokenizer = checkpoint.tokenizer
@@ -181,7 +184,9 @@ class QwenDescriber:
         decided = [self._decide(request, [score[i] for score in scores]) for i, request in enumerate(requests)]
         sentences = self._write(decided, cache, length + len(branches[0]), position + len(branches[0]))
         for fields, sentence in zip(decided, sentences, strict=True):
-            yield replace(fields, description=_checked(sentence, fields))
+            kept = checked(sentence, fields)
+            self.replaced += kept != sentence
+            yield replace(fields, description=kept)
 
     def _read(self, slots: Sequence[Slot], hidden: torch.Tensor) -> list[np.ndarray]:
         """Probabilities of every slot's choices, (R, choices) each."""
@@ -245,7 +250,7 @@ class QwenDescriber:
         return [self._tokenizer.decode(row, skip_special_tokens=True).strip() for row in written]
 
 
-def _checked(sentence: str, fields: Answer) -> str:
+def checked(sentence: str, fields: Answer) -> str:
     """The model's sentence, or the plain wording of the fields where it claims what they do not say, or names none of them."""
     age = round(fields.age)
     claimed = claims(sentence)

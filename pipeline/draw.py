@@ -16,7 +16,7 @@ from pipeline.picture import DescribedFace, DescribedRegion
 from pipeline.records import Answer
 from pipeline.tables import RunFolder
 from pipeline.video import open_video
-from pipeline.vocabulary import AUS, EMOTIONS, UNIT, Box
+from pipeline.vocabulary import AUS, CUSTOM_BOX, EMOTIONS, REGIONS, UNIT, WHOLE_FACE, Box
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -60,19 +60,19 @@ def annotate(image: np.ndarray, faces: Sequence[DescribedFace], title: str = "")
         title: a line above the words; by default it counts the faces.
 
     Returns:
-        An RGB picture: the image, close up where its faces are small, and beside it a card for each region in the region's colour.
+        An RGB picture: the image, close up where its faces are small; beside it a card for each region in the region's colour.
     """
     fonts = _fonts()
     view = _view(image, faces)
     zoom = VIEW_HEIGHT / (view[3] - view[1])
     width = round((view[2] - view[0]) * zoom)
-    picture = Image.fromarray(image).crop(tuple(map(round, view))).resize((width, VIEW_HEIGHT), Image.Resampling.LANCZOS)
+    picture = Image.fromarray(image).resize((width, VIEW_HEIGHT), Image.Resampling.LANCZOS, box=view)
     colours = itertools.cycle(PALETTE)
     coloured = [(number, face, [(region, next(colours)) for region in face.regions]) for number, face in enumerate(faces, 1)]
     _outline(picture, coloured, view, zoom, fonts)
 
     cards = [
-        _card(f"face {number} · {_words(region.region)}" if len(faces) > 1 else _words(region.region), region, colour, fonts)
+        _card(_name(number, region.region, len(faces) > 1), region, colour, fonts)
         for number, _, regions in coloured
         for region, colour in regions
     ]
@@ -125,8 +125,10 @@ def _view(image: np.ndarray, faces: Sequence[DescribedFace]) -> Box:
     return left, upper, left + side, upper + side
 
 
-def _words(region: str) -> str:
-    return region.replace("_", " ")
+def _name(number: int, region: str, many: bool) -> str:
+    """What a region is called, with its face's number where there are many."""
+    words = region.replace("_", " ")
+    return f"face {number}, {words}" if many and region != WHOLE_FACE else f"face {number}" if many else words
 
 
 def _outline(
@@ -143,26 +145,26 @@ def _outline(
         x0, y0, x1, y1 = ((value - origin) * zoom for value, origin in zip(box, (view[0], view[1]) * 2, strict=True))
         return round(x0), round(y0), round(x1), round(y1)
 
-    taken: list[tuple[float, float, float, float]] = []
+    many = len(coloured) > 1
+    tags: list[tuple[tuple[int, int, int, int], str, str]] = []
     for number, face, regions in coloured:
         draw.rounded_rectangle(placed(face.box), 6, outline="#FFFFFF", width=2)
-        many = len(coloured) > 1
         for region, colour in regions:
             x0, y0, x1, y1 = placed(region.box)
             draw.rounded_rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), 6, outline=_GROUND, width=5)
             draw.rounded_rectangle((x0, y0, x1, y1), 5, outline=colour, width=3)
-            name = f"{number} {_words(region.region)}" if many else _words(region.region)
-            length = draw.textlength(name, fonts.small)
-            tag = (length + 12, 22)
-            for tx, ty in ((x0, y0 - 24), (x0, y1 + 2), (x1 - tag[0], y0 - 24), (x1 - tag[0], y1 + 2), (x0 + 4, y0 + 4)):
-                tx = min(max(tx, 0), picture.width - tag[0])
-                ty = min(max(ty, 0), picture.height - tag[1])
-                place = (tx, ty, tx + tag[0], ty + tag[1])
-                if all(place[2] <= t[0] or t[2] <= place[0] or place[3] <= t[1] or t[3] <= place[1] for t in taken):
-                    break
-            taken.append(place)
-            draw.rounded_rectangle(place, 5, fill=colour)
-            draw.text((place[0] + 6, place[1] + 3), name, _GROUND, fonts.small)
+            tags.append(((x0, y0, x1, y1), _name(number, region.region, many), colour))
+    taken: list[tuple[float, float, float, float]] = []
+    for (x0, y0, x1, y1), name, colour in tags:  # after all outlines, so that none crosses a name
+        width, height = draw.textlength(name, fonts.small) + 12, 22
+        for x, y in ((x0, y0 - 24), (x0, y1 + 2), (x1 - width, y0 - 24), (x1 - width, y1 + 2), (x0 + 4, y0 + 4)):
+            x, y = min(max(x, 0), picture.width - width), min(max(y, 0), picture.height - height)
+            place = (x, y, x + width, y + height)
+            if not any(place[0] < t[2] and t[0] < place[2] and place[1] < t[3] and t[1] < place[3] for t in taken):
+                break
+        taken.append(place)
+        draw.rounded_rectangle(place, 5, fill=colour)
+        draw.text((x + 6, y + 3), name, _GROUND, fonts.small)
 
 
 def _card(name: str, region: DescribedRegion, colour: str, fonts: _Fonts) -> Image.Image:
@@ -260,12 +262,13 @@ def preview(folder: RunFolder) -> Path | None:
         frame = None
     if frame is None:
         return None
+    rows = sorted(described[best], key=lambda row: (*REGIONS, CUSTOM_BOX).index(row["region"]))
     people = [
         DescribedFace(
             tuple(face["box"]),
             face["det_score"] or 0.0,
             np.reshape(face["landmarks5"], (5, 2)),
-            tuple(_region(row) for row in described[best] if row["track_id"] == face["track_id"]),
+            tuple(_region(row) for row in rows if row["track_id"] == face["track_id"]),
         )
         for face in faces[best]
     ]

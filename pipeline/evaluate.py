@@ -94,9 +94,10 @@ def evaluate(
         `emotion_accuracy` and `emotion_macro_f1` by source (over the labelled emotions among the seven that occur), `au_f1` by unit and
         its mean `au_f1_mean` (units that the describer knows; machine labels, not a certified coder's), `age_mae` in years,
         `locality_violations` (share of named action units that their box cannot show), `consistency` (share of sentences that claim
-        exactly their own fields), `regions_per_second` and `faces`.
+        exactly their own fields), `sentences_replaced` (share of the model's sentences that contradicted their fields and gave way
+        to the plain wording), `regions_per_second` and `faces`.
     """
-    started = time.perf_counter()
+    started, replaced = time.perf_counter(), describer.replaced
     asked = list(ask(describer, path, limit, say))
     elapsed = time.perf_counter() - started
     result: dict[str, Any] = {"emotion_accuracy": {}, "emotion_macro_f1": {}}
@@ -117,6 +118,7 @@ def evaluate(
     result["locality_violations"] = 1 - float(np.mean(named)) if named else 0.0
     sentences = [answer for item in asked for answer in (item.whole, item.region)]
     result["consistency"] = float(np.mean([agrees(a.description, a.aus, a.emotion, round(a.age)) for a in sentences]))
+    result["sentences_replaced"] = (describer.replaced - replaced) / len(sentences)
     result["regions_per_second"] = len(sentences) / elapsed
     result["faces"] = len(asked)
     return result

@@ -1,9 +1,9 @@
 """The one place where Ray is: analyse and describe as a Ray Data graph, on this machine or on a cluster.
 
-    videos to do -> analyse (actors with a detector, a core each) -> describe (actors with the model, a GPU or a core each) -> driver
+    videos to do -> analyse (actors with a detector, a core each) -> describe (actors with the model, a GPU or a core) -> driver
 
-Stages are plain Python; Ray is handed them here. A row of the graph is one pickled `Chunk` going in and one `Result` coming out: each
-is small, so that a video streams through while it is still being decoded, and only a few wait between the stages.
+Stages are plain Python; Ray is handed them here. A row is one pickled `Chunk` between the stages and one pickled `Result` to the
+driver: each is small, so that a video streams through while it is still being decoded, and only a few wait in between.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,12 +26,13 @@ from pipeline.records import Request
 from pipeline.settings import EngineGroup, Settings
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its C++ part writes to stderr, whatever `logging_level` says
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's coming default; silences its notice
-import ray  # noqa: E402  (reads the variables above when it is imported)
-from ray.data import ActorPoolStrategy, DataContext  # noqa: E402
+import ray  # reads the variables above when it is imported
+from ray.data import ActorPoolStrategy, DataContext
 
 ANALYSER_MEMORY = 1 << 30
-"""Bytes that Ray sets aside for one analyser, which holds a few decoded frames; more keeps large frames from crowding a machine."""
+"""Bytes that Ray sets aside for one analyser, which holds decoded frames; more keeps large ones from crowding a machine."""
 
 DESCRIBER_MEMORY = 2 << 30
 """The same for one describer: nano and torch take about half of it; models of billions of parameters are the GPU's."""
@@ -123,6 +125,20 @@ class _Describe:
 
 
 @contextmanager
+def _hushed() -> Iterator[None]:
+    """Nothing on stderr for a moment, not even from C++."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+@contextmanager
 def engine(settings: EngineGroup) -> Iterator[None]:
     """A Ray to work on: the one at `settings.address`, or one started here and stopped at the end.
 
@@ -131,11 +147,11 @@ def engine(settings: EngineGroup) -> Iterator[None]:
     """
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     try:
-        if settings.address:
-            ray.init(settings.address, **quiet)
-        else:
-            # Two pools of one core each must fit, whatever the machine has.
-            ray.init("local", num_cpus=max(2, os.cpu_count() or 2), include_dashboard=False, **quiet)
+        with _hushed():  # Ray says there that it heeds RAY_BACKEND_LOG_LEVEL
+            if settings.address:
+                ray.init(settings.address, **quiet)
+            else:  # two pools of one core each must fit, whatever the machine has
+                ray.init("local", num_cpus=max(2, os.cpu_count() or 2), include_dashboard=False, **quiet)
     except (ConnectionError, ValueError) as error:
         raise FocalfaceError(f"no Ray answers at {settings.address}: start one, or leave engine.address out") from error
     try:
@@ -168,7 +184,8 @@ def results(paths: Sequence[str], settings: Settings) -> Iterator[Result]:
     describers = settings.engine.describers
     analysers = settings.engine.analysers or max(1, cores - describers)
     analysers = min(analysers, len(paths))
-    videos = ray.data.from_items([{"path": os.fsencode(path)} for path in paths], override_num_blocks=min(len(paths), LISTED_AT_ONCE))
+    rows = [{"path": os.fsencode(path)} for path in paths]
+    videos = ray.data.from_items(rows, override_num_blocks=min(len(rows), LISTED_AT_ONCE))
     chunks = videos.flat_map(
         _Analyse,
         fn_constructor_kwargs={"settings": settings},

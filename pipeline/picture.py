@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from pipeline.align import align, crop
-from pipeline.describe import Describer
-from pipeline.detect import Detector
 from pipeline.errors import FocalfaceError, SettingsError
 from pipeline.records import Answer, Request
 from pipeline.regions import place_regions, to_crop_box, to_frame_box
 from pipeline.vocabulary import CUSTOM_BOX, Box
+
+if TYPE_CHECKING:  # they bring torch and onnxruntime, which a wrong file name need not wait for
+    from pipeline.describe import Describer
+    from pipeline.detect import Detector
 
 
 @dataclass(frozen=True)
@@ -156,5 +158,6 @@ def describe_picture(
     for (i, name, place), answer in zip(asked, answers, strict=True):
         described[i].append(DescribedRegion(name, place, answer))
     return [
-        DescribedFace(tuple(found.boxes[i].tolist()), float(found.scores[i]), found.landmarks5[i], tuple(described[i])) for i in order
+        DescribedFace(tuple(found.boxes[i].tolist()), float(found.scores[i]), found.landmarks5[i], tuple(described[i]))
+        for i in order
     ]

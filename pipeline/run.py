@@ -19,9 +19,8 @@ from pipeline.progress import Progress
 from pipeline.settings import Settings
 from pipeline.tables import RunFolder, empty, fingerprint, shown, video_id
 
-VIDEO_SUFFIXES = frozenset(
-    ".3gp .asf .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv".split()
-)
+_KINDS = "3gp|asf|avi|flv|gif|m2ts|m4v|mkv|mov|mp4|mpeg|mpg|mts|mxf|ogv|ts|vob|webm|wmv"
+VIDEO_SUFFIXES = frozenset(f".{kind}" for kind in _KINDS.split("|"))
 """Names that are taken for videos when a folder is searched; a file that is named itself is taken whatever its name."""
 
 _PACKAGES = ("ray", "torch", "transformers", "onnxruntime", "decord", "av", "trackers", "pyarrow", "numpy")
@@ -70,7 +69,7 @@ def versions() -> dict[str, str]:
     return known
 
 
-class _Assembly:
+class Assembly:
     """Puts a video's results together, in whatever order they come."""
 
     def __init__(self) -> None:
@@ -127,12 +126,12 @@ def run(inputs: Sequence[str], out: Path, settings: Settings, overwrite: bool = 
             engine=settings.engine.model_dump(),
             timing={"started": began.isoformat(timespec="seconds")},
         )
-        open_videos: dict[str, _Assembly] = {}
+        open_videos: dict[str, Assembly] = {}
         names: dict[str, str] = {}
         with Progress(len(todo)) as progress, engine(settings.engine):
             for result in results([os.path.abspath(paths[key]) for key in todo], settings):
                 key = result.video_id
-                video = open_videos.setdefault(key, _Assembly())
+                video = open_videos.setdefault(key, Assembly())
                 complete = video.add(result.index, result.faces, result.descriptions, result.elapsed_s, result.video)
                 names = {"detector": result.detector, "model": result.model}
                 progress.add(

@@ -77,8 +77,8 @@ class VideoGroup(_Group):
 
 
 class DetectGroup(_Group):
-    """Finding and following faces. `detector`: `auto`, `centerface`, `insightface` or a path; `min_face`: height in pixels of the
-    smallest face sought; `every`: run the detector on every k-th sampled frame and carry tracks between."""
+    """Finding and following faces. `detector`: `auto`, `centerface`, `insightface` or a path; `min_face`: height in pixels of
+    the smallest face sought; `every`: run the detector on every k-th sampled frame and carry tracks between."""
 
     detector: str = "auto"
     min_face: Annotated[int, Field(ge=8, le=2000)] = 40
@@ -86,7 +86,7 @@ class DetectGroup(_Group):
 
 
 class SelectGroup(_Group):
-    """Choosing what to describe. `window`: seconds; `regions`: `auto`, `all` or names; `box`: instead, this rectangle of the frame."""
+    """Choosing what to describe. `window`: seconds; `regions`: `auto`, `all` or names; `box`: a frame rectangle instead."""
 
     window: Annotated[float, Field(gt=0, le=3600)] = 1.0
     regions: Annotated[str, BeforeValidator(_joined), AfterValidator(parse_regions)] = "auto"
@@ -94,7 +94,7 @@ class SelectGroup(_Group):
 
 
 class DescribeGroup(_Group):
-    """Putting it into words. `model`: `nano`, a folder or a hub id; `adapter`: a LoRA adapter's folder; `device`; `batch_size`."""
+    """Putting it into words. `model`: `nano`, a folder or a hub id; `adapter`: a LoRA adapter; `device`; `batch_size`."""
 
     model: str = "nano"
     adapter: str | None = None
@@ -152,7 +152,9 @@ def _read(config: Path) -> dict[str, dict[str, Any]]:
     except yaml.YAMLError as error:
         raise SettingsError(f"{config} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
-        raise SettingsError(f"{config} must hold groups of settings ({', '.join(Settings.model_fields)}), not a {type(content).__name__}")
+        raise SettingsError(
+            f"{config} must hold groups of settings ({', '.join(Settings.model_fields)}), not a {type(content).__name__}"
+        )
     for group, values in content.items():
         if group not in Settings.model_fields:
             raise _unknown(str(group))

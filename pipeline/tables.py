@@ -43,7 +43,7 @@ def video_id(path: str | os.PathLike[str]) -> str:
 
 
 def shown(path: str | os.PathLike[str]) -> str:
-    """A path as text that any table can hold, even where the file system's name is not Unicode."""
+    """A path, or a text with one in it, as any table can hold it, even where the file system's name is not Unicode."""
     return os.fsencode(path).decode("utf-8", "replace")
 
 
@@ -89,7 +89,9 @@ class RunFolder:
         try:
             return dict(json.loads(file.read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
-            raise SettingsError(f"{file} cannot be read ({error}): pass --overwrite to start anew, or take another folder") from error
+            raise SettingsError(
+                f"{file} cannot be read ({error}): pass --overwrite to start anew, or take another folder"
+            ) from error
 
     def begin(self, identity: Mapping[str, Any], overwrite: bool = False) -> None:
         """Make the folder ready: refuse another run's, remove what uncommitted videos left.

@@ -1,9 +1,9 @@
 """Opening a video file and reading its frames: upright, in RGB, one after another, each with its own time.
 
-decord reads what it reads rightly, PyAV the rest. Before anything is decoded one pass over the packets (no pixels, about a hundredth
-of the work of decoding) learns how many frames the file shows and when; decord is used only where it agrees. Three of its habits ask
-for that care: it counts packets that are never shown, it fills in for frames that it cannot decode, and on damaged files it may stop
-in ways that cannot be interrupted.
+decord reads what it reads rightly, PyAV the rest. Before anything is decoded one pass over the packets (no pixels, about a
+hundredth of the work of decoding) learns how many frames the file shows and when; decord is used only where it agrees. Three of
+its habits ask for that care: it counts packets that are never shown, it fills in for frames that it cannot decode, and on damaged
+files it may hang in ways that nothing in the process can end.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ DECODE_THREADS = 1
 """Threads of either decoder. More decode one large video faster and take cores from the other stages."""
 
 DECORD_MAX_PIXELS = 2560 * 1440
-"""Larger frames go to PyAV, which holds a few frames where decord holds some dozens; raising it costs memory, lowering it speed."""
+"""Larger frames go to PyAV, which holds a few frames where decord holds some dozens; more costs memory."""
 
 TICK_TOLERANCE_S = 0.002
 """A frame this much before its sampling instant still counts as on it; covers containers that round times to a millisecond."""
@@ -111,8 +111,9 @@ def _scan(container: av.container.InputContainer, stream: av.VideoStream) -> _Sc
             sound = sound and packet.pts is not None and not packet.is_discard and not packet.is_corrupt
             if packet.is_corrupt:
                 cut = "its data is damaged or cut short"
-            if not packet.is_discard and (packet.pts is not None or packet.dts is not None):
-                shown.append(packet.pts if packet.pts is not None else packet.dts)
+            time = packet.pts if packet.pts is not None else packet.dts
+            if time is not None and not packet.is_discard:
+                shown.append(time)
     except av.error.FFmpegError:
         sound, cut = False, "its data is damaged or cut short"
     pts = np.unique(np.array(shown, np.int64))
@@ -270,7 +271,8 @@ def open_video(path: str | Path) -> Video:
         with _open_container(path) as container:
             first, codec, rate = _first_frame(container, scan)
     except av.error.FFmpegError as error:
-        raise VideoError(f"{path}: not a video, or damaged beyond reading ({error.strerror.lower()})") from None
+        reason = (error.strerror or "unknown format").lower()
+        raise VideoError(f"{path}: not a video, or damaged beyond reading ({reason})") from None
     if first is None:
         raise VideoError(f"{path}: damaged beyond reading: no frame of it decodes")
     height, width = first.shape[:2]

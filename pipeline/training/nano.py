@@ -39,7 +39,7 @@ def build_tokenizer(seed: int = 0) -> PreTrainedTokenizerFast:
         vocab_size=1000, show_progress=False, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), special_tokens=list(_SPECIAL)
     )
     tokenizer.train_from_iterator(corpus, trainer)
-    tokenizer.add_tokens([AddedToken(au, lstrip=True, normalized=False) for au in AUS])
+    tokenizer.add_tokens([AddedToken(f" {au}", normalized=False) for au in AUS])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token="<|im_end|>",

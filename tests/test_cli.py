@@ -1,0 +1,180 @@
+"""The command line: answers on stdout, one line on stderr when something is wrong, and exit codes that can be relied on."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.cli import main
+from pipeline.vocabulary import REGIONS, region_aus
+
+
+class Done(NamedTuple):
+    """What a command left: its exit code and what it printed."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def focalface(*arguments: str | Path) -> Done:
+    """Run a command in this process, which has loaded what is heavy already."""
+    out, err = StringIO(), StringIO()
+    with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    return Done(int(ended.value.code or 0), out.getvalue(), err.getvalue())
+
+
+def refused(*arguments: str | Path) -> str:
+    """The one line with which a command is refused."""
+    done = focalface(*arguments)
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    return line
+
+
+@pytest.mark.parametrize("command", ["run", "describe", "models"])
+def test_help_has_an_example(command: str) -> None:
+    done = focalface(command, "--help")
+    assert done.returncode == 0
+    assert f"Example: focalface {command}" in done.stdout
+
+
+def test_help_is_quick_because_nothing_heavy_is_imported() -> None:
+    code = "import sys; import pipeline.cli; print(*{'torch', 'ray', 'transformers', 'onnxruntime'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == ""
+
+
+def test_the_command_as_a_process() -> None:
+    """As a shell sees it: output, errors and exit codes."""
+
+    def process(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-m", "pipeline.cli", *arguments], capture_output=True, text=True, check=False)
+
+    assert process("--version").stdout.startswith("focalface ")
+    wrong = process("describe", "none.jpg")
+    assert (wrong.returncode, wrong.stdout, wrong.stderr) == (2, "", "focalface: there is no file none.jpg\n")
+
+
+def test_models_lists_what_nano_knows() -> None:
+    done = focalface("models")
+    assert done.returncode == 0
+    assert "nano" in done.stdout
+    assert "AU12" in done.stdout
+
+
+def test_five_faces_are_found_and_described(samples: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "described.png"
+    done = focalface("describe", samples / "multi_face.jpg", "--json", "--save", picture)
+    assert done.returncode == 0, done.stderr
+    faces = json.loads(done.stdout)
+    assert len(faces) == 5
+    assert [face["box"][0] for face in faces] == sorted(face["box"][0] for face in faces)
+    for face in faces:
+        (region,) = face["regions"]
+        assert region["region"] == "face"
+        assert sum(region["emotion_scores"].values()) == pytest.approx(1, abs=1e-3)
+        assert region["age_low"] <= region["age"] <= region["age_high"]
+        assert set(region["aus"]) <= set(region["au_scores"])
+    with Image.open(picture) as saved, Image.open(samples / "multi_face.jpg") as original:
+        assert saved.height >= 720
+        assert saved.width > 720 * original.width / original.height
+
+
+def test_no_face_is_said_plainly(samples: Path) -> None:
+    image = samples / "free-mountain-vector-01.jpg"
+    done = focalface("describe", image)
+    assert (done.returncode, done.stdout) == (0, f"No face found in {image}.\n")
+    assert json.loads(focalface("describe", image, "--json").stdout) == []
+
+
+def test_regions_are_asked_by_name(samples: Path) -> None:
+    done = focalface("describe", samples / "single_face.jpg", "--region", "mouth,brows", "--region", "all")
+    assert done.returncode == 2  # all is no region among others
+    done = focalface("describe", samples / "single_face.jpg", "--region", "all", "--json")
+    (face,) = json.loads(done.stdout)
+    assert [region["region"] for region in face["regions"]] == list(REGIONS)
+    for region in face["regions"]:
+        assert set(region["au_scores"]) <= set(region_aus(region["region"], (0, 0, 1, 1)))
+    text = focalface("describe", samples / "single_face.jpg", "--region", "mouth,brows", "--region", "eyes").stdout
+    assert text.startswith("Face 1")
+    assert text.index("mouth") < text.index("brows") < text.index("eyes")
+
+
+def test_a_box_is_asked_of_the_face_beneath_it(samples: Path) -> None:
+    image = samples / "multi_face.jpg"
+    faces = json.loads(focalface("describe", image, "--json").stdout)
+    x0, y0, x1, y1 = faces[2]["box"]
+    middle = (y0 + y1) / 2
+    (face,) = json.loads(focalface("describe", image, "--box", f"{x0},{middle},{x1},{y1}", "--json").stdout)
+    assert face["box"] == faces[2]["box"]
+    assert face["regions"][0]["region"] == "box"
+    assert "AU04" not in face["regions"][0]["au_scores"]
+    assert "AU25" in face["regions"][0]["au_scores"]
+
+
+def test_a_box_is_clipped_or_refused(samples: Path) -> None:
+    image = samples / "single_face.jpg"
+    partly = focalface("describe", image, "--box=-50,100,400,9999", "--json")
+    assert partly.returncode == 0
+    assert "clipped to 0,100,400,562" in partly.stderr
+    assert json.loads(partly.stdout)[0]["regions"][0]["box"] == [0, 100, 400, 562]
+    assert "outside the picture, which is 572x562" in refused("describe", image, "--box", "600,0,700,50")
+    assert "x0 < x1" in refused("describe", image, "--box", "50,50,50,60")
+    assert "four numbers" in refused("describe", image, "--box", "1,2,3")
+    assert "touches no face" in refused("describe", image, "--box", "0,0,5,5")
+
+
+def test_pictures_of_all_kinds_are_seen_as_people_see_them(samples: Path, tmp_path: Path) -> None:
+    with Image.open(samples / "single_face.jpg") as original:
+        upright = original.convert("RGB")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned a quarter clockwise
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.jpg", exif=exif, quality=95)
+    upright.convert("L").save(tmp_path / "grey.png")
+    Image.fromarray(np.asarray(upright.convert("L")).astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    clear = upright.copy()
+    clear.putalpha(255)
+    clear.save(tmp_path / "alpha.png")
+    (expected,) = json.loads(focalface("describe", samples / "single_face.jpg", "--json").stdout)
+    for name in ("turned.jpg", "grey.png", "deep.png", "alpha.png"):
+        done = focalface("describe", tmp_path / name, "--json")
+        (face,) = json.loads(done.stdout)
+        assert face["box"] == pytest.approx(expected["box"], abs=12), name
+
+
+def test_transparent_ground_is_no_obstacle(samples: Path) -> None:
+    assert len(json.loads(focalface("describe", samples / "Image_with_alpha.png", "--json").stdout)) == 1
+
+
+def test_what_is_wrong_is_said_in_one_line(samples: Path, tmp_path: Path) -> None:
+    image = samples / "single_face.jpg"
+    assert "cannot be read as a picture" in refused("describe", samples / "001.csv")
+    assert "there is no file" in refused("describe", tmp_path / "none.jpg")
+    assert "did you mean mouth?" in refused("describe", image, "--region", "moth")
+    assert "--save takes" in refused("describe", image, "--save", tmp_path / "x.txt")
+    assert "No such option: --regoin" in refused("describe", image, "--regoin", "mouth")
+    assert "neither embedded" in refused("describe", image, "--model", str(tmp_path / "no/such/model"))
+    assert "detect.min_face" in refused("describe", image, "--min-face", "1")
+    assert "detector 'nothing'" in refused("describe", image, "--detector", "nothing")
+    assert "'--fps'" in refused("run", image, "--out", tmp_path / "out", "--fps", "fast")
+    assert "video.fps: must be greater than 0" in refused("run", image, "--out", tmp_path / "out", "--fps", "0")
+    assert "did you mean select.window?" in refused("run", image, "--out", tmp_path / "out", "--set", "select.windwo=1")
+    assert "there is no file or folder" in refused("run", tmp_path / "none", "--out", tmp_path / "out")
+    assert "no file matches" in refused("run", tmp_path / "*.mp4", "--out", tmp_path / "out")
+    (tmp_path / "bare").mkdir()
+    assert "no videos found" in refused("run", tmp_path / "bare", "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_debug_shows_where_an_error_arose(samples: Path) -> None:
+    assert "Traceback" in focalface("describe", samples / "001.csv", "--debug").stderr

@@ -1,0 +1,310 @@
+"""The main job end to end: real clips through a real Ray, with bad files among them, interrupted, killed and gone on with."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from math import floor
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from pipeline.analyse import analyse, face_rows
+from pipeline.detect import load_detector
+from pipeline.errors import SettingsError
+from pipeline.records import Detections
+from pipeline.run import Assembly, find_videos
+from pipeline.schemas import TABLES
+from pipeline.settings import load_settings
+from pipeline.tables import RunFolder, empty
+from pipeline.vocabulary import AUS, EMOTIONS, REGION_AUS, claims
+
+CLIPS = ("WolfgangLanger_Pexels.mp4", "single_face.mp4", "no_face.mp4", "face_noface.mov", "noface_face.mov")
+FPS = 8
+
+
+def command(inputs: list[Path], out: Path, *more: str) -> list[str]:
+    return [sys.executable, "-m", "pipeline.cli", "run", *map(str, inputs), "--out", str(out), "--fps", str(FPS), *more]
+
+
+def process(inputs: list[Path], out: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(inputs, out, *more), capture_output=True, text=True, check=False)
+
+
+def stop_after(commits: int, how: signal.Signals, inputs: list[Path], out: Path) -> tuple[int, str]:
+    """Start a run and stop it as soon as so many of its videos are committed; its exit code and last words."""
+    with subprocess.Popen(command(inputs, out), stderr=subprocess.PIPE, text=True, start_new_session=True) as running:
+        while running.poll() is None and len(list((out / "videos").glob("*.parquet"))) < commits:
+            time.sleep(0.02)
+        os.kill(running.pid, how)
+        return running.wait(), running.stderr.read() if running.stderr else ""
+
+
+@pytest.fixture(scope="module")
+def archive(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The five clips, and a folder of what archives hold besides."""
+    folder = tmp_path_factory.mktemp("archive")
+    (folder / "text.mp4").write_text("not a video\n" * 100)
+    (folder / "empty.mp4").write_bytes(b"")
+    with av.open(str(folder / "whole.mkv"), "w") as target, av.open(str(samples / "single_face.mp4")) as source:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    content = (folder / "whole.mkv").read_bytes()
+    (folder / "whole.mkv").unlink()
+    (folder / "deeper").mkdir()
+    (folder / "deeper" / "truncated.mkv").write_bytes(content[: len(content) * 6 // 10])
+    (folder / "notes.txt").write_text("passed over")
+    Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.MP4")).write_text("a name that is no Unicode")
+    return [*(samples / name for name in CLIPS), folder]
+
+
+@pytest.fixture(scope="module")
+def done(archive: list[Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, subprocess.CompletedProcess[str]]:
+    """One whole run."""
+    out = tmp_path_factory.mktemp("out") / "run"
+    ended = process(archive, out)
+    assert ended.returncode == 0, ended.stderr
+    return RunFolder(out), ended
+
+
+@pytest.fixture(scope="module")
+def run(done: tuple[RunFolder, subprocess.CompletedProcess[str]]) -> RunFolder:
+    return done[0]
+
+
+@pytest.fixture(scope="module")
+def videos(run: RunFolder) -> dict[str, dict[str, Any]]:
+    """Rows of the videos table by file name."""
+    return {Path(row["path"]).name: row for row in run.read("videos").to_pylist()}
+
+
+def rows(run: RunFolder, table: str, video: dict[str, Any]) -> list[dict[str, Any]]:
+    return [row for row in run.read(table).to_pylist() if row["video_id"] == video["video_id"]]
+
+
+def test_every_file_has_its_row(videos: dict[str, dict[str, Any]]) -> None:
+    assert {name: row["status"] for name, row in videos.items()} == {
+        "WolfgangLanger_Pexels.mp4": "ok",
+        "single_face.mp4": "ok",
+        "no_face.mp4": "no_faces",
+        "face_noface.mov": "ok",
+        "noface_face.mov": "ok",
+        "text.mp4": "failed",
+        "empty.mp4": "failed",
+        "truncated.mkv": "ok",
+        "caf\ufffd.MP4": "failed",
+    }
+    for row in videos.values():
+        assert (row["error"] is not None) == (row["status"] == "failed" or "truncated" in row["path"]), row
+        assert "\n" not in (row["error"] or "")
+
+
+def test_counts_are_those_of_the_tables(run: RunFolder, videos: dict[str, dict[str, Any]]) -> None:
+    for video in videos.values():
+        faces, descriptions = rows(run, "faces", video), rows(run, "descriptions", video)
+        assert (video["faces"], video["descriptions"]) == (len(faces), len(descriptions))
+        assert video["tracks"] == len({face["track_id"] for face in faces})
+        assert video["windows"] == len({(face["track_id"], floor(face["time_s"])) for face in faces})
+        assert (video["status"] == "ok") == (len(faces) > 0)
+        assert video["sampled_frames"] <= (video["frame_count"] or 0)
+    info = run.info
+    assert info["counts"]["videos"] == len(videos)
+    assert info["counts"]["failed"] == 3
+    assert info["counts"]["faces"] == run.read("faces").num_rows
+    assert info["model"] == "nano"
+    assert info["versions"]["focalface"] == info["settings"]["focalface"]
+    assert info["settings"]["video"]["fps"] == FPS
+    assert info["timing"]["videos"] == len(videos)
+
+
+def test_one_man_is_one_track_at_the_containers_times(samples: Path, run: RunFolder, videos: dict[str, dict[str, Any]]) -> None:
+    video = videos["WolfgangLanger_Pexels.mp4"]
+    faces = rows(run, "faces", video)
+    most = max(sum(face["track_id"] == track for face in faces) for track in {face["track_id"] for face in faces})
+    assert most >= 0.95 * video["sampled_frames"]
+    times = [face["time_s"] for face in faces if face["track_id"] == 1]
+    assert times == sorted(set(times))
+    with av.open(str(samples / "WolfgangLanger_Pexels.mp4")) as container:
+        stream = container.streams.video[0]
+        stamps = sorted(packet.pts for packet in container.demux(stream) if packet.pts is not None)
+        assert stream.time_base is not None
+        container_times = [float((stamp - stamps[0]) * stream.time_base) for stamp in stamps]
+    for face in faces:
+        assert face["time_s"] == pytest.approx(container_times[face["frame_index"]], abs=0.5 / video["fps"])
+    assert video["sampled_frames"] == pytest.approx(FPS * video["duration_s"], abs=2)
+
+
+def test_every_window_of_every_track_is_described(run: RunFolder, videos: dict[str, dict[str, Any]]) -> None:
+    for video in videos.values():
+        faces, descriptions = rows(run, "faces", video), rows(run, "descriptions", video)
+        seen = {(face["track_id"], floor(face["time_s"])) for face in faces}
+        assert {(row["track_id"], row["window_index"]) for row in descriptions} == seen
+        places = {(face["track_id"], face["frame_index"]): face["time_s"] for face in faces}
+        for row in descriptions:
+            assert places[row["track_id"], row["frame_index"]] == row["time_s"]
+            assert row["start_s"] <= row["time_s"] < row["end_s"]
+
+
+def test_scores_are_where_they_can_be_known(run: RunFolder) -> None:
+    known = set(json.loads((Path(__file__).parents[1] / "pipeline/models/nano/focal.json").read_text())["aus"])
+    descriptions = run.read("descriptions").to_pylist()
+    assert descriptions
+    for row in descriptions:
+        assert {au for au in AUS if row[au] is not None} == known & set(REGION_AUS[row["region"]])
+        assert set(row["aus"]) <= {au for au in AUS if row[au] is not None}
+        assert sum(row[f"emotion_{name}"] for name in EMOTIONS) == pytest.approx(1, abs=1e-5)
+        assert row["emotion"] == max(EMOTIONS, key=lambda name: row[f"emotion_{name}"])
+        assert row["age_low"] <= row["age"] <= row["age_high"]
+        assert row["model"] == "nano"
+
+
+def test_words_say_only_what_the_fields_say(run: RunFolder) -> None:
+    for row in run.read("descriptions").to_pylist():
+        said = claims(row["description"])
+        assert said.aus <= set(row["aus"]), row["description"]
+        assert said.emotions <= {row["emotion"]}, row["description"]
+        assert said.ages <= {round(row["age"])}, row["description"]
+
+
+def test_boxes_lie_in_the_frame(run: RunFolder, videos: dict[str, dict[str, Any]]) -> None:
+    for video in videos.values():
+        for row in rows(run, "descriptions", video):
+            x0, y0, x1, y1 = row["box"]
+            assert 0 <= x0 < x1 <= video["width"]
+            assert 0 <= y0 < y1 <= video["height"]
+
+
+def test_the_run_says_what_it_found_and_nothing_else(done: tuple[RunFolder, subprocess.CompletedProcess[str]]) -> None:
+    folder, ended = done
+    assert ended.stderr == ""
+    assert "9: 5 with faces, 1 without, 3 failed" in ended.stdout
+    assert "text.mp4" in ended.stdout
+    assert str(folder.path / "preview.png") in ended.stdout
+    with Image.open(folder.path / "preview.png") as picture:
+        assert picture.height >= 720
+        assert np.asarray(picture).std() > 20
+
+
+def test_killed_and_interrupted_it_ends_as_if_nothing_had_happened(archive: list[Path], run: RunFolder, tmp_path: Path) -> None:
+    out = tmp_path / "again"
+    code, words = stop_after(1, signal.SIGKILL, archive, out)
+    assert code == -signal.SIGKILL
+    committed = RunFolder(out).committed()
+    assert 1 <= len(committed) < 9
+    code, words = stop_after(len(committed) + 1, signal.SIGINT, archive, out)
+    assert (code, words) == (130, "focalface: stopped; the same command goes on where it was\n")
+    first = next((out / "videos").glob("*.parquet"))
+    written = first.stat().st_mtime_ns
+    ended = process(archive, out)
+    assert ended.returncode == 0, ended.stderr
+    assert first.stat().st_mtime_ns == written
+    for table in TABLES:
+        one, other = run.read(table), RunFolder(out).read(table)
+        if table == "videos":
+            one, other = one.drop_columns("elapsed_s"), other.drop_columns("elapsed_s")
+        assert one.equals(other), table
+
+
+def test_a_second_run_does_nothing_again(archive: list[Path], run: RunFolder) -> None:
+    before = {file: file.stat().st_mtime_ns for file in run.path.rglob("*") if file.is_file()}
+    ended = process(archive, run.path)
+    assert ended.returncode == 0
+    assert "9: 5 with faces, 1 without, 3 failed" in ended.stdout
+    assert {file: file.stat().st_mtime_ns for file in run.path.rglob("*") if file.is_file()} == before
+
+
+def test_other_settings_are_refused_by_name(archive: list[Path], run: RunFolder) -> None:
+    ended = process(archive, run.path, "--window", "2", "--min-face", "30")
+    assert ended.returncode == 2
+    assert "detect.min_face was 40, now 30; select.window was 1.0, now 2.0" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_a_changed_file_is_done_again_and_no_other(archive: list[Path], run: RunFolder) -> None:
+    before = {file: file.stat().st_mtime_ns for file in (run.path / "videos").iterdir()}
+    (archive[-1] / "text.mp4").write_text("not a video either")
+    assert process(archive, run.path).returncode == 0
+    after = {file: file.stat().st_mtime_ns for file in (run.path / "videos").iterdir()}
+    assert set(after) == set(before)
+    assert sum(after[file] != before[file] for file in before) == 1
+
+
+def test_a_model_that_is_not_there_is_said_in_one_line(samples: Path, tmp_path: Path) -> None:
+    ended = process([samples / "single_face.mp4"], tmp_path / "out", "--model", str(tmp_path))
+    assert ended.returncode == 2
+    assert ended.stderr == f"focalface: {tmp_path}: no config.json there; give the folder of a Hugging Face checkpoint\n"
+
+
+def test_chunks_are_cut_by_what_they_hold_alone(samples: Path) -> None:
+    detector = load_detector("centerface")
+    path = str(samples / "single_face.mp4")
+    few = list(analyse(path, load_settings(assignments=["describe.batch_size=2", "select.regions=all"]), detector))
+    (all_at_once,) = analyse(path, load_settings(assignments=["describe.batch_size=4096", "select.regions=all"]), detector)
+    assert len(few) > 10
+    assert [chunk.index for chunk in few] == list(range(len(few)))
+    assert all(len(chunk.selections) <= 2 for chunk in few)
+    assert all(chunk.video is None for chunk in few[:-1])
+    assert pa.concat_tables(chunk.faces for chunk in few).equals(all_at_once.faces)
+    regions = [selection.region for chunk in few for selection in chunk.selections]
+    assert regions == [selection.region for selection in all_at_once.selections]
+    assert few[-1].video == all_at_once.video
+    assert sum(chunk.frames for chunk in few) == all_at_once.frames
+
+
+class _Breaking:
+    """A detector that meets what it was not made for after a while."""
+
+    name = "breaking"
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+    def detect(self, images: Any) -> list[Detections]:
+        self.seen += len(images)
+        if self.seen > 16:
+            raise RuntimeError("out of\nluck")
+        return [Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32))] * len(images)
+
+
+def test_an_unforeseen_fault_is_data_too(samples: Path) -> None:
+    (*_, last) = analyse(str(samples / "single_face.mp4"), load_settings(assignments=["video.fps=null"]), _Breaking())
+    assert last.video is not None
+    assert (last.video["status"], last.video["error"]) == ("failed", "RuntimeError: out of luck")
+    assert last.video["faces"] == 0
+
+
+def test_results_may_come_in_any_order_and_twice() -> None:
+    assembly = Assembly()
+    row = {"status": "ok"}
+    assert not assembly.add(2, face_rows("a", []), empty("descriptions"), 1.0, row)
+    assert not assembly.add(0, face_rows("a", []), empty("descriptions"), 1.0, None)
+    assert not assembly.add(0, face_rows("a", []), empty("descriptions"), 1.0, None)
+    assert assembly.add(1, face_rows("a", []), empty("descriptions"), 1.0, None)
+    assert assembly.elapsed_s == 3.0
+    assert assembly.tables()[0].num_rows == 0
+
+
+def test_inputs_are_files_folders_and_patterns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.mp4", "b.txt", "sub/c.MOV", "sub/._c.mov", "sub/d.mkv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    assert find_videos(["."]) == ["./a.mp4", "./sub/c.MOV", "./sub/d.mkv"]
+    assert find_videos(["b.txt", "a.mp4"]) == ["b.txt", "a.mp4"]
+    assert find_videos(["sub/*.mkv", "sub", str(tmp_path / "sub/d.mkv")]) == ["sub/d.mkv", "sub/c.MOV"]
+    assert find_videos(["**/*.mp4"]) == ["a.mp4"]
+    for missing, says in (("none.mp4", "there is no file or folder none.mp4"), ("*.avi", r"no file matches \*\.avi")):
+        with pytest.raises(SettingsError, match=says):
+            find_videos([missing])
