@@ -110,6 +110,4 @@ def crop(frame: np.ndarray, alignment: Alignment, size: int = CROP_SIZE, margin:
             # A pixel (u, v) of the shrunk part lies at ((u + .5) s - .5) of the part.
             matrix[:, 2] += matrix[:, :2] @ np.array([x0 + 0.5 * sx - 0.5, y0 + 0.5 * sy - 0.5])
             matrix[:, :2] *= np.array([sx, sy])
-    return cv2.warpAffine(
-        np.ascontiguousarray(frame), matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
+    return cv2.warpAffine(np.ascontiguousarray(frame), matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

@@ -43,7 +43,7 @@ class Checkpoint:
 
 def embedded() -> dict[str, Path]:
     """The checkpoints that come with the package: name -> folder."""
-    return {folder.name: folder for folder in sorted(EMBEDDED.iterdir()) if (folder / "config.json").is_file()} if EMBEDDED.is_dir() else {}
+    return {config.parent.name: config.parent for config in sorted(EMBEDDED.glob("*/config.json"))}
 
 
 def locate(model: str) -> Path:

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import Progress as RichProgress
 from rich.table import Table
 
 from pipeline import __version__
@@ -107,7 +108,7 @@ def _summary(folder: Any) -> None:
     kinds = [f"{found[status]} {word}" for status, word in (("ok", "with faces"), ("no_faces", "without"), ("failed", "failed"))]
     table.add_row("videos", f"{found['videos']}: {', '.join(kinds)}")
     table.add_row("frames looked at", str(found["sampled_frames"]))
-    table.add_row("faces", f"{found['faces']} in {found['tracks']} tracks")
+    table.add_row("faces", f"{found['faces']} on {found['tracks']} track{'s' * (found['tracks'] != 1)}")
     table.add_row("descriptions", f"{found['descriptions']} in {found['windows']} windows")
     rows = folder.read("descriptions", ["region", "aus", "emotion"]).to_pydict()
     for label, names in (
@@ -246,6 +247,63 @@ def models(debug: Debug = False) -> None:
         console.print(f"[bold]{escape(name)}[/]  {size:.1f} MB  {escape(str(folder))}", soft_wrap=True, highlight=False)
         console.print(f"  emotions, age, and {len(known)} action units: {', '.join(known)}", highlight=False)
     console.print("Any other Qwen2.5-VL checkpoint: --model FOLDER or --model HUB/ID, with --adapter FOLDER for a LoRA adapter.")
+
+
+@app.command("eval")
+def evaluate_command(
+    faces: Annotated[Path, typer.Argument(metavar="FACES.parquet", help="Labelled faces.")],
+    as_json: Annotated[Path | None, typer.Option("--json", help="Write the figures here too.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Ask only the first so many faces.")] = None,
+    model: Model = None,
+    adapter: Adapter = None,
+    device: Device = None,
+    debug: Debug = False,
+) -> None:
+    """Measure a model on labelled faces: emotions, action units and age of the whole face; locality and consistency of regions.
+
+    Example: focalface eval val.parquet --model nano --json outputs/nano.json
+    """
+    options = {"describe.model": model, "describe.adapter": adapter, "describe.device": device}
+    settings = load_settings(options=options).describe
+    from pipeline.describe import load_describer
+    from pipeline.evaluate import evaluate
+
+    describer = load_describer(settings.model, adapter=settings.adapter, device=settings.device, batch_size=64)
+    with RichProgress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("faces", total=None)
+        figures = evaluate(describer, faces, limit, lambda done, total: bar.update(task, completed=done, total=total))
+    if as_json:
+        try:
+            as_json.parent.mkdir(parents=True, exist_ok=True)
+            as_json.write_text(json.dumps(figures, indent=1) + "\n")
+        except OSError as error:
+            raise SettingsError(f"cannot write {as_json}: {error.strerror}") from error
+    table = Table("figure", "value", box=None)
+    for name, value in figures.items():
+        for part, number in value.items() if isinstance(value, dict) else [("", value)]:
+            table.add_row(f"{name} {part}".strip(), "none" if number is None else f"{number:.4g}")
+    Console().print(table, highlight=False)
+
+
+@app.command()
+def train(
+    faces: Annotated[Path, typer.Option(help="Folder of labelled faces: train-web, train-fer2013 and val .parquet.")],
+    out: Annotated[Path, typer.Option(help="Folder for the training's states and the checkpoint.")],
+    tower_epochs: Annotated[int, typer.Option(min=1, help="Passes over the faces in dense pretraining.")] = 12,
+    tune_epochs: Annotated[int, typer.Option(min=1, help="Passes over the faces in tuning.")] = 3,
+    limit: Annotated[int | None, typer.Option(min=128, help="Use only the first so many faces of each file.")] = None,
+    seed: Annotated[int, typer.Option(help="Of all randomness.")] = 0,
+    debug: Debug = False,
+) -> None:
+    """Train a nano checkpoint from labelled faces. Stopped at any moment, the same command goes on from the last finished pass.
+
+    Example: focalface train --faces ../shared/faces --out outputs/train
+    """
+    from pipeline.training.programme import Programme, train_nano
+
+    programme = Programme(tower_epochs=tower_epochs, tune_epochs=tune_epochs, limit=limit, seed=seed)
+    folder = train_nano(faces, out, programme, lambda line: print(line, flush=True))
+    print(f"checkpoint  {folder}   try: focalface describe PICTURE --model {folder}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -225,9 +225,9 @@ class QwenDescriber:
         seen = torch.cat([torch.ones(len(fields), length, dtype=torch.bool, device=self._device), real], 1)  # [R, K]
         causal = torch.cat([torch.ones(width, length, device=self._device), torch.ones(width, width, device=self._device).tril()], 1).bool()
         positions = position + (steps - pad[:, None]).clamp(min=0)
-        hidden = self._forward(
-            self._text.embed_tokens(ids), positions.expand(3, -1, -1), (seen[:, None, :] & causal).unsqueeze(1), cache
-        )[:, -1]
+        hidden = self._forward(self._text.embed_tokens(ids), positions.expand(3, -1, -1), (seen[:, None, :] & causal).unsqueeze(1), cache)[
+            :, -1
+        ]
         position_now = positions[:, -1] + 1
         written: list[list[int]] = [[] for _ in fields]
         rows = torch.arange(len(fields), device=self._device)
@@ -269,4 +269,5 @@ def _rows(cache: DynamicCache, rows: Sequence[int]) -> DynamicCache:
 
 def _percentile(distribution: np.ndarray, share: float) -> float:
     """The age below which `share` of a distribution over years lies."""
-    return float(min(np.searchsorted(distribution.cumsum() / distribution.sum(), share), len(distribution) - 1))
+    below = distribution.cumsum() / distribution.sum()
+    return float(np.minimum(np.searchsorted(below, share), len(distribution) - 1))

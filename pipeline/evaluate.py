@@ -69,7 +69,7 @@ def ask(
         rows = batch.to_pylist()[: total - done]
         requests = []
         for number, row in enumerate(rows, done):
-            image = cv2.imdecode(np.frombuffer(row["image"], np.uint8), cv2.IMREAD_COLOR_RGB)
+            image: Any = cv2.imdecode(np.frombuffer(row["image"], np.uint8), cv2.IMREAD_COLOR_RGB)
             landmarks = np.array(row["landmarks5"]).reshape(5, 2)
             alignment = align(landmarks)
             face, boxes = crop(image, alignment), place_regions(landmarks, alignment)
@@ -131,5 +131,6 @@ def best_thresholds(asked: list[Asked], known: tuple[str, ...], low: float = 0.2
     for au in known:
         gold = np.array([au in item.aus for item in asked])
         scores = np.array([item.whole.au_scores[au] for item in asked])
-        best[au] = round(float(max(grid, key=lambda cut: (f1_score(gold, scores >= cut, zero_division=0), -abs(cut - 0.5)))), 2)
+        f1 = [f1_score(gold, scores >= cut, zero_division=0) for cut in grid]
+        best[au] = round(float(grid[int(np.argmax(f1))]), 2)
     return best

@@ -13,7 +13,7 @@ import os
 import pickle
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +36,10 @@ ANALYSER_MEMORY = 1 << 30
 
 DESCRIBER_MEMORY = 2 << 30
 """The same for one describer: nano and torch take about half of it; models of billions of parameters are the GPU's."""
+
+CORES_PER_DESCRIBER = 5
+"""On machines without a GPU, one core in so many describes and the others analyse. With nano one core describes about as fast
+(44 regions a second) as four find regions in clips of one face; more leaves it behind where many faces are seen at once."""
 
 LISTED_AT_ONCE = 2000
 """Blocks in which the list of videos is handed to Ray; more balances better at the end and takes longer to start."""
@@ -160,6 +164,34 @@ def engine(settings: EngineGroup) -> Iterator[None]:
         ray.shutdown()
 
 
+@dataclass(frozen=True)
+class Pools:
+    """How many actors each stage gets, whether describers take a GPU each, and whether memory is set aside for them."""
+
+    analysers: int
+    describers: int
+    on_gpu: bool
+    reserve: bool
+
+
+def pools(settings: Settings, has: Mapping[str, float], videos: int) -> Pools:
+    """Share a machine or a cluster out between the two stages, so that both always have a place.
+
+    Args:
+        settings: of the run; what they say of the engine goes first.
+        has: Ray's resources: `CPU`, `GPU`, `memory` in bytes.
+        videos: to be done; more analysers than these would have nothing to do.
+    """
+    cores, gpus = int(has.get("CPU", 1)), int(has.get("GPU", 0))
+    on_gpu = gpus > 0 and settings.describe.device != "cpu"
+    describers = settings.engine.describers or (gpus if on_gpu else max(1, cores // CORES_PER_DESCRIBER))
+    room = int(has.get("memory", 0) - describers * DESCRIBER_MEMORY) // ANALYSER_MEMORY
+    fitting = max(1, min(cores - (0 if on_gpu else describers), room))
+    analysers = min(settings.engine.analysers or fitting, videos)
+    # A machine with less memory than the two stages ask for gets to try all the same; reserved, they would wait for ever.
+    return Pools(analysers, describers, on_gpu, reserve=analysers <= room)
+
+
 def results(paths: Sequence[str], settings: Settings) -> Iterator[Result]:
     """Analyse and describe videos, on the Ray that is running.
 
@@ -179,28 +211,24 @@ def results(paths: Sequence[str], settings: Settings) -> Iterator[Result]:
     context.target_max_block_size = 1  # every chunk is a block of its own, handed on at once
     logging.getLogger("ray.data").setLevel(logging.ERROR)
 
-    cores, gpus = int(ray.cluster_resources().get("CPU", 2)), int(ray.cluster_resources().get("GPU", 0))
-    on_gpu = gpus > 0 and settings.describe.device != "cpu"
-    describers = settings.engine.describers
-    analysers = settings.engine.analysers or max(1, cores - describers)
-    analysers = min(analysers, len(paths))
+    shares = pools(settings, ray.cluster_resources(), len(paths))
     rows = [{"path": os.fsencode(path)} for path in paths]
     videos = ray.data.from_items(rows, override_num_blocks=min(len(rows), LISTED_AT_ONCE))
     chunks = videos.flat_map(
         _Analyse,
         fn_constructor_kwargs={"settings": settings},
         # A long video must not hold up others that were promised to the same actor.
-        compute=ActorPoolStrategy(size=analysers, max_tasks_in_flight_per_actor=1),
+        compute=ActorPoolStrategy(size=shares.analysers, max_tasks_in_flight_per_actor=1),
         num_cpus=1,
-        memory=ANALYSER_MEMORY,
+        memory=ANALYSER_MEMORY if shares.reserve else None,
     )
     described = chunks.map(
-        _Describe,
+        _Describe,  # type: ignore[arg-type]  # Ray's hints know classes of functions for flat_map alone
         fn_constructor_kwargs={"settings": settings, "threads": 1},
-        compute=ActorPoolStrategy(size=describers),
-        num_cpus=1,
-        num_gpus=1 if on_gpu else 0,
-        memory=DESCRIBER_MEMORY,
+        compute=ActorPoolStrategy(size=shares.describers),
+        num_cpus=0 if shares.on_gpu else 1,
+        num_gpus=1 if shares.on_gpu else 0,
+        memory=DESCRIBER_MEMORY if shares.reserve else None,
     )
     for row in described.iter_rows():
         if row["fault"]:

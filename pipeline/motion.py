@@ -15,7 +15,7 @@ from pipeline.vocabulary import Box
 FINE = 1.2
 """Blur in crop pixels that takes out sensor noise; more misses finer movement."""
 
-LIGHT = 14.0
+LIGHT = 10.0
 """Blur in crop pixels of what counts as light; less removes more shading, and with it slow differences between wide areas."""
 
 MISPLACED = 0.35
@@ -27,7 +27,7 @@ MISPLACED_BY_TURN = 0.03
 NOISE = 0.1
 """Least difference, in deviations of the face's own light and shade, that counts; more ignores fainter wrinkles and more flicker."""
 
-FARTHEST = 14.0
+FARTHEST = 20.0
 """Crop pixels beyond which a registration has run astray and is not believed; more follows wilder landmarks."""
 
 DAMPING = np.repeat([0.05, 0.05, 0.05, 2.0], 2)
@@ -92,7 +92,7 @@ class Registrar:
         half = cv2.resize(reference, (_HALF, _HALF), interpolation=cv2.INTER_AREA)
         on_face = _ON_FACE[_HALF]
         self._levels = []
-        for blur, steps in ((2.0, 5), (0.5, 6)):
+        for blur, steps in ((4.0, 8), (1.5, 6), (0.5, 5)):
             image = cv2.GaussianBlur(half, (0, 0), blur)
             slopes = np.stack([part[on_face] * (_HALF / CROP_SIZE) for part in _gradient(image)], 1)  # per crop pixel
             by_motion = (_SHAPES[_HALF][on_face][:, :, None] * slopes[:, None]).reshape(-1, 8)  # [N, 4 shapes x 2]
@@ -122,7 +122,10 @@ class Registrar:
                     break
         if np.abs(motion).max() > FARTHEST:
             motion[:] = 0
-        return _warp(image, motion), points - _shapes(points) @ motion
+        still = points
+        for _ in range(5):  # solves still + shapes(still) @ motion = points
+            still = points - _shapes(still) @ motion
+        return _warp(image, motion), still
 
 
 def difference(reference: np.ndarray, image: np.ndarray, turn: float = 0.0) -> np.ndarray:

@@ -69,4 +69,4 @@ class Progress:
         )
 
     def __rich__(self) -> Text:
-        return Text(str(self) if self.frames else f"starting on {self.videos} videos ...")
+        return Text(str(self) if self.frames else "starting ...")

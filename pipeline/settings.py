@@ -104,11 +104,11 @@ class DescribeGroup(_Group):
 
 class EngineGroup(_Group):
     """Where the work is done. `address`: of a running Ray, none to start one here; `analysers` and `describers`: how many of each
-    work side by side (none: one analyser for every core that the describers leave)."""
+    work side by side (none: as the machine has cores and GPUs)."""
 
     address: str | None = None
     analysers: Annotated[int, Field(ge=1)] | None = None
-    describers: Annotated[int, Field(ge=1)] = 1
+    describers: Annotated[int, Field(ge=1)] | None = None
 
 
 class Settings(_Group):

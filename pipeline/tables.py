@@ -111,7 +111,8 @@ class RunFolder:
             for name in ("run.json", "preview.png"):
                 (self.path / name).unlink(missing_ok=True)
         info = self.info
-        differing = _differences(info.get("settings"), identity) if info else []
+        committed = self.committed()
+        differing = _differences(info.get("settings"), identity) if info and committed else []
         if differing:
             raise SettingsError(
                 f"{self.path} holds a run with other settings ({'; '.join(differing)}): "
@@ -125,7 +126,6 @@ class RunFolder:
                 (self.path / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SettingsError(f"cannot write to {self.path}: {error.strerror}") from error
-        committed = self.committed()
         for name in ("faces", "descriptions"):
             for file in (self.path / name).glob("*.parquet"):
                 if file.stem not in committed:

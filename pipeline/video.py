@@ -240,7 +240,8 @@ class Video:
 
 
 def _open_container(path: str) -> av.container.InputContainer:
-    return av.open(os.path.abspath(path), metadata_errors="ignore")  # absolute: a colon in a name would read as a protocol
+    # Absolute, as a colon in a name would read as a protocol; and no file may send us to the network.
+    return av.open(os.path.abspath(path), metadata_errors="ignore", options={"protocol_whitelist": "file"})
 
 
 def _streams(container: av.container.InputContainer) -> list[av.VideoStream]:

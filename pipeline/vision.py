@@ -46,9 +46,7 @@ class EqualWindowAttention(Qwen2_5_VLVisionAttention):
             )
         q, k, v = self.qkv(hidden_states).view(-1, 3, self.num_heads, self.head_dim).unbind(1)  # [S, H, d]
         q, k = apply_rotary_pos_emb_vision(q, k, *position_embeddings)
-        q, k, v = (
-            t.to(v.dtype).reshape(windows, length, self.num_heads, self.head_dim).transpose(1, 2) for t in (q, k, v)
-        )
+        q, k, v = (t.to(v.dtype).reshape(windows, length, self.num_heads, self.head_dim).transpose(1, 2) for t in (q, k, v))
         if self.training:  # the fused kernel's backward pass is the slower one on CPUs
             out = ((q @ k.transpose(-1, -2)) * self.scaling).softmax(-1).to(v.dtype) @ v
         else:

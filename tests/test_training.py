@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
+
 from pipeline.align import CROP_SIZE
-from pipeline.describe import load_describer
+from pipeline.checkpoints import open_checkpoint
+from pipeline.describe import QwenDescriber
 from pipeline.records import Request
 from pipeline.training.augment import to_crops
-from pipeline.training.faces import MARGIN, load_faces, mirror_names
+from pipeline.training.faces import MARGIN, Faces, load_faces, mirror_names
 from pipeline.training.nano import build_model, build_tokenizer, grey_to_colour
 from pipeline.training.pretrain import MEAN, STD, pretrain
 from pipeline.training.programme import Programme, train_nano
 from pipeline.training.tune import tune
-from safetensors.torch import load_file
 
 
 @pytest.fixture(scope="module")
-def faces(shared):
+def faces(shared: Path) -> Faces:
     return load_faces([shared / "faces" / "val.parquet"], 64)
 
 
-def test_faces_are_aligned_with_their_labels(faces):
+def test_faces_are_aligned_with_their_labels(faces: Faces) -> None:
     assert faces.pixels.shape == (64, CROP_SIZE + 2 * MARGIN, CROP_SIZE + 2 * MARGIN)
     left, right = faces.boxes["left_eye"], faces.boxes["right_eye"]
     assert abs(np.median((left[:, 0] + left[:, 2]) / 2) - 38) < 2
@@ -30,12 +34,12 @@ def test_faces_are_aligned_with_their_labels(faces):
     assert np.isnan(faces.age[faces.source == "fer2013"]).all()
 
 
-def test_no_augmentation_is_the_plain_crop(faces):
+def test_no_augmentation_is_the_plain_crop(faces: Faces) -> None:
     pixels = torch.from_numpy(faces.pixels[:4])
     assert torch.equal(to_crops(pixels, None), pixels[:, MARGIN:-MARGIN, MARGIN:-MARGIN].float())
 
 
-def test_a_flip_mirrors(faces):
+def test_a_flip_mirrors(faces: Faces) -> None:
     pixels = torch.from_numpy(faces.pixels[:1])
 
     def mean_crop(flip: bool) -> torch.Tensor:
@@ -46,11 +50,11 @@ def test_a_flip_mirrors(faces):
     assert torch.nn.functional.l1_loss(mirrored.flip(-1), plain) < 0.5 * torch.nn.functional.l1_loss(mirrored, plain)
 
 
-def test_mirrored_names():
+def test_mirrored_names() -> None:
     assert mirror_names(["jawOpen", "mouthSmileLeft", "mouthSmileRight"]) == [0, 2, 1]
 
 
-def test_a_stop_between_epochs_changes_nothing(faces, tmp_path):
+def test_a_stop_between_epochs_changes_nothing(faces: Faces, tmp_path: Path) -> None:
     def quiet(_: str) -> None:
         pass
 
@@ -70,19 +74,17 @@ def test_a_stop_between_epochs_changes_nothing(faces, tmp_path):
     assert all(torch.allclose(ours[name], theirs[name], atol=1e-6) for name in ours)
 
 
-def test_tuning_lowers_its_losses(faces, tmp_path):
+def test_tuning_lowers_its_losses(faces: Faces, tmp_path: Path) -> None:
     lines: list[str] = []
     tower = pretrain(faces, faces, tmp_path / "tower", epochs=1, batch=32, say=lines.append)
     saved: list[int] = []
-    tune(
-        faces, tower, tmp_path / "tune", epochs=12, batch=32, say=lines.append, after_epoch=lambda model, tokenizer, epoch: saved.append(epoch)
-    )
+    tune(faces, tower, tmp_path / "tune", epochs=12, batch=32, say=lines.append, after_epoch=lambda *done: saved.append(done[2]))
     assert saved == list(range(1, 13))
     totals = [float(line.split("loss ")[1].split()[0]) for line in lines if line.startswith("tuned")]
     assert np.mean(totals[-3:]) < np.mean(totals[:3]) - 0.3
 
 
-def test_a_colour_picture_is_seen_as_its_luma():
+def test_a_colour_picture_is_seen_as_its_luma() -> None:
     from pipeline.preprocess import grid_thw, patchify
 
     torch.manual_seed(0)
@@ -97,13 +99,13 @@ def test_a_colour_picture_is_seen_as_its_luma():
     assert torch.allclose(seen, trained_on, atol=1e-4)
 
 
-def test_the_programme_makes_a_checkpoint_that_answers(shared, faces, tmp_path):
-    folder = train_nano(
-        shared / "faces", tmp_path, Programme(tower_epochs=1, tune_epochs=1, tower_batch=32, tune_batch=32, limit=64), say=lambda line: None
-    )
+def test_the_programme_makes_a_checkpoint_that_answers(shared: Path, faces: Faces, tmp_path: Path) -> None:
+    short = Programme(tower_epochs=1, tune_epochs=1, tower_batch=32, tune_batch=32, limit=64)
+    folder = train_nano(shared / "faces", tmp_path, short, say=lambda line: None)
     assert sum(file.stat().st_size for file in folder.iterdir()) < 25e6
-    describer = load_describer(str(folder), device="cpu")
+    describer = QwenDescriber(open_checkpoint(str(folder), device="cpu"))
     assert set(describer.grammar.thresholds) == set(describer.aus)
     grey = np.ascontiguousarray(np.repeat(faces.pixels[0, MARGIN:-MARGIN, MARGIN:-MARGIN, None], 3, 2))
     (answer,) = describer.describe([Request(grey, (36, 70, 76, 94), "mouth")])
-    assert answer.description and set(answer.au_scores) <= set(describer.aus)
+    assert answer.description
+    assert set(answer.au_scores) <= set(describer.aus)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from pipeline.choices import plant, probabilities
 from pipeline.tree import TokenTree
 
 
-def test_a_branch_sees_its_ancestors_and_its_own_past_only():
+def test_a_branch_sees_its_ancestors_and_its_own_past_only() -> None:
     tree = TokenTree(trunk=2)
     region = tree.add([5, 6])
     left, right = tree.add([7], region), tree.add([8, 9], region)
@@ -18,18 +19,18 @@ def test_a_branch_sees_its_ancestors_and_its_own_past_only():
     assert seen == [[0, 1, 2], [0, 1, 2, 3], [0, 1, 2, 3, 4], [0, 1, 2, 3, 5], [0, 1, 2, 3, 5, 6]]
 
 
-def test_an_empty_branch_is_refused():
+def test_an_empty_branch_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one token"):
         TokenTree().add([])
 
 
-def test_single_token_choices_are_a_softmax_over_their_tokens():
+def test_single_token_choices_are_a_softmax_over_their_tokens() -> None:
     slot = plant(TokenTree(), None, [1], [[3], [2]], end=0)
     logits = torch.tensor([[[9.0, 9.0, 1.0, 2.0]]])
     assert torch.allclose(probabilities(slot, logits), torch.softmax(torch.tensor([[2.0, 1.0]]), -1))
 
 
-def test_choices_of_several_tokens_multiply_along_their_path_and_sum_to_one():
+def test_choices_of_several_tokens_multiply_along_their_path_and_sum_to_one() -> None:
     """Answers "3", "31" and "4", where one is the beginning of another: the end token tells them apart."""
     tree = TokenTree()
     slot = plant(tree, None, [9], [[3], [3, 1], [4]], end=0)

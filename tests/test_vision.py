@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from pipeline.preprocess import grid_thw, patchify
-from pipeline.vision import speed_up
 from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLVisionConfig
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+from pipeline.preprocess import grid_thw, patchify
+from pipeline.vision import speed_up
 
 MEAN, STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
 
 
 @pytest.fixture(scope="module")
-def faces(samples):
+def faces(samples: Path) -> Any:
     picture = Image.open(samples / "multi_face.jpg").convert("RGB")
     return [picture.crop((x, 40, x + 112, 152)) for x in (10, 150, 300)]
 
 
-def test_patches_equal_the_reference_processors(faces):
+def test_patches_equal_the_reference_processors(faces: Any) -> None:
     processor = Qwen2VLImageProcessorPil(
         image_mean=MEAN, image_std=STD, size={"shortest_edge": 112 * 112, "longest_edge": 112 * 112}, patch_size=14, merge_size=2
     )
@@ -32,14 +36,14 @@ def test_patches_equal_the_reference_processors(faces):
     assert torch.equal(grid_thw(3, 112, 112), theirs["image_grid_thw"])
 
 
-def test_sides_that_do_not_divide_are_refused():
+def test_sides_that_do_not_divide_are_refused() -> None:
     with pytest.raises(ValueError, match="divisible by 28"):
         patchify(torch.zeros(1, 3, 100, 112), mean=torch.zeros(3), std=torch.ones(3))
 
 
 @pytest.mark.parametrize("sides", [[112, 112, 112], [112, 140, 112]], ids=["equal windows", "unequal windows"])
 @pytest.mark.parametrize("training", [False, True])
-def test_the_faster_tower_gives_the_reference_numbers(sides, training):
+def test_the_faster_tower_gives_the_reference_numbers(sides: list[int], training: bool) -> None:
     torch.manual_seed(0)
     config = Qwen2_5_VLVisionConfig(
         depth=2, hidden_size=64, num_heads=4, intermediate_size=96, out_hidden_size=48, window_size=56, fullatt_block_indexes=[1]

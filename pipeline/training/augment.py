@@ -38,9 +38,7 @@ def to_crops(pixels: torch.Tensor, generator: torch.Generator | None, flip: torc
     mirror = torch.ones(batch) if flip is None else 1.0 - 2.0 * flip.float()
     cos, sin = angle.cos() * scale, angle.sin() * scale
     shift = 2 * 2.5 / side
-    theta = torch.stack(
-        [torch.stack([cos * mirror, -sin, normal(shift)], -1), torch.stack([sin * mirror, cos, normal(shift)], -1)], 1
-    )
+    theta = torch.stack([torch.stack([cos * mirror, -sin, normal(shift)], -1), torch.stack([sin * mirror, cos, normal(shift)], -1)], 1)
     grid = F.affine_grid(theta, [batch, 1, CROP_SIZE, CROP_SIZE], align_corners=False)
     images = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -74,7 +75,7 @@ def load_faces(paths: Sequence[Path], limit: int | None = None) -> Faces:
     boxes = {name.removeprefix("box_"): np.empty((count, 4), np.float32) for name in regions}
     landmarks = np.asarray(table["landmarks5"].to_pylist(), np.float64).reshape(count, 5, 2)
     for i, data in enumerate(table["image"]):
-        image = cv2.imdecode(np.frombuffer(data.as_py(), np.uint8), cv2.IMREAD_GRAYSCALE)
+        image: Any = cv2.imdecode(np.frombuffer(data.as_py(), np.uint8), cv2.IMREAD_GRAYSCALE)
         alignment = align(landmarks[i])
         pixels[i] = crop(image, alignment, margin=MARGIN)
         for name in regions:

@@ -16,9 +16,7 @@ from pipeline.training.pretrain import MEAN, STD, VISION
 from pipeline.vocabulary import AUS, AUS_LABELLED, EMOTIONS
 from pipeline.wording import compose
 
-GRAMMAR = Grammar(
-    instruction="", au_slot=" {code}", emotion_slot=" emotion:", age_slot=" age:", aus=AUS_LABELLED, face_size=CROP_SIZE
-)
+GRAMMAR = Grammar(instruction="", au_slot=" {code}", emotion_slot=" emotion:", age_slot=" age:", aus=AUS_LABELLED, face_size=CROP_SIZE)
 
 _SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 
@@ -27,7 +25,7 @@ def build_tokenizer(seed: int = 0) -> PreTrainedTokenizerFast:
     """A byte-level BPE, trained on the product's own sentences until each of their words is one token; any other text still fits."""
     chance = random.Random(seed)
     words = " ".join(EMOTION_CHOICES + YES_NO) + GRAMMAR.emotion_slot + GRAMMAR.age_slot
-    numbers = [text for number in range(CROP_SIZE + 1) for text in (f" {number}",)]
+    numbers = [f" {number}" for number in range(CROP_SIZE + 1)]
     corpus = [words, *AGE_CHOICES, *numbers, region_text((1, 2, 3, 4)), "user\n"] * 50
     for _ in range(20000):
         aus = sorted(chance.sample(AUS, chance.randint(0, 6)))

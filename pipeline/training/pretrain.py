@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -24,14 +25,14 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTra
 from pipeline.align import CROP_SIZE
 from pipeline.preprocess import grid_thw, patchify
 from pipeline.training.augment import to_crops
-from pipeline.training.faces import UNKNOWN, Faces, load_faces, mirror_names
+from pipeline.training.faces import UNKNOWN, Faces, mirror_names
 from pipeline.vision import speed_up
 from pipeline.vocabulary import AUS_LABELLED, EMOTIONS
 
 AGES = 101
 """Ages 0 to 100, one bin a year."""
 
-VISION = {
+VISION: dict[str, Any] = {
     "depth": 6,
     "hidden_size": 256,
     "num_heads": 4,
@@ -103,7 +104,7 @@ def measure(model: DenseTower, faces: Faces, batch: int = 256) -> dict[str, floa
     outputs = []
     for start in range(0, len(faces), batch):
         crops = to_crops(torch.from_numpy(faces.pixels[start : start + batch]), None)
-        outputs.append(torch.cat([part for part in model(crops)], -1))
+        outputs.append(torch.cat(list(model(crops)), -1))
     emotion, au, age, _ = torch.cat(outputs).split(model.sizes, -1)
     predicted = emotion.argmax(-1).numpy()
     result = {}
@@ -140,7 +141,8 @@ def pretrain(
     average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998))
     decay = [p for p in model.parameters() if p.ndim > 1]
     plain = [p for p in model.parameters() if p.ndim <= 1]
-    optimizer = torch.optim.AdamW([{"params": decay, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}], lr=learning_rate, betas=(0.9, 0.98))
+    groups = [{"params": decay, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98), fused=True)
     steps = len(train) // batch
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min(1.0, step / (0.08 * steps * epochs)) * 0.5 * (1 + math.cos(math.pi * step / (steps * epochs)))
@@ -185,14 +187,13 @@ def pretrain(
             average.update_parameters(model)
             total += float(loss.detach())
             if step % 50 == 49:
-                say(f"epoch {epoch + 1} step {step + 1}/{steps} loss {total / (step + 1):.4f} {batch * (step + 1) / (time.time() - started):.0f} faces/s")
-        scores = measure(average.module, validation)
+                speed = batch * (step + 1) / (time.time() - started)
+                say(f"epoch {epoch + 1} step {step + 1}/{steps} loss {total / (step + 1):.4f} {speed:.0f} faces/s")
+        scores = measure(cast(DenseTower, average.module), validation)
         say(f"epoch {epoch + 1}/{epochs} loss {total / steps:.4f} " + " ".join(f"{k}={v:.3f}" for k, v in scores.items()))
         save_file(average.module.state_dict(), output)
         partial = state_file.with_suffix(".partial")
-        torch.save(
-            {"model": model.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict(), "epoch": epoch + 1},
-            partial,
-        )
+        parts: dict[str, Any] = {"model": model, "average": average, "optimizer": optimizer, "schedule": schedule}
+        torch.save({**{name: part.state_dict() for name, part in parts.items()}, "epoch": epoch + 1}, partial)
         partial.replace(state_file)
     return output

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,6 +40,9 @@ BOXES = 2
 WRITE_EVERY = 3
 """Every so many steps sentences are written too; they are easy to learn (they follow from the fields) and cost as much as a box."""
 
+LOSSES = ("au", "emotion", "age", "sentence", "dense")
+"""The parts of the loss, in their order."""
+
 _MIRROR = {name: name.replace("left", "right") if "left" in name else name.replace("right", "left") for name in SINGLE_REGIONS}
 
 
@@ -64,7 +68,8 @@ def draw_boxes(named: dict[str, np.ndarray], chance: random.Random) -> list[Exam
     codes = np.array(AUS_LABELLED)
 
     def example(box: np.ndarray, units: tuple[str, ...] | None = None) -> Example:
-        clipped = tuple(float(v) for v in np.clip(box, 0, CROP_SIZE))
+        x0, y0, x1, y1 = (float(v) for v in np.clip(box, 0, CROP_SIZE))
+        clipped = (x0, y0, x1, y1)
         return Example(clipped, np.isin(codes, visible_aus(clipped) if units is None else units))
 
     def jitter(box: np.ndarray, pad: float) -> np.ndarray:
@@ -175,6 +180,7 @@ def tune(
     trunk = Trunk(tokenizer, model)
     both = nn.ModuleDict({"model": model, "dense": dense})
     average = torch.optim.swa_utils.AveragedModel(both, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998))
+    averaged: Any = average.module
     seeing = [p for n, p in both.named_parameters() if "visual" in n or "dense" in n]
     writing = [p for n, p in both.named_parameters() if not ("visual" in n or "dense" in n)]
     optimizer = torch.optim.AdamW(
@@ -247,8 +253,9 @@ def tune(
             average.update_parameters(both)
             total += [float(part.detach()) for part in losses]
             if step % 50 == 49:
-                parts = " ".join(f"{name} {v:.4f}" for name, v in zip(("au", "emotion", "age", "sentence", "dense"), total / (step + 1), strict=True))
-                say(f"epoch {epoch + 1} step {step + 1}/{steps} {parts} {batch * (step + 1) / (time.time() - started):.0f} faces/s")
+                speed = batch * (step + 1) / (time.time() - started)
+                parts = " ".join(f"{name} {value:.4f}" for name, value in zip(LOSSES, total / (step + 1), strict=True))
+                say(f"epoch {epoch + 1} step {step + 1}/{steps} {parts} {speed:.0f} faces/s")
         say(f"tuned {epoch + 1}/{epochs} epochs loss {total.sum() / steps:.4f}")
         partial = state_file.with_suffix(".partial")
         torch.save(
@@ -263,15 +270,16 @@ def tune(
         )
         partial.replace(state_file)
         if after_epoch is not None:
-            after_epoch(average.module["model"], tokenizer, epoch + 1)
-    return average.module["model"], tokenizer
+            after_epoch(averaged["model"], tokenizer, epoch + 1)
+    return averaged["model"], tokenizer
 
 
 def _named_boxes(faces: Faces, row: int, mirror: bool) -> dict[str, np.ndarray]:
     """Tight boxes of the single regions of one face, mirrored where its picture is."""
     if not mirror:
         return {name: faces.boxes[name][row] for name in SINGLE_REGIONS}
-    return {_MIRROR[name]: (faces.boxes[name][row] * [-1, 1, -1, 1] + [CROP_SIZE, 0, CROP_SIZE, 0])[[2, 1, 0, 3]] for name in SINGLE_REGIONS}
+    turned = {name: faces.boxes[name][row] * [-1, 1, -1, 1] + [CROP_SIZE, 0, CROP_SIZE, 0] for name in SINGLE_REGIONS}
+    return {_MIRROR[name]: box[[2, 1, 0, 3]] for name, box in turned.items()}
 
 
 def _answer(faces: Faces, row: int, example: Example, chance: random.Random, trunk: Trunk) -> tuple[list[int], int]:
@@ -331,10 +339,7 @@ def _sentence_loss(
 ) -> torch.Tensor:
     """Next-token loss of the written sentences; the fields before them are given, not written."""
     start = len(trunk.tree.ids)
-    rows, places = [], []
-    for row, (tokens, begin) in enumerate(answers):
-        rows.extend([row] * (len(tokens) - begin))
-        places.extend(range(start + begin, start + len(tokens)))
-    at, row = torch.tensor(places), torch.tensor(rows)
+    written = [(row, start + place) for row, (tokens, begin) in enumerate(answers) for place in range(begin, len(tokens))]
+    row, at = torch.tensor(written).unbind(1)
     logits = lm_head(hidden[row, at - 1].to(lm_head.weight.dtype)).float()
     return 0.5 * F.cross_entropy(logits, ids[row, at])

@@ -1,0 +1,172 @@
+"""Following people through real clips: one id each, through gaps and between detections, and never through a cut."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from itertools import chain
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from pipeline.align import TEMPLATE
+from pipeline.detect import Detector, load_detector
+from pipeline.records import Detections, Face, Frame
+from pipeline.track import FaceTracker, SceneCuts, track_faces
+from pipeline.video import open_video
+
+Tracked = list[tuple[Frame, list[Face]]]
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    return load_detector("centerface")
+
+
+@pytest.fixture(scope="module")
+def follow(detector: Detector) -> Callable[..., Tracked]:
+    def run(source: Path | Sequence[np.ndarray], fps: float | None, detect_every: int = 1) -> Tracked:
+        if isinstance(source, Path):
+            video = open_video(source)
+            return list(track_faces(video.frames(fps), detector, FaceTracker(fps or video.info.fps), detect_every))
+        assert fps is not None
+        frames = [Frame(i, i / fps, image) for i, image in enumerate(source)]
+        return list(track_faces(frames, detector, FaceTracker(fps), detect_every))
+
+    return run
+
+
+def ids(tracked: Tracked) -> list[list[int]]:
+    return [[face.track_id for face in faces] for _, faces in tracked]
+
+
+def images(path: Path, fps: float, count: int) -> list[np.ndarray]:
+    return [cv2.resize(frame.image, (640, 360)) for frame in open_video(path).frames(fps)][:count]
+
+
+@pytest.mark.parametrize("fps", [5, 10])
+@pytest.mark.parametrize("detect_every", [1, 3])
+def test_one_person_is_one_track(samples: Path, follow: Callable[..., Tracked], fps: int, detect_every: int) -> None:
+    tracked = follow(samples / "WolfgangLanger_Pexels.mp4", fps, detect_every)
+    assert max(Counter(chain(*ids(tracked))).values()) >= 0.95 * len(tracked)
+    assert ids(tracked)[0] == [1]  # from its first frame on
+    detected = [bool(faces) and faces[0].det_score is not None for _, faces in tracked]
+    assert detected == [i % detect_every == 0 for i in range(len(tracked))]
+
+
+@pytest.mark.parametrize(("fps", "detect_every"), [(None, 1), (None, 3), (5, 1), (5, 3)])
+def test_two_people_are_two_tracks_whatever_their_heads_do(
+    shared: Path, follow: Callable[..., Tracked], fps: float | None, detect_every: int
+) -> None:
+    tracked = follow(next((shared / "videos").glob("*.gif")), fps, detect_every)
+    assert ids(tracked) == [[1, 2]] * len(tracked)
+    sides = {1: {face.box[0] < 240 for _, faces in tracked for face in faces if face.track_id == 1}}
+    sides[2] = {face.box[0] < 240 for _, faces in tracked for face in faces if face.track_id == 2}
+    assert sorted(map(sorted, sides.values())) == [[False], [True]]  # she stays left and he right: no switch
+    assert max(abs(face.roll) for _, faces in tracked for face in faces) > 30
+
+
+def test_carried_faces_lie_where_the_detector_sees_them(samples: Path, follow: Callable[..., Tracked]) -> None:
+    clip = samples / "WolfgangLanger_Pexels.mp4"
+    offsets = []
+    for (_, [seen]), (_, [carried]) in zip(follow(clip, 10), follow(clip, 10, 3), strict=True):
+        if carried.det_score is None:
+            eyes = np.linalg.norm(seen.landmarks5[1] - seen.landmarks5[0])
+            offsets.append(np.linalg.norm(seen.landmarks5 - carried.landmarks5, axis=1).mean() / eyes)
+    assert len(offsets) > 120
+    print(f"landmarks of carried faces: off by {np.median(offsets):.3f} eye distances, at most {max(offsets):.3f}")
+    assert np.median(offsets) < 0.04
+    assert max(offsets) < 0.2
+
+
+@pytest.mark.parametrize("detect_every", [1, 4])
+def test_no_id_survives_a_cut(samples: Path, follow: Callable[..., Tracked], detect_every: int) -> None:
+    first = images(samples / "WolfgangLanger_Pexels.mp4", 10, 30)
+    second = images(samples / "single_face.mp4", 10, 15)
+    tracked = follow([*first, *second, *first[:10]], 10, detect_every)
+    assert ids(tracked) == [[1]] * 30 + [[2]] * 15 + [[3]] * 10
+
+
+def test_a_flash_and_dimmed_light_are_no_cuts(samples: Path, follow: Callable[..., Tracked]) -> None:
+    clip = images(samples / "WolfgangLanger_Pexels.mp4", 10, 30)
+    for i in (8, 9):
+        clip[i] = (clip[i] * 0.45 + 140).astype(np.uint8)
+    clip[15] = np.full_like(clip[15], 255)
+    clip[22] = (clip[22] * 0.3).astype(np.uint8)
+    got = ids(follow(clip, 10))
+    assert got[15] == []
+    assert [numbers for i, numbers in enumerate(got) if i != 15] == [[1]] * 29
+
+
+def test_cuts_are_seen_only_where_they_are(samples: Path) -> None:
+    found = {}
+    for name in ("WolfgangLanger_Pexels.mp4", "single_face.mp4", "no_face.mp4", "noface_face.mov"):
+        for fps in (2, 10):
+            cuts = SceneCuts()
+            found[name, fps] = sum(cuts.begins(frame.image) for frame in open_video(samples / name).frames(fps))
+    assert {name for (name, _), count in found.items() if count} == {"noface_face.mov"}  # two shots joined
+    assert set(found.values()) == {0, 1}
+
+
+def test_a_short_gap_keeps_the_id_and_a_long_one_does_not(samples: Path) -> None:
+    image = images(samples / "single_face.mp4", 10, 1)[0]
+    [there] = load_detector("centerface").detect([image])
+    nobody = Detections(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty((0, 5, 2), np.float32))
+    seen = {}
+    tracker = FaceTracker(10)
+    for i in range(60):
+        gone = 10 <= i < 18 or 30 <= i < 45
+        faces = tracker.update(Frame(i, i / 10, image), nobody if gone else there)
+        seen[i] = [face.track_id for face in faces]
+    assert all(seen[i] == [1] for i in (*range(10), *range(18, 30)))
+    assert all(seen[i] == [2] for i in range(45, 60))
+
+
+def test_people_who_cross_keep_their_ids(samples: Path, detector: Detector, follow: Callable[..., Tracked]) -> None:
+    heads = []
+    for name in ("WolfgangLanger_Pexels.mp4", "single_face.mp4"):
+        image = images(samples / name, 1, 1)[0]
+        x0, y0, x1, y1 = detector.detect([image])[0].boxes[0].astype(int)
+        heads.append(cv2.resize(image[max(0, y0 - 30) : y1 + 30, max(0, x0 - 30) : x1 + 30], (90, 110)))
+    clip = []
+    for place in np.linspace(50, 500, 40).astype(int):  # over four seconds
+        picture = np.full((360, 640, 3), 90, np.uint8)
+        picture[140:250, 550 - place : 640 - place] = heads[1]
+        picture[100:210, place : place + 90] = heads[0]
+        clip.append(picture)
+    tracked = follow(clip, 10)
+    assert set(chain(*ids(tracked))) == {1, 2}
+    starts = {face.track_id: face.box[0] for face in tracked[0][1]}
+    ends = {face.track_id: face.box[0] for face in tracked[-1][1]}
+    assert {number: x < 320 for number, x in starts.items()} == {number: x > 320 for number, x in ends.items()}
+
+
+def test_weak_detections_go_on_with_a_track_but_begin_none(samples: Path) -> None:
+    image = images(samples / "single_face.mp4", 10, 1)[0]
+    [found] = load_detector("centerface").detect([image])
+    weak = Detections(found.boxes, np.full(len(found), 0.42, np.float32), found.landmarks5)
+    tracker = FaceTracker(10)
+    assert tracker.update(Frame(0, 0.0, image), weak) == []
+    assert [face.track_id for face in tracker.update(Frame(1, 0.1, image), found)] == [1]
+    assert [face.track_id for face in tracker.update(Frame(2, 0.2, image), weak)] == [1]
+
+
+def test_faces_are_whole_records_and_unusable_landmarks_are_left_out(samples: Path) -> None:
+    image = images(samples / "single_face.mp4", 10, 1)[0]
+    [found] = load_detector("centerface").detect([image])
+    broken = Detections(
+        np.concatenate([found.boxes, [[0, 0, 50, 50]]]).astype(np.float32),
+        np.append(found.scores, 0.9).astype(np.float32),
+        np.concatenate([found.landmarks5, np.full((1, 5, 2), 25.0)]).astype(np.float32),
+    )
+    [face] = FaceTracker(10).update(Frame(7, 0.7, image), broken)
+    assert (face.frame_index, face.time_s, face.track_id) == (7, 0.7, 1)
+    assert face.det_score == pytest.approx(found.scores[0])
+    assert face.box == pytest.approx(found.boxes[0].tolist())
+    assert (face.crop.shape, face.crop.dtype) == ((112, 112, 3), np.uint8)
+    assert np.abs(face.alignment.to_crop(face.landmarks5) - TEMPLATE).max() < 12
+    assert max(abs(face.yaw), abs(face.pitch), abs(face.roll)) < 40
+    blurred = Frame(8, 0.8, cv2.GaussianBlur(image, (0, 0), 5))
+    assert FaceTracker(10).update(blurred, found)[0].sharpness < 0.3 * face.sharpness
