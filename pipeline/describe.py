@@ -18,12 +18,12 @@ from transformers import DynamicCache
 from pipeline.align import CROP_SIZE
 from pipeline.checkpoints import Checkpoint, open_checkpoint
 from pipeline.choices import Slot, plant, probabilities
-from pipeline.grammar import ANSWER_END, IMAGE_TOKEN, USER_IMAGE_END, USER_START, fields_text, region_text
+from pipeline.grammar import AGE_CHOICES, ANSWER_END, IMAGE_TOKEN, USER_IMAGE_END, USER_START, fields_text, region_text
 from pipeline.preprocess import grid_thw, patchify
 from pipeline.records import Answer, Request
 from pipeline.tree import TokenTree
-from pipeline.vocabulary import EMOTIONS, claims, region_aus
-from pipeline.wording import compose
+from pipeline.vocabulary import EMOTION_WORDS, EMOTIONS, region_aus
+from pipeline.wording import agrees, compose
 
 MAX_SENTENCE = 96
 """Tokens after which a sentence is cut; nano's longest take about 60."""
@@ -91,6 +91,7 @@ class QwenDescriber:
         self._slots = [(self._ids(q), [self._ids(c) for c in choices]) for q, choices in self.grammar.slots()]
         (self._end,) = self._ids(ANSWER_END)
         (self._newline, *_) = self._ids("\n")
+        self._rivals = self._rival_words()
         self._scale = self._side / CROP_SIZE
 
     @torch.inference_mode()
@@ -103,6 +104,18 @@ class QwenDescriber:
 
     def _ids(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_special_tokens=False)
+
+    def _rival_words(self) -> dict[str, frozenset[int]]:
+        """For each emotion and age the tokens that name it; a name of several tokens is left to `checked`."""
+        words = {emotion: [f" {word}" for word in names] for emotion, names in EMOTION_WORDS.items()}
+        words |= {choice.strip(): [choice] for choice in AGE_CHOICES}
+        tokens = {name: [self._ids(word) for word in names] for name, names in words.items()}
+        return {name: frozenset(ids[0] for ids in spelled if len(ids) == 1) for name, spelled in tokens.items()}
+
+    def rivals(self, answer: Answer) -> list[int]:
+        """Tokens that a sentence for these fields may not hold: the names of the other emotions and ages."""
+        own = self._rivals[answer.emotion] | self._rivals[str(round(answer.age))]
+        return sorted(frozenset().union(*self._rivals.values()) - own)
 
     def _batch(self, requests: Sequence[Request]) -> list[Answer]:
         places: dict[bytes, int] = {}
@@ -215,7 +228,10 @@ class QwenDescriber:
         )
 
     def _write(self, decided: Sequence[Answer], cache: DynamicCache, length: int, position: int) -> list[str]:
-        """Greedy sentences after the decided fields, all rows together; a row leaves the batch when its sentence ends."""
+        """Greedy sentences after the decided fields, all rows together; a row leaves the batch when its sentence ends.
+
+        The names of other emotions and ages than the decided ones are not on offer.
+        """
         fields = [self._ids(fields_text(answer.aus, answer.emotion, round(answer.age))) for answer in decided]
         width = max(map(len, fields))
         ids = torch.tensor([[self._end] * (width - len(row)) + row for row in fields], device=self._device)  # left padding
@@ -231,8 +247,11 @@ class QwenDescriber:
         position_now = positions[:, -1] + 1
         written: list[list[int]] = [[] for _ in fields]
         rows = torch.arange(len(fields), device=self._device)
+        barred = torch.zeros(len(fields), self._model.lm_head.weight.shape[0], dtype=torch.bool, device=self._device)
+        for row, answer in enumerate(decided):
+            barred[row, self.rivals(answer)] = True
         for _ in range(MAX_SENTENCE):
-            token = self._model.lm_head(hidden).argmax(-1)  # [active]
+            token = self._model.lm_head(hidden).masked_fill(barred[rows], -torch.inf).argmax(-1)  # [active]
             going = token != self._end
             if not bool(going.any()):
                 break
@@ -251,12 +270,9 @@ class QwenDescriber:
 
 
 def checked(sentence: str, fields: Answer) -> str:
-    """The model's sentence, or the plain wording of the fields where it claims what they do not say, or names none of them."""
-    age = round(fields.age)
-    claimed = claims(sentence)
-    false = claimed.aus - {*fields.aus} or claimed.emotions - {fields.emotion} or claimed.ages - {age}
-    silent = not claimed.emotions or (fields.aus and not claimed.aus)
-    return compose(fields.aus, fields.emotion, age) if false or silent else sentence
+    """The model's sentence where it says what its fields say, no more and no less; else their plain wording."""
+    own = fields.aus, fields.emotion, round(fields.age)
+    return sentence if agrees(sentence, *own) else compose(*own)
 
 
 def _rows(cache: DynamicCache, rows: Sequence[int]) -> DynamicCache:

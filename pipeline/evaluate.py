@@ -94,7 +94,7 @@ def evaluate(
         `emotion_accuracy` and `emotion_macro_f1` by source (over the labelled emotions among the seven that occur), `au_f1` by unit and
         its mean `au_f1_mean` (units that the describer knows; machine labels, not a certified coder's), `age_mae` in years,
         `locality_violations` (share of named action units that their box cannot show), `consistency` (share of sentences that claim
-        exactly their own fields), `sentences_replaced` (share of the model's sentences that contradicted their fields and gave way
+        exactly their own fields), `sentences_replaced` (share of the model's sentences that did not say what their fields say and gave way
         to the plain wording), `regions_per_second` and `faces`.
     """
     started, replaced = time.perf_counter(), describer.replaced

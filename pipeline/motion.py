@@ -1,7 +1,7 @@
 """How much each part of a face moved by itself between two aligned crops.
 
-What is not the face's own doing is taken out: light by local normalisation, landmark jitter and head motion by registering one crop to the
-other, and what registration leaves by weighing each pixel's difference against what a small misplacement would make there.
+What is not the face's own doing is taken out: light by local normalisation, landmark jitter and head motion by registering one
+crop to the other, and what that leaves by weighing each pixel's difference against what a small misplacement would make there.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ from pipeline.vocabulary import Box
 FINE = 1.2
 """Blur in crop pixels that takes out sensor noise; more misses finer movement."""
 
-LIGHT = 10.0
+LIGHT = 14.0
 """Blur in crop pixels of what counts as light; less removes more shading, and with it slow differences between wide areas."""
 
 MISPLACED = 0.35
 """Crop pixels of misplacement that are forgiven everywhere; more makes strong edges (eyes, brows) count less."""
 
-MISPLACED_BY_TURN = 0.03
-"""Further crop pixels forgiven for each degree of yaw between the two crops, for the depth that no plane transform follows."""
+TURN = 8.0
+"""Degrees of head turn between two crops that halve every change, for the relief and light that registration cannot follow."""
 
 NOISE = 0.1
-"""Least difference, in deviations of the face's own light and shade, that counts; more ignores fainter wrinkles and more flicker."""
+"""Least difference that counts, in deviations of the face's own light and shade; more ignores fainter wrinkles and flicker."""
 
 FARTHEST = 20.0
 """Crop pixels beyond which a registration has run astray and is not believed; more follows wilder landmarks."""
 
 DAMPING = np.repeat([0.05, 0.05, 0.05, 2.0], 2)
-"""Holds registration still where a face has no texture, a turn of the head more than a plane transform; more makes it follow less."""
+"""Holds registration still where there is no texture, turns of the head more than plane transforms; more makes it follow less."""
 
 _HALF = CROP_SIZE // 2
 
 
 def _relief(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Roughly how far each point of a face stands out, 0 to about 1: a dome with a nose on it. `u`, `v`: -1 to 1 over the crop."""
+    """Roughly how far each point of a face stands out, 0 to 1: a dome with a nose on it. `u`, `v`: -1 to 1 over the crop."""
     dome = np.sqrt(np.clip(1 - (u / 0.8) ** 2 - ((v - 0.1) / 1.0) ** 2, 0, None))
     return 0.6 * dome + 0.4 * np.exp(-((u / 0.16) ** 2) - ((v - 0.1) / 0.2) ** 2)
 
@@ -83,8 +83,8 @@ def _warp(image: np.ndarray, motion: np.ndarray) -> np.ndarray:
 class Registrar:
     """Brings crops onto one reference.
 
-    Robust registration after Lucas and Kanade (1981), at half size, coarse then fine, of a plane transform and a turn of the head.
-    Differences are reweighted (Geman and McClure's function) so that a part which moves on its own does not pull the rest along.
+    Robust registration after Lucas and Kanade (1981), at half size, coarse then fine, of a plane transform and a turn of the
+    head. Differences are reweighted (Geman and McClure's function) so that a part which moves on its own does not pull the rest.
     """
 
     def __init__(self, reference: np.ndarray) -> None:
@@ -117,11 +117,11 @@ class Registrar:
                 scale = 2 * 1.4826 * float(np.median(np.abs(error))) + 1e-3
                 weighted = by_motion * (1 / (1 + (error / scale) ** 2) ** 2)[:, None]
                 step = np.linalg.solve(weighted.T @ by_motion + np.diag(DAMPING), weighted.T @ error).reshape(4, 2)
-                motion -= step
+                motion = motion - step
                 if np.abs(step).max() < 0.03:
                     break
         if np.abs(motion).max() > FARTHEST:
-            motion[:] = 0
+            motion = np.zeros((4, 2))
         still = points
         for _ in range(5):  # solves still + shapes(still) @ motion = points
             still = points - _shapes(still) @ motion
@@ -133,7 +133,7 @@ def difference(reference: np.ndarray, image: np.ndarray, turn: float = 0.0) -> n
 
     Args:
         reference, image: (112, 112), normalised and registered.
-        turn: degrees of yaw between them.
+        turn: degrees by which the head is turned between them.
 
     Returns:
         (112, 112) squared differences; 1 is what noise, or `MISPLACED` pixels of misplacement, would make.
@@ -143,7 +143,7 @@ def difference(reference: np.ndarray, image: np.ndarray, turn: float = 0.0) -> n
     slope = cv2.GaussianBlur(gx * gx + gy * gy, (0, 0), 1.0)
     noise = max(1.4826 * float(np.median(np.abs(error[_ON_FACE[CROP_SIZE]]))), NOISE)
     # No difference may count without end: a hand before the mouth is one movement, not a hundred.
-    return np.minimum(error**2 / (noise**2 + (MISPLACED + MISPLACED_BY_TURN * turn) ** 2 * slope), 100.0)
+    return np.minimum(error**2 / (noise**2 + MISPLACED**2 * slope) / (1 + turn / TURN) ** 2, 100.0)
 
 
 def change(differences: np.ndarray, box: Box) -> float:

@@ -1,8 +1,8 @@
 """Which regions of a face are worth describing in a window of time, and in which frame.
 
-A region moved when it looks other than in the window's middle (the median look of its frames) or other than the person usually does; what
-the calm part of the face shows in the same frame is taken off, and what remains is held against the track's own history. One pass, bounded
-memory: crops are kept for open windows only, the past as one mean look and some hundred small numbers.
+A region moved when it looks other than in most of the window (the median look of its frames) or than the person usually does.
+What the calm part of the face shows in the same frame is taken off, and what remains is held against the track's own history.
+One pass, bounded memory: crops are kept for open windows only, the past as one mean look and a few thousand numbers.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ ACTIVE = 2.0
 """Activity from which a region is worth describing; more describes only the stronger movements."""
 
 LEAST_CHANGE = 0.4
-"""Change that passes for usual on even the calmest track (units of `pipeline.motion`); more ignores finer movement and more noise."""
+"""Change that passes for usual on even the calmest track, in units of `pipeline.motion`; more ignores fine movement and noise."""
 
 MOST_USUAL = 0.65
 """Change beyond which nothing passes for usual; less keeps describing the mouth of someone who never stops talking."""
 
 EXPLAINED = 0.7
-"""A region that moves less than this share of a stronger neighbour is only pulled along by it; more describes fewer neighbours."""
+"""A region that moves less than this share of a stronger neighbour was pulled along by it; more describes fewer neighbours."""
 
 MAX_REGIONS = 3
 """Most regions that `auto` adds to the face in one window; more describes more of a lively face."""
@@ -53,7 +53,7 @@ ADAPT = 0.2
 """Share of a window's look that goes into the usual look; more gets used to a new expression or light sooner."""
 
 LOST = 1.5
-"""Change of the calm part of the face against the usual look from which that look no longer fits (a turned head) and is taken anew."""
+"""Change of the calm part of the face from which the usual look no longer fits (a turned head); less takes it anew sooner."""
 
 HISTORY = 600
 """Frames of a track's past that say what is usual; more gets used to a new habit later."""
@@ -73,7 +73,8 @@ class SelectSettings:
 
     Attributes:
         window_s: seconds of a window; each of its regions is described in one frame.
-        regions: `auto` (the face, and what moves), `all` (every named region), or names of `vocabulary.REGIONS` with commas or as a tuple.
+        regions: `auto` (the face, and what moves), `all` (every named region), or names of `vocabulary.REGIONS`, with commas or
+            as a tuple.
         box: a rectangle in frame pixels to describe instead, as region `box`, on every face that it touches.
     """
 
@@ -186,9 +187,10 @@ class RegionSelector:
         activity = {name: float(values.max()) for name, values in series.items()}
 
         names = self.settings.names or _moving(activity)
-        frames = {}  # region -> face; regions share a frame where it is near the peak of both: the describer looks at it once
+        frames: dict[str, Face] = {}
         for name in sorted(names, key=lambda name: -activity[name]):
             near = series[name] >= NEAR_PEAK * activity[name] if activity[name] >= ACTIVE / 2 else np.ones(len(changes), bool)
+            # Regions share a frame where it is near the peak of both: the describer then looks at it once.
             able = [face for face, ok in zip(track.faces, near, strict=True) if ok]
             frames[name] = max([face for face in able if any(face is other for other in frames.values())] or able, key=_clarity)
         return [self._selection(track, name, frames[name], activity[name]) for name in names]
@@ -214,7 +216,9 @@ class RegionSelector:
         track.yaw = (1 - ADAPT) * track.yaw + ADAPT * yaw
         return np.maximum(within, against_usual)
 
-    def _register(self, track: _Track, images: list[np.ndarray], reference: np.ndarray) -> tuple[list[np.ndarray], dict[str, Box]]:
+    def _register(
+        self, track: _Track, images: list[np.ndarray], reference: np.ndarray
+    ) -> tuple[list[np.ndarray], dict[str, Box]]:
         """The window's images brought onto a reference, and the boxes to measure there."""
         registrar = Registrar(reference)
         aligned, marks = [], []

@@ -132,7 +132,7 @@ def test_counts_are_those_of_the_tables(run: RunFolder, videos: dict[str, dict[s
     assert info["timing"]["videos"] == len(videos)
 
 
-def test_one_man_is_one_track_at_the_containers_times(samples: Path, run: RunFolder, videos: dict[str, dict[str, Any]]) -> None:
+def test_one_person_is_one_track_at_the_containers_times(samples: Path, run: RunFolder, videos: dict[str, dict[str, Any]]) -> None:
     video = videos["WolfgangLanger_Pexels.mp4"]
     faces = rows(run, "faces", video)
     most = max(sum(face["track_id"] == track for face in faces) for track in {face["track_id"] for face in faces})
