@@ -8,12 +8,14 @@ INSTALLED := .venv/.installed
 
 install: $(INSTALLED)
 
-# --no-deps: the lock is complete, and some of its packages ask for others that focalface has no use for (two more OpenCVs, for one).
+# torch comes with what its build asks for (on a machine with CUDA that is more than the lock holds).
+# --no-deps: for all else the lock is complete, and some of its packages ask for others that focalface has no use for (two more OpenCVs, for one).
 $(INSTALLED): requirements.txt pyproject.toml
 	@test -n "$(PYTHON)" && "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
 		|| { echo "focalface needs Python 3.11: install it, or say where it is with make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@echo "making .venv (a few minutes, once) ..."
 	@"$(PYTHON)" -m venv --clear .venv
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint requirements.txt "$$(grep '^torch==' requirements.txt)"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps -r requirements.txt
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
-from transformers.utils import logging as transformers_logging
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import ModelError
 from pipeline.grammar import Grammar
-from pipeline.vision import speed_up
+
+if TYPE_CHECKING:  # finding a checkpoint needs neither, and they take seconds to import
+    import torch
+    from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
 
 EMBEDDED = Path(__file__).parent / "models"
 """Folder of the checkpoints that come with the package, one folder a name."""
@@ -65,7 +64,8 @@ def locate(model: str) -> Path:
         return Path(snapshot_download(model, allow_patterns=_FILES))
     except Exception as error:
         names = ", ".join(known) or "none"
-        raise ModelError(f"model {model!r} is neither embedded ({names}), nor a folder, nor to be had from the hub ({error})") from error
+        reason = str(error).partition("\n")[0]
+        raise ModelError(f"model {model!r} is neither embedded ({names}), nor a folder, nor to be had from the hub ({reason})") from error
 
 
 def open_checkpoint(model: str = "nano", *, adapter: str | None = None, device: str = "auto") -> Checkpoint:
@@ -79,6 +79,12 @@ def open_checkpoint(model: str = "nano", *, adapter: str | None = None, device: 
     Raises:
         ModelError: when something is missing or does not fit.
     """
+    import torch
+    from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
+    from transformers.utils import logging as transformers_logging
+
+    from pipeline.vision import speed_up
+
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
@@ -105,6 +111,7 @@ def open_checkpoint(model: str = "nano", *, adapter: str | None = None, device: 
 
 def _with_adapter(network: Qwen2_5_VLForConditionalGeneration, folder: Path) -> Any:
     """Merge a LoRA adapter; an adapter whose tensors do not all find their place would silently do nothing, so it is an error."""
+    import torch
     from peft import PeftModel
     from safetensors.torch import load_file
 

@@ -87,7 +87,11 @@ def annotate(image: np.ndarray, faces: Sequence[DescribedFace], title: str = "")
     sheet = Image.new("RGB", size, _GROUND)
     sheet.paste(picture, (_MARGIN, _MARGIN))
     x = _MARGIN * 2 + width
-    ImageDraw.Draw(sheet).text((x, _MARGIN), heading, _INK, fonts.title)
+    draw = ImageDraw.Draw(sheet)
+    while draw.textlength(heading, fonts.title) > PANEL_WIDTH:  # a long file name loses its middle
+        middle = len(heading) // 2
+        heading = heading[: middle - 2] + "…" + heading[middle + 1 :]
+    draw.text((x, _MARGIN), heading, _INK, fonts.title)
     for column in columns:
         y = top
         for card in column:

@@ -14,6 +14,8 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline import __version__
+from pipeline.checkpoints import locate
+from pipeline.detect import load_detector
 from pipeline.errors import SettingsError
 from pipeline.progress import Progress
 from pipeline.settings import Settings
@@ -110,6 +112,9 @@ def run(inputs: Sequence[str], out: Path, settings: Settings, overwrite: bool = 
     """
     paths = {video_id(path): path for path in find_videos(inputs)}
     marks = {key: fingerprint(path) for key, path in paths.items()}
+    if settings.engine.address is None:  # a mistake is said before Ray starts; on a cluster it is the workers' disks that count
+        locate(settings.describe.model)
+        load_detector(settings.detect.detector, min_face=settings.detect.min_face)
     folder = RunFolder(out)
     folder.begin({"focalface": __version__, **settings.identity()}, overwrite)
     committed = folder.committed()

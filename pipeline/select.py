@@ -40,7 +40,7 @@ LEAST_CHANGE = 0.4
 MOST_USUAL = 0.65
 """Change beyond which nothing passes for usual; less keeps describing the mouth of someone who never stops talking."""
 
-EXPLAINED = 0.7
+EXPLAINED = 0.8
 """A region that moves less than this share of a stronger neighbour was pulled along by it; more describes fewer neighbours."""
 
 MAX_REGIONS = 3
@@ -216,9 +216,7 @@ class RegionSelector:
         track.yaw = (1 - ADAPT) * track.yaw + ADAPT * yaw
         return np.maximum(within, against_usual)
 
-    def _register(
-        self, track: _Track, images: list[np.ndarray], reference: np.ndarray
-    ) -> tuple[list[np.ndarray], dict[str, Box]]:
+    def _register(self, track: _Track, images: list[np.ndarray], reference: np.ndarray) -> tuple[list[np.ndarray], dict[str, Box]]:
         """The window's images brought onto a reference, and the boxes to measure there."""
         registrar = Registrar(reference)
         aligned, marks = [], []
@@ -241,7 +239,8 @@ class RegionSelector:
         rows = []
         for face, image, turn in zip(track.faces, aligned, turns, strict=True):
             differences = difference(reference, image, float(turn))
-            squares = {name: change(differences, box) * self._in_frame(face, box) for name, box in boxes.items()}
+            inside = {name: name == CUSTOM_BOX or self._in_frame(face, box) for name, box in boxes.items()}
+            squares = {name: change(differences, box) * inside[name] for name, box in boxes.items()}
             squares |= {name: (squares[left] + squares[right]) / 2 for name, (left, right) in JOINED_REGIONS.items()}
             rows.append([squares[name] for name in self._measured])
         changes = np.sqrt(rows)
