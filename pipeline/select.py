@@ -157,7 +157,7 @@ class RegionSelector:
         chosen = self._close(before=window)
         self._tracks = {key: track for key, track in self._tracks.items() if now - track.last_s <= FORGET_S}
         for face in faces:
-            if self.settings.box is None or _touches(face, self.settings.box):
+            if self.settings.box is None or _touches(face, self.settings.box, frame_size):
                 track = self._tracks.setdefault(face.track_id, _Track(window))
                 track.window = window
                 track.add(face)
@@ -277,8 +277,10 @@ def _moving(activity: dict[str, float]) -> tuple[str, ...]:
     return (WHOLE_FACE, *moving[:MAX_REGIONS])
 
 
-def _touches(face: Face, box: Box) -> bool:
-    """Whether a box in frame pixels lies, in part, on the face and on its crop."""
+def _touches(face: Face, box: Box, frame_size: tuple[int, int]) -> bool:
+    """Whether a box in frame pixels lies, in part, in the frame, on the face and on its crop."""
+    if box[0] >= frame_size[0] or box[1] >= frame_size[1] or box[2] <= 0 or box[3] <= 0:
+        return False
     apart = box[0] >= face.box[2] or box[1] >= face.box[3] or box[2] <= face.box[0] or box[3] <= face.box[1]
     return not apart and to_crop_box(box, face.alignment) is not None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -168,6 +169,11 @@ def test_a_custom_box_is_described_instead_on_the_faces_that_it_touches(samples:
     assert select(film(samples, "single_face.jpg", "", [0.0] * 5), beside) == []
     beyond = SelectSettings(box=(200.0, 300.0, 900.0, 900.0))
     assert {s.box for s in select(film(samples, "single_face.jpg", "", [0.0] * 5), beyond)} == {(200.0, 300.0, 572.0, 562.0)}
+    reaching = [
+        ([replace(face, box=(0.0, 0.0, 900.0, 562.0)) for face in faces], size)
+        for faces, size in film(samples, "single_face.jpg", "", [0.0])
+    ]
+    assert select(reaching, SelectSettings(box=(573.0, 200.0, 700.0, 300.0))) == []
 
 
 def test_windows_close_as_time_passes_and_tracks_keep_apart(samples: Path) -> None:
