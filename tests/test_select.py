@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -82,7 +82,7 @@ def look(frame: np.ndarray, landmarks: np.ndarray, index: int, track: int = 1) -
     return Face(index, index / FPS, track, 0.9, (x0, y0, x1, y1), landmarks.astype(np.float32), *pose, sharpness, alignment, picture)
 
 
-def select(clip: Iterator[tuple[list[Face], tuple[int, int]]], settings: SelectSettings | None = None) -> list[Selection]:
+def select(clip: Iterable[tuple[list[Face], tuple[int, int]]], settings: SelectSettings | None = None) -> list[Selection]:
     selector = RegionSelector(settings or SelectSettings())
     return [chosen for faces, size in clip for chosen in selector.add(faces, size)] + selector.finish()
 
