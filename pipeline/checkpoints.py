@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import ModelError
-from pipeline.grammar import Grammar
+from pipeline.grammar import FILE, Grammar
 
 if TYPE_CHECKING:  # finding a checkpoint needs neither, and they take seconds to import
     import torch
@@ -68,6 +69,16 @@ def locate(model: str) -> Path:
         raise ModelError(f"model {model!r} is neither embedded ({names}), nor a folder, nor to be had from the hub ({reason})") from error
 
 
+def fingerprint(folder: Path) -> str:
+    """A checkpoint's identity by content: a digest over its configuration, grammar and weights."""
+    digest = hashlib.sha256()
+    for path in sorted([*folder.glob("*.safetensors"), folder / "config.json", folder / FILE]):
+        if path.is_file():
+            with path.open("rb") as file:
+                digest.update(f"{path.name}:{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()[:16]
+
+
 def open_checkpoint(model: str = "nano", *, adapter: str | None = None, device: str = "auto") -> Checkpoint:
     """Load a Qwen2.5-VL: float32 on the CPU, bfloat16 on CUDA.
 
@@ -99,8 +110,8 @@ def open_checkpoint(model: str = "nano", *, adapter: str | None = None, device: 
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         pixels = json.loads((folder / "preprocessor_config.json").read_text())
         mean, std = torch.tensor(pixels["image_mean"]), torch.tensor(pixels["image_std"])
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"{folder}: not a Qwen2.5-VL checkpoint that can be opened ({str(error).splitlines()[0]})") from error
+    except Exception as error:  # the libraries beneath raise kinds of their own
+        raise ModelError(f"{folder}: not a Qwen2.5-VL checkpoint that can be opened ({str(error).partition(chr(10))[0]})") from error
     name = model
     if adapter is not None:
         network = _with_adapter(network, Path(adapter).expanduser())

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline import __version__
+from pipeline.checkpoints import fingerprint as fingerprint_of
 from pipeline.checkpoints import locate
 from pipeline.detect import load_detector
 from pipeline.errors import SettingsError
@@ -112,11 +113,13 @@ def run(inputs: Sequence[str], out: Path, settings: Settings, overwrite: bool = 
     """
     paths = {video_id(path): path for path in find_videos(inputs)}
     marks = {key: fingerprint(path) for key, path in paths.items()}
+    checkpoint: dict[str, str] = {}
     if settings.engine.address is None:  # a mistake is said before Ray starts; on a cluster it is the workers' disks that count
-        locate(settings.describe.model)
+        checkpoint["checkpoint"] = fingerprint_of(locate(settings.describe.model))
         load_detector(settings.detect.detector, min_face=settings.detect.min_face)
     folder = RunFolder(out)
-    folder.begin({"focalface": __version__, **settings.identity()}, overwrite)
+    identity = {"focalface": __version__, **settings.identity(), **checkpoint}
+    folder.begin(identity, overwrite)
     committed = folder.committed()
     todo = [key for key in paths if committed.get(key) != marks[key]]
     for key in todo:
@@ -127,7 +130,7 @@ def run(inputs: Sequence[str], out: Path, settings: Settings, overwrite: bool = 
         began = datetime.now(UTC)
         folder.note(
             versions=versions(),
-            settings={"focalface": __version__, **settings.identity()},
+            settings=identity,
             engine=settings.engine.model_dump(),
             timing={"started": began.isoformat(timespec="seconds")},
         )
