@@ -7,11 +7,10 @@ face, the tower learns it from one linear head over its output: emotion, the lab
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +25,7 @@ from pipeline.align import CROP_SIZE
 from pipeline.preprocess import grid_thw, patchify
 from pipeline.training.augment import to_crops
 from pipeline.training.faces import UNKNOWN, Faces, mirror_names
+from pipeline.training.state import TrainingState
 from pipeline.vision import speed_up
 from pipeline.vocabulary import AUS_LABELLED, EMOTIONS
 
@@ -138,26 +138,15 @@ def pretrain(
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     model = DenseTower(train.blendshapes.shape[1])
-    average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998))
-    decay = [p for p in model.parameters() if p.ndim > 1]
-    plain = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": decay, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98), fused=True)
-    steps = len(train) // batch
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min(1.0, step / (0.08 * steps * epochs)) * 0.5 * (1 + math.cos(math.pi * step / (steps * epochs)))
-    )
-    first, state_file, output = 0, folder / "state.pt", folder / "tower.safetensors"
-    if state_file.exists():
-        state = torch.load(state_file, weights_only=True)
-        model.load_state_dict(state["model"])
-        average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
-        first = state["epoch"]
+    groups = [
+        {"params": [p for p in model.parameters() if p.ndim > 1], "lr": learning_rate, "weight_decay": 0.05},
+        {"params": [p for p in model.parameters() if p.ndim <= 1], "lr": learning_rate, "weight_decay": 0.0},
+    ]
+    steps, output = len(train) // batch, folder / "tower.safetensors"
+    state = TrainingState(model, groups, folder / "state.pt", steps=steps * epochs, warm_up=0.08)
     weight = emotion_weights(train)
     mirrored = mirror_names(train.blendshape_names)
-    for epoch in range(first, epochs):
+    for epoch in range(state.epoch, epochs):
         torch.manual_seed(seed * 1000 + epoch)  # of dropout: each epoch draws its own numbers, resumed or not
         generator = torch.Generator().manual_seed(seed * 1000 + epoch)
         order = torch.randperm(len(train), generator=generator).numpy()
@@ -179,21 +168,13 @@ def pretrain(
                 shapes,
                 weight,
             )
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            average.update_parameters(model)
+            state.step(loss)
             total += float(loss.detach())
             if step % 50 == 49:
                 speed = batch * (step + 1) / (time.time() - started)
                 say(f"epoch {epoch + 1} step {step + 1}/{steps} loss {total / (step + 1):.4f} {speed:.0f} faces/s")
-        scores = measure(cast(DenseTower, average.module), validation)
+        scores = measure(state.average.module, validation)
         say(f"epoch {epoch + 1}/{epochs} loss {total / steps:.4f} " + " ".join(f"{k}={v:.3f}" for k, v in scores.items()))
-        save_file(average.module.state_dict(), output)
-        partial = state_file.with_suffix(".partial")
-        parts: dict[str, Any] = {"model": model, "average": average, "optimizer": optimizer, "schedule": schedule}
-        torch.save({**{name: part.state_dict() for name, part in parts.items()}, "epoch": epoch + 1}, partial)
-        partial.replace(state_file)
+        save_file(state.average.module.state_dict(), output)
+        state.save(epoch + 1)
     return output

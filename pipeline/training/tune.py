@@ -7,13 +7,11 @@ them. The loss reads the slots' probabilities against the labels and the answer'
 
 from __future__ import annotations
 
-import math
 import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +27,7 @@ from pipeline.training.augment import to_crops
 from pipeline.training.faces import UNKNOWN, Faces, mirror_names
 from pipeline.training.nano import GRAMMAR, build_model, build_tokenizer
 from pipeline.training.pretrain import AGES, MEAN, STD, VISION, DenseTower, emotion_weights, loss_of
+from pipeline.training.state import TrainingState
 from pipeline.tree import TokenTree
 from pipeline.vision import speed_up
 from pipeline.vocabulary import AUS_LABELLED, EMOTIONS, JOINED_REGIONS, REGION_AUS, SINGLE_REGIONS, WHOLE_FACE, Box, visible_aus
@@ -179,29 +178,19 @@ def tune(
     dense.tower = model.model.visual  # one tower: the dense head goes on supervising it
     trunk = Trunk(tokenizer, model)
     both = nn.ModuleDict({"model": model, "dense": dense})
-    average = torch.optim.swa_utils.AveragedModel(both, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998))
-    averaged: Any = average.module
     seeing = [p for n, p in both.named_parameters() if "visual" in n or "dense" in n]
     writing = [p for n, p in both.named_parameters() if not ("visual" in n or "dense" in n)]
-    optimizer = torch.optim.AdamW(
-        [{"params": writing, "lr": learning_rate}, {"params": seeing, "lr": tower_rate}], betas=(0.9, 0.98), weight_decay=0.05, fused=True
-    )
+    groups = [
+        {"params": writing, "lr": learning_rate, "weight_decay": 0.05},
+        {"params": seeing, "lr": tower_rate, "weight_decay": 0.05},
+    ]
     steps = len(train) // batch
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min(1.0, step / (0.06 * steps * epochs)) * 0.5 * (1 + math.cos(math.pi * step / (steps * epochs)))
-    )
-    state_file, first = folder / "state.pt", 0
-    if state_file.exists():
-        state = torch.load(state_file, weights_only=True)
-        both.load_state_dict(state["both"])
-        average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
-        first = state["epoch"]
+    state = TrainingState(both, groups, folder / "state.pt", steps=steps * epochs, warm_up=0.06)
+    averaged = state.average.module
     weight = emotion_weights(train)
     prevalence = torch.from_numpy(train.aus.mean(0)).float()
     mirrored = mirror_names(train.blendshape_names)
-    for epoch in range(first, epochs):
+    for epoch in range(state.epoch, epochs):
         torch.manual_seed(seed * 1000 + epoch)  # of dropout: each epoch draws its own numbers, resumed or not
         generator = torch.Generator().manual_seed(seed * 1000 + epoch)
         chance = random.Random(seed * 1000 + epoch)
@@ -244,31 +233,14 @@ def tune(
                 _sentence_loss(hidden, model.lm_head, ids, answers, trunk) if answers[0][0] else torch.zeros(()),
                 0.25 * loss_of(head, emotion, aus, age, shapes, weight),
             ]
-            loss = torch.stack(losses).sum()
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(both.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            average.update_parameters(both)
+            state.step(torch.stack(losses).sum())
             total += [float(part.detach()) for part in losses]
             if step % 50 == 49:
                 speed = batch * (step + 1) / (time.time() - started)
                 parts = " ".join(f"{name} {value:.4f}" for name, value in zip(LOSSES, total / (step + 1), strict=True))
                 say(f"epoch {epoch + 1} step {step + 1}/{steps} {parts} {speed:.0f} faces/s")
         say(f"tuned {epoch + 1}/{epochs} epochs loss {total.sum() / steps:.4f}")
-        partial = state_file.with_suffix(".partial")
-        torch.save(
-            {
-                "both": both.state_dict(),
-                "average": average.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "schedule": schedule.state_dict(),
-                "epoch": epoch + 1,
-            },
-            partial,
-        )
-        partial.replace(state_file)
+        state.save(epoch + 1)
         if after_epoch is not None:
             after_epoch(averaged["model"], tokenizer, epoch + 1)
     return averaged["model"], tokenizer
