@@ -91,7 +91,8 @@ class QwenDescriber:
         self._slots = [(self._ids(q), [self._ids(c) for c in choices]) for q, choices in self.grammar.slots()]
         (self._end,) = self._ids(ANSWER_END)
         (self._newline, *_) = self._ids("\n")
-        self._rivals = self._rival_words()
+        self._names = self._name_tokens()
+        self._all_names = frozenset().union(*self._names.values())
         self._scale = self._side / CROP_SIZE
 
     @torch.inference_mode()
@@ -105,7 +106,7 @@ class QwenDescriber:
     def _ids(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_special_tokens=False)
 
-    def _rival_words(self) -> dict[str, frozenset[int]]:
+    def _name_tokens(self) -> dict[str, frozenset[int]]:
         """For each emotion and age the tokens that name it; a name of several tokens is left to `checked`."""
         words = {emotion: [f" {word}" for word in names] for emotion, names in EMOTION_WORDS.items()}
         words |= {choice.strip(): [choice] for choice in AGE_CHOICES}
@@ -114,8 +115,8 @@ class QwenDescriber:
 
     def rivals(self, answer: Answer) -> list[int]:
         """Tokens that a sentence for these fields may not hold: the names of the other emotions and ages."""
-        own = self._rivals[answer.emotion] | self._rivals[str(round(answer.age))]
-        return sorted(frozenset().union(*self._rivals.values()) - own)
+        own = self._names[answer.emotion] | self._names[str(round(answer.age))]
+        return sorted(self._all_names - own)
 
     def _batch(self, requests: Sequence[Request]) -> list[Answer]:
         places: dict[bytes, int] = {}

@@ -69,6 +69,15 @@ class DenseTower(nn.Module):
         return self.head(self.drop(tokens.flatten(1))).float().split(self.sizes, -1)
 
 
+def age_targets(age: torch.Tensor) -> torch.Tensor:
+    """(N,) years -> (N, 101): a bell of 3 years around each age, as neighbouring years are nearly right.
+
+    Gao et al. 2017, "Deep label distribution learning with label ambiguity".
+    """
+    years = torch.arange(AGES, dtype=torch.float32)
+    return torch.softmax(-((years - age[:, None]) ** 2) / (2 * 3.0**2), -1)
+
+
 def loss_of(
     outputs: tuple[torch.Tensor, ...],
     emotion: torch.Tensor,
@@ -84,10 +93,7 @@ def loss_of(
         loss = loss + F.cross_entropy(emotion_logits, emotion, weight=emotion_weight, ignore_index=UNKNOWN, label_smoothing=0.1)
     known = ~age.isnan()
     if known.any():
-        # A label distribution (Gao et al. 2017, "Deep label distribution learning"): neighbouring years are nearly right.
-        years = torch.arange(AGES, dtype=torch.float32)
-        target = torch.softmax(-((years - age[known, None]) ** 2) / (2 * 3.0**2), -1)
-        loss = loss + 0.5 * F.cross_entropy(age_logits[known], target)
+        loss = loss + 0.5 * F.cross_entropy(age_logits[known], age_targets(age[known]))
     return loss
 
 

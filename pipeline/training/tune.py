@@ -26,7 +26,7 @@ from pipeline.preprocess import grid_thw, patchify
 from pipeline.training.augment import to_crops
 from pipeline.training.faces import UNKNOWN, Faces, mirror_names
 from pipeline.training.nano import GRAMMAR, build_model, build_tokenizer
-from pipeline.training.pretrain import AGES, MEAN, STD, VISION, DenseTower, emotion_weights, loss_of
+from pipeline.training.pretrain import MEAN, STD, VISION, DenseTower, age_targets, emotion_weights, loss_of
 from pipeline.training.state import TrainingState
 from pipeline.tree import TokenTree
 from pipeline.vision import speed_up
@@ -111,7 +111,7 @@ class Trunk:
             self.looks.append([tree.span(tree.add(ids(question), region))[1] - 1 for question, _ in GRAMMAR.slots()])
             if len(self.box_spans) == 1:
                 self.first = region
-        self.tree = tree
+        self.tree, self.mask = tree, tree.mask()
         self.end = tree.end(self.first)
         with torch.no_grad():
             sample = torch.tensor([trunk])
@@ -135,9 +135,9 @@ class Trunk:
         tail = torch.tensor([answer + [0] * (width - len(answer)) for answer in answers], dtype=torch.long)
         size = fixed.shape[1] + width
         mask = torch.zeros(size, size, dtype=torch.bool)
-        mask[: fixed.shape[1], : fixed.shape[1]] = self.tree.mask()
+        mask[: fixed.shape[1], : fixed.shape[1]] = self.mask
         first_end = self.tree.span(self.first)[1]
-        mask[fixed.shape[1] :, : fixed.shape[1]] = self.tree.mask()[first_end - 1]
+        mask[fixed.shape[1] :, : fixed.shape[1]] = self.mask[first_end - 1]
         mask[fixed.shape[1] :, fixed.shape[1] :] = torch.ones(width, width).tril().bool()
         follow = (torch.arange(width) + self.end + self.shift).expand(3, -1)
         positions = torch.cat([self.positions, follow], 1).unsqueeze(1).expand(-1, len(boxes), -1)
@@ -300,8 +300,7 @@ def _slot_losses(
     known = ~age.isnan()
     if not known.any():
         return [*losses, hidden.new_zeros(()).float()]
-    bins = torch.arange(AGES, dtype=torch.float32)
-    soft = torch.softmax(-((bins - age[known, None]) ** 2) / (2 * 3.0**2), -1).unsqueeze(1).expand(-1, years.shape[1], -1)
+    soft = age_targets(age[known]).unsqueeze(1).expand(-1, years.shape[1], -1)
     losses.append(0.5 * F.cross_entropy(years[known].flatten(0, 1), soft.flatten(0, 1)))
     return losses
 
