@@ -1,0 +1,24 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from pipeline.settings import Settings
+
+DEFAULTS = Settings()
+
+
+def setting(help: str, default: object, *names: str) -> Any:
+    """An option that stands for a setting: None where it is not given, its default said in the help."""
+    return typer.Option(*names, help=help, show_default=str(default))
+
+
+Debug = Annotated[bool, typer.Option("--debug", help="On an error, show where in the program it arose.")]
+Model = Annotated[str | None, setting("nano, a checkpoint's folder or a hub id.", DEFAULTS.describe.model)]
+Adapter = Annotated[str | None, typer.Option(help="Folder of a LoRA adapter to put on the model.")]
+Device = Annotated[str | None, setting("auto, cpu, cuda or cuda:N.", DEFAULTS.describe.device)]
+Finder = Annotated[str | None, setting("auto, centerface, insightface or a path.", DEFAULTS.detect.detector, "--detector")]
+MinFace = Annotated[int | None, setting("Height in pixels of the smallest face sought.", DEFAULTS.detect.min_face)]
