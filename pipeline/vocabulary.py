@@ -247,11 +247,12 @@ REGION_AUS: dict[str, tuple[str, ...]] = {
 """The action units that each named region can show; `visible_aus` is the rule for any other box."""
 
 
-def visible_aus(box: Sequence[float]) -> tuple[str, ...]:
+def visible_aus(box: Sequence[float], least: float = MIN_VISIBLE) -> tuple[str, ...]:
     """The action units that a box can show: those of which it holds enough of an area.
 
     Args:
         box: x0, y0, x1, y1 in aligned-crop pixels.
+        least: the share of an area that is enough.
 
     Returns:
         Codes in the order of `AUS`; empty for a box with nothing to see.
@@ -259,11 +260,12 @@ def visible_aus(box: Sequence[float]) -> tuple[str, ...]:
     x0, y0, x1, y1 = box
 
     def share(area: Box) -> float:
-        width = max(0.0, min(x1, area[2]) - max(x0, area[0]))
-        height = max(0.0, min(y1, area[3]) - max(y0, area[1]))
-        return width * height / ((area[2] - area[0]) * (area[3] - area[1]))
+        if area[0] >= x1 or area[2] <= x0 or area[1] >= y1 or area[3] <= y0:
+            return 0.0
+        common = (min(x1, area[2]) - max(x0, area[0])) * (min(y1, area[3]) - max(y0, area[1]))
+        return common / ((area[2] - area[0]) * (area[3] - area[1]))
 
-    return tuple(unit.code for unit in ACTION_UNITS if any(share(area) >= MIN_VISIBLE for area in unit.areas))
+    return tuple(unit.code for unit in ACTION_UNITS if any(share(area) >= least for area in unit.areas))
 
 
 def region_aus(region: str, box: Sequence[float]) -> tuple[str, ...]:

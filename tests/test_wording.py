@@ -6,27 +6,79 @@ import random
 
 import pytest
 
-from pipeline.vocabulary import ACTION_UNITS, AUS, EMOTIONS, ActionUnit, claims
+from pipeline.vocabulary import ACTION_UNITS, AUS, EMOTIONS, ActionUnit, Claims, claims
 from pipeline.wording import agrees, compose
 
 
-@pytest.mark.parametrize("seed", range(300))
+@pytest.mark.parametrize("seed", range(60))
 def test_every_wording_claims_its_fields_and_nothing_else(seed: int) -> None:
     chance = random.Random(seed)
-    aus = sorted(chance.sample(AUS, chance.randint(0, 8)))
-    emotion, age = chance.choice(EMOTIONS), chance.randint(0, 100)
-    sentence = compose(aus, emotion, age, chance)
-    assert agrees(sentence, aus, emotion, age), sentence
-    assert sentence[0].isupper()
-    assert sentence.endswith(".")
+    for _ in range(50):
+        aus = sorted(chance.sample(AUS, chance.randint(0, 8))) if chance.random() < 0.8 else None
+        emotion = chance.choice([*EMOTIONS, None])
+        age = chance.choice([None, chance.randint(0, 100)])
+        empty = not aus and chance.random() < 0.3
+        sentence = compose(aus, emotion, age, chance, empty=empty)
+        assert agrees(sentence, aus, emotion, age), sentence
+        if empty or aus is not None or emotion or age is not None:
+            assert sentence[0].isupper() and sentence.endswith("."), sentence
+            assert "{" not in sentence and "  " not in sentence and "here here" not in sentence.lower(), sentence
+        else:
+            assert sentence == ""
+
+
+def test_the_plain_wording() -> None:
+    """What an answer falls back to stays as it is: tables of earlier runs hold it."""
+    assert compose([], "neutral", 30) == "The region is at rest, in keeping with a neutral look at an apparent age of 30."
+    plain = "The inner brows are raised, the lip corners are pulled up and the lips are parted, in keeping with happiness "
+    assert compose(["AU01", "AU12", "AU25"], "happiness", 31) == plain + "at an apparent age of 31."
+
+
+def test_what_is_not_known_is_left_out() -> None:
+    assert compose(["AU12"], None, None) == "The lip corners are pulled up."
+    assert compose(["AU12"], "anger", None) == "The lip corners are pulled up, in keeping with anger."
+    assert compose(["AU12"], None, 40) == "The lip corners are pulled up, at an apparent age of 40."
+    assert compose(None, "anger", 40) == "The face looks angry and about 40 years old."
+    assert compose(None, None, None) == ""
+
+
+def test_an_empty_box_says_so_and_still_knows_the_face() -> None:
+    for seed in range(50):
+        sentence = compose([], "fear", 20, random.Random(seed), empty=True)
+        assert "action" in sentence and claims(sentence) == Claims(frozenset(), frozenset(["fear"]), frozenset([20]))
+        assert "action" in compose(None, None, None, random.Random(seed), empty=True)
+
+
+def test_no_emotion_is_read_off_a_face_at_rest_or_a_neutral_one() -> None:
+    for seed in range(300):
+        for aus, emotion in (([], "anger"), (["AU04"], "neutral")):
+            sentence = compose(aus, emotion, 30, random.Random(seed))
+            assert "which" not in sentence and ":" not in sentence, sentence
+
+
+def test_there_are_many_wordings() -> None:
+    sentences = {compose([], "anger", 30, random.Random(seed)) for seed in range(2000)}
+    assert len(sentences) >= 40
+    active = {compose(["AU04"], "anger", 30, random.Random(seed)) for seed in range(2000)}
+    assert len(active) >= 36
+
+
+def test_a_baby_is_one_year_old() -> None:
+    sentences = [compose([], "surprise", 1, random.Random(seed)) for seed in range(200)]
+    assert any("1 year" in sentence for sentence in sentences)
+    assert not any("1 years" in sentence for sentence in sentences)
 
 
 def test_a_false_claim_is_noticed() -> None:
     sentence = compose(["AU12"], "happiness", 30)
     assert not agrees(sentence, ["AU12", "AU25"], "happiness", 30)
     assert not agrees(sentence, [], "happiness", 30)
+    assert not agrees(sentence, None, "happiness", 30)
     assert not agrees(sentence, ["AU12"], "sadness", 30)
+    assert not agrees(sentence, ["AU12"], None, 30)
     assert not agrees(sentence, ["AU12"], "happiness", 31)
+    assert not agrees(sentence, ["AU12"], "happiness", None)
+    assert not agrees(compose(["AU12"], None, None), ["AU12"], "happiness", 30)
 
 
 @pytest.mark.parametrize("unit", ACTION_UNITS, ids=lambda unit: unit.code)
