@@ -112,12 +112,15 @@ def open_checkpoint(model: str = "nano", *, adapter: str | None = None, device: 
         mean, std = torch.tensor(pixels["image_mean"]), torch.tensor(pixels["image_std"])
     except Exception as error:  # the libraries beneath raise kinds of their own
         raise ModelError(f"{folder}: not a Qwen2.5-VL checkpoint that can be opened ({str(error).partition(chr(10))[0]})") from error
-    name = model
+    name, asked_as = model, folder
     if adapter is not None:
-        network = _with_adapter(network, Path(adapter).expanduser())
-        name = f"{model}+{Path(adapter).name}"
+        added = Path(adapter).expanduser()
+        network = _with_adapter(network, added)
+        name = f"{model}+{added.name}"
+        if (added / FILE).is_file():
+            asked_as = added  # an adapter that was tuned here knows how it was asked
     network = speed_up(network).to(device).eval()
-    return Checkpoint(name, network, tokenizer, Grammar.load(folder), mean.to(device), std.to(device))
+    return Checkpoint(name, network, tokenizer, Grammar.load(asked_as), mean.to(device), std.to(device))
 
 
 def _with_adapter(network: Qwen2_5_VLForConditionalGeneration, folder: Path) -> Any:

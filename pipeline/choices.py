@@ -60,14 +60,22 @@ def plant(tree: TokenTree, parent: int | None, question: Sequence[int], answers:
     return Slot(tuple(positions), tuple(children), paths)
 
 
+def log_probabilities(slot: Slot, logits: Sequence[torch.Tensor]) -> torch.Tensor:
+    """(B, answers) float32 logarithms of probabilities that sum to 1.
+
+    Args:
+        logits: for each look (B, children), the next-token logits of `slot.children` there.
+    """
+    steps = [torch.log_softmax(look.float(), -1) for look in logits]
+    if len(steps) == 1:
+        return steps[0][:, [path[0][1] for path in slot.paths]]
+    return torch.stack([torch.stack([steps[look][:, child] for look, child in path]).sum(0) for path in slot.paths], -1)
+
+
 def probabilities(slot: Slot, logits: torch.Tensor) -> torch.Tensor:
     """(B, answers) float32 probabilities that sum to 1.
 
     Args:
         logits: (B, looks, V), the next-token logits at `slot.looks`.
     """
-    steps = [torch.log_softmax(logits[:, look, list(ids)].float(), -1) for look, ids in enumerate(slot.children)]
-    if len(steps) == 1:
-        return steps[0][:, [path[0][1] for path in slot.paths]].exp()
-    scores = torch.stack([torch.stack([steps[look][:, child] for look, child in path]).sum(0) for path in slot.paths], -1)
-    return scores.exp()
+    return log_probabilities(slot, [logits[:, look, list(ids)] for look, ids in enumerate(slot.children)]).exp()

@@ -18,10 +18,11 @@ from transformers import DynamicCache
 from pipeline.align import CROP_SIZE
 from pipeline.checkpoints import Checkpoint, open_checkpoint
 from pipeline.choices import Slot, plant, probabilities
-from pipeline.grammar import AGE_CHOICES, ANSWER_END, IMAGE_TOKEN, USER_IMAGE_END, USER_START, fields_text, region_text
+from pipeline.grammar import AGE_CHOICES, ANSWER_END, fields_text, region_text, scaled
 from pipeline.preprocess import grid_thw, patchify
 from pipeline.records import Answer, Request
 from pipeline.tree import TokenTree
+from pipeline.trunk import lay_trunk
 from pipeline.vocabulary import EMOTION_WORDS, EMOTIONS, region_aus
 from pipeline.wording import agrees, compose
 
@@ -44,6 +45,10 @@ class Describer(Protocol):
 
     def describe(self, requests: Sequence[Request]) -> list[Answer]:
         """One answer for each request, in order."""
+        ...
+
+    def converse(self, requests: Sequence[Request]) -> list[Answer]:
+        """One answer for each request, all of one face, each seeing the ones before it."""
         ...
 
 
@@ -86,14 +91,13 @@ class QwenDescriber:
         self._text = self._model.model.language_model
         vision = self._model.config.vision_config
         self._patch, self._merge, self._frames = vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size
-        unit = self._patch * self._merge
-        self._side = max(unit, round(self.grammar.face_size / unit) * unit)
+        self._trunk = lay_trunk(self._model, self._tokenizer, self.grammar)
         self._slots = [(self._ids(q), [self._ids(c) for c in choices]) for q, choices in self.grammar.slots()]
         (self._end,) = self._ids(ANSWER_END)
         (self._newline, *_) = self._ids("\n")
         self._names = self._name_tokens()
         self._all_names = frozenset().union(*self._names.values())
-        self._scale = self._side / CROP_SIZE
+        self._scale = self._trunk.side / CROP_SIZE
 
     @torch.inference_mode()
     def describe(self, requests: Sequence[Request]) -> list[Answer]:
@@ -101,6 +105,33 @@ class QwenDescriber:
         answers: list[Answer] = []
         for start in range(0, len(requests), self.batch_size):
             answers.extend(self._batch(requests[start : start + self.batch_size]))
+        return answers
+
+    @torch.inference_mode()
+    def converse(self, requests: Sequence[Request]) -> list[Answer]:
+        """Ask about several boxes of one face in turn: each answer sees the ones before it.
+
+        Raises:
+            ValueError: when the requests are not of one face.
+        """
+        if len({request.crop.tobytes() for request in requests}) > 1:
+            raise ValueError("a conversation is about one face")
+        answers: list[Answer] = []
+        if requests:
+            cache, length, position = self._look([requests[0].crop]), len(self._trunk), self._trunk.end
+        for request in requests:
+            branch = self._ids(region_text(scaled(request.box, self._scale)))
+            (answer,) = self._answer([request], [branch], cache, length, position)
+            fields = self._ids(fields_text(answer.aus, answer.emotion, round(answer.age)))
+            said = [*fields, *self._ids(answer.description + ANSWER_END)]
+            cache.crop(length + len(branch) - cache.get_seq_length())  # what was written may have been replaced
+            length, position = length + len(branch), position + len(branch)
+            steps = torch.arange(len(said), device=self._device)
+            mask = (torch.arange(length + len(said), device=self._device) <= length + steps[:, None])[None, None]
+            embeds = self._text.embed_tokens(torch.tensor([said], device=self._device))
+            self._forward(embeds, (position + steps).expand(3, 1, -1), mask, cache)
+            length, position = length + len(said), position + len(said)
+            answers.append(answer)
         return answers
 
     def _ids(self, text: str) -> list[int]:
@@ -128,8 +159,8 @@ class QwenDescriber:
                 places[key] = len(crops)
                 crops.append(request.crop)
             face_of.append(places[key])
-        trunk, length, position = self._trunk(crops)
-        branches = [self._ids(region_text(tuple(value * self._scale for value in request.box))) for request in requests]
+        trunk, length, position = self._look(crops), len(self._trunk), self._trunk.end
+        branches = [self._ids(region_text(scaled(request.box, self._scale))) for request in requests]
         answers: list[Answer | None] = [None] * len(requests)
         # Branches of one length make trees of one shape: digits are tokens to some checkpoints, so lengths can differ.
         for size in sorted({len(branch) for branch in branches}):
@@ -140,9 +171,9 @@ class QwenDescriber:
                 answers[i] = answer
         return [answer for answer in answers if answer is not None]
 
-    def _trunk(self, crops: Sequence[np.ndarray]) -> tuple[DynamicCache, int, int]:
-        """Prefill what all regions of a face share; returns (cache over F faces, its length, the next text position)."""
-        side = self._side
+    def _look(self, crops: Sequence[np.ndarray]) -> DynamicCache:
+        """Prefill what all regions of a face share; the cache has a row a face."""
+        side = self._trunk.side
         resized = [crop if crop.shape[0] == side else cv2.resize(crop, (side, side), interpolation=cv2.INTER_CUBIC) for crop in crops]
         images = torch.from_numpy(np.stack(resized)).to(self._device).permute(0, 3, 1, 2)  # [F, 3, side, side]
         patches = patchify(
@@ -155,19 +186,13 @@ class QwenDescriber:
         )
         grid = grid_thw(len(crops), side, side, self._patch).to(self._device)
         seen = self._model.model.visual(patches.to(self._model.dtype), grid_thw=grid).pooler_output  # [F * N, D]
-        tokens = seen.shape[0] // len(crops)
-        (image_id,) = self._ids(IMAGE_TOKEN)
-        head, tail = self._ids(USER_START), self._ids(USER_IMAGE_END) + self._ids(self.grammar.instruction)
-        ids = torch.tensor([[*head, *[image_id] * tokens, *tail]], device=self._device)
-        kinds = (ids == image_id).int()
-        positions, _ = self._model.model.get_rope_index(ids, image_grid_thw=grid[:1], mm_token_type_ids=kinds)  # [3, 1, P]
-        embeds = self._text.embed_tokens(ids).repeat(len(crops), 1, 1)
-        embeds[:, len(head) : len(head) + tokens] = seen.view(len(crops), tokens, -1).to(embeds.dtype)
+        embeds = self._text.embed_tokens(self._trunk.ids.to(self._device)).repeat(len(crops), 1, 1)
+        embeds[:, self._trunk.image] = seen.view(len(crops), -1, seen.shape[-1]).to(embeds.dtype)
         cache = DynamicCache(config=self._model.config.text_config)
-        size = ids.shape[1]
+        size = len(self._trunk)
         mask = torch.ones(size, size, dtype=torch.bool, device=self._device).tril().expand(len(crops), 1, -1, -1)
-        self._forward(embeds, positions.expand(-1, len(crops), -1), mask, cache)
-        return cache, size, int(positions.max()) + 1
+        self._forward(embeds, self._trunk.positions.to(self._device).unsqueeze(1).expand(-1, len(crops), -1), mask, cache)
+        return cache
 
     def _forward(self, embeds: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor, cache: DynamicCache) -> torch.Tensor:
         """(B, S, D) embeddings at (3, B, S) positions, seeing the cache and each other as `mask` (B, 1, S, K) bool says -> hidden."""

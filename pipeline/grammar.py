@@ -98,6 +98,12 @@ USER_IMAGE_END = "<|vision_end|>"
 ANSWER_END = "<|im_end|>"
 
 
+def scaled(box: Box, factor: float) -> Box:
+    """A box of a picture of another size."""
+    x0, y0, x1, y1 = box
+    return x0 * factor, y0 * factor, x1 * factor, y1 * factor
+
+
 def region_text(box: Box) -> str:
     """The branch of one region; `box` in pixels of the picture that the model sees."""
     x0, y0, x1, y1 = (max(0, round(value)) for value in box)

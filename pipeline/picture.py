@@ -112,7 +112,12 @@ def _overlap(a: Box | np.ndarray, b: Box) -> float:
 
 
 def describe_picture(
-    image: np.ndarray, detector: Detector, describer: Describer, regions: Sequence[str] = ("face",), box: Box | None = None
+    image: np.ndarray,
+    detector: Detector,
+    describer: Describer,
+    regions: Sequence[str] = ("face",),
+    box: Box | None = None,
+    in_turn: bool = False,
 ) -> list[DescribedFace]:
     """Find every face of a picture and describe regions of it.
 
@@ -122,6 +127,7 @@ def describe_picture(
         describer: from `pipeline.describe.load_describer`.
         regions: names of `pipeline.vocabulary.REGIONS`, asked of every face.
         box: instead, a rectangle of the picture, within it; asked of the face that it overlaps most.
+        in_turn: ask the regions of a face as one conversation, each answer seeing the ones before it.
 
     Returns:
         The faces from left to right; none where the picture shows none.
@@ -153,7 +159,11 @@ def describe_picture(
                 raise SettingsError(f"the box {_text(box)} lies beside the face; faces are at {_text(found.boxes[i])}")
             asked.append((i, CUSTOM_BOX, box))
             requests.append(Request(face, place, CUSTOM_BOX))
-    answers = describer.describe(requests)
+    if in_turn:
+        own = {i: [request for (face, *_), request in zip(asked, requests, strict=True) if face == i] for i in order}
+        answers = [answer for i in order for answer in describer.converse(own[i])]
+    else:
+        answers = describer.describe(requests)
     described: dict[int, list[DescribedRegion]] = {i: [] for i in order}
     for (i, name, place), answer in zip(asked, answers, strict=True):
         described[i].append(DescribedRegion(name, place, answer))

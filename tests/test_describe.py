@@ -161,3 +161,34 @@ def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
         load_describer(str(tmp_path))
     with pytest.raises(ModelError, match="no LoRA adapter"):
         load_describer("nano", adapter=str(tmp_path))
+
+
+def test_a_conversation_goes_on_from_what_was_said(describer: QwenDescriber, requests_: list[Request]) -> None:
+    """The first turn is a plain answer; the second reads what the reference model reads after the first one's words."""
+    asked = [requests_[1], requests_[2]]
+    first, second = describer.converse(asked)
+    (alone,) = describer.describe(asked[:1])
+    assert (first.aus, first.emotion, first.age, first.description) == (alone.aus, alone.emotion, alone.age, alone.description)
+    checkpoint = open_checkpoint("nano", device="cpu")
+    said = fields_text(first.aus, first.emotion, round(first.age)) + first.description + "<|im_end|>"
+    grid = grid_thw(1, 112, 112)
+    picture = USER_START + IMAGE_TOKEN * 16 + USER_IMAGE_END + describer.grammar.instruction
+    au = next(au for au in second.au_scores if au in describer.aus)
+    question, choices = describer.grammar.slots()[describer.aus.index(au)]
+    text = picture + region_text(asked[0].box) + said + region_text(asked[1].box) + question
+    ids = checkpoint.tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids
+    (image,) = checkpoint.tokenizer.encode(IMAGE_TOKEN, add_special_tokens=False)
+    pixels = patchify(torch.from_numpy(asked[0].crop.copy()).permute(2, 0, 1)[None], mean=checkpoint.mean, std=checkpoint.std)
+    with torch.no_grad():
+        logits = checkpoint.model(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            pixel_values=pixels,
+            image_grid_thw=grid,
+            mm_token_type_ids=(ids == image).int(),
+        ).logits[0, -1]
+    tokens = [checkpoint.tokenizer.encode(choice, add_special_tokens=False)[0] for choice in choices]
+    assert second.au_scores[au] == pytest.approx(float(logits[tokens].softmax(-1)[0]), abs=1e-4)
+    with pytest.raises(ValueError, match="one face"):
+        describer.converse([requests_[0], requests_[4]])
+    assert describer.converse([]) == []

@@ -1,37 +1,86 @@
-"""Training on a small slice of the real faces: it learns, goes on after a stop as if there had been none, and its checkpoint opens."""
+"""Training on a small slice of the real faces: it learns, goes on after a kill as if there had been none, and its checkpoint opens."""
 
 from __future__ import annotations
 
+import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
+from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from pipeline.align import CROP_SIZE
 from pipeline.checkpoints import open_checkpoint
+from pipeline.cli import main
+from pipeline.dataset import build
 from pipeline.describe import QwenDescriber
+from pipeline.errors import FocalfaceError, SettingsError
+from pipeline.grammar import ANSWER_END, Grammar, fields_text, region_text
+from pipeline.preprocess import grid_thw, patchify
 from pipeline.records import Request
 from pipeline.training.augment import to_crops
-from pipeline.training.faces import MARGIN, Faces, load_faces, mirror_names
-from pipeline.training.nano import build_model, build_tokenizer, grey_to_colour
-from pipeline.training.pretrain import MEAN, STD, pretrain
-from pipeline.training.programme import Programme, train_nano
-from pipeline.training.tune import tune
+from pipeline.training.conversation import Layout, Turn
+from pipeline.training.draws import Draws, FocalCollator, mirrored_box
+from pipeline.training.faces import SIDE, Faces, load_faces, mirror_names
+from pipeline.training.lora import TARGETS, adapted
+from pipeline.training.nano import GRAMMAR, MEAN, PIXELS, STD, build_model, build_tokenizer, grey_to_colour, save_checkpoint
+from pipeline.training.programme import train
+from pipeline.training.stages import DenseTraining, FocalStage, Training, load_training
+from pipeline.trunk import lay_trunk
+from pipeline.vocabulary import AUS_LABELLED, claims
+
+MARGIN = (SIDE - CROP_SIZE) // 2
+CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "train"
 
 
 @pytest.fixture(scope="module")
-def faces(shared: Path) -> Faces:
-    return load_faces([shared / "faces" / "val.parquet"], 64)
+def data(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "faces"
+    sources = [shared / "faces" / name for name in ("train-web.parquet", "train-fer2013.parquet", "val.parquet")]
+    build(sources, folder, limit=64)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def faces(data: Path) -> Faces:
+    return load_faces(data, "train")
+
+
+def quiet(_: str) -> None:
+    pass
+
+
+def stage(**changes: object) -> FocalStage:
+    settings: dict[str, object] = {
+        "name": "focal",
+        "samples": 64,
+        "batch": 16,
+        "boxes": {"whole": 0.5, "named": 0.3, "random": 0.1, "empty": 0.1},
+        "dialogue": 0.3,
+        "nothing": 0.2,
+    }
+    return FocalStage(**{**settings, **changes})  # type: ignore[arg-type]
 
 
 def test_faces_are_aligned_with_their_labels(faces: Faces) -> None:
-    assert faces.pixels.shape == (64, CROP_SIZE + 2 * MARGIN, CROP_SIZE + 2 * MARGIN)
-    left, right = faces.boxes["left_eye"], faces.boxes["right_eye"]
-    assert abs(np.median((left[:, 0] + left[:, 2]) / 2) - 38) < 2
-    assert abs(np.median((right[:, 0] + right[:, 2]) / 2) - 74) < 2
+    assert faces.pixels.shape == (128, SIDE, SIDE)
+    eyes = {}
+    for side in ("left_eye", "right_eye"):
+        place = ("left_eye", "right_eye").index(side)
+        rows = [faces.boxes_of(face, ["named"])[place] for face in range(len(faces))]
+        eyes[side] = np.median(faces.box[rows][:, [0, 2]].mean(1))
+    assert abs(eyes["left_eye"] - 38) < 3
+    assert abs(eyes["right_eye"] - 74) < 3
     assert np.isnan(faces.age[faces.source == "fer2013"]).all()
+    assert faces.aus_known.all()
+    assert not faces.visible[faces.boxes_of(0, ["empty"])].any()
 
 
 def test_no_augmentation_is_the_plain_crop(faces: Faces) -> None:
@@ -50,43 +99,89 @@ def test_a_flip_mirrors(faces: Faces) -> None:
     assert torch.nn.functional.l1_loss(mirrored.flip(-1), plain) < 0.5 * torch.nn.functional.l1_loss(mirrored, plain)
 
 
-def test_mirrored_names() -> None:
+def test_mirrored_names_and_boxes() -> None:
     assert mirror_names(["jawOpen", "mouthSmileLeft", "mouthSmileRight"]) == [0, 2, 1]
+    assert mirrored_box(np.array([10.0, 5.0, 30.0, 20.0]), True) == (CROP_SIZE - 30, 5, CROP_SIZE - 10, 20)
 
 
-def test_a_stop_between_epochs_changes_nothing(faces: Faces, tmp_path: Path) -> None:
-    def quiet(_: str) -> None:
-        pass
-
-    whole = pretrain(faces, faces, tmp_path / "whole", epochs=2, batch=32, say=quiet)
-
-    class Stop(Exception):
-        pass
-
-    def stop_after_first_epoch(line: str) -> None:
-        if line.startswith("epoch 2/2"):
-            raise Stop
-
-    with pytest.raises(Stop):
-        pretrain(faces, faces, tmp_path / "stopped", epochs=2, batch=32, say=stop_after_first_epoch)
-    resumed = pretrain(faces, faces, tmp_path / "stopped", epochs=2, batch=32, say=quiet)
-    ours, theirs = load_file(whole), load_file(resumed)
-    assert all(torch.allclose(ours[name], theirs[name], atol=1e-6) for name in ours)
+def test_draws_see_every_face_before_any_twice() -> None:
+    draws = Draws(10, 25, seed=3)
+    rows = [draws[i][1] for i in range(25)]
+    assert sorted(rows[:10]) == sorted(rows[10:20]) == list(range(10))
+    assert rows[:10] != rows[10:20]
+    assert rows == [Draws(10, 25, seed=3)[i][1] for i in range(25)]
 
 
-def test_tuning_lowers_its_losses(faces: Faces, tmp_path: Path) -> None:
-    lines: list[str] = []
-    tower = pretrain(faces, faces, tmp_path / "tower", epochs=1, batch=32, say=lines.append)
-    saved: list[int] = []
-    tune(faces, tower, tmp_path / "tune", epochs=12, batch=32, say=lines.append, after_epoch=lambda *done: saved.append(done[2]))
-    assert saved == list(range(1, 13))
-    totals = [float(line.split("loss ")[1].split()[0]) for line in lines if line.startswith("tuned")]
-    assert np.mean(totals[-3:]) < np.mean(totals[:3]) - 0.3
+def test_a_batch_follows_from_its_numbers_alone(faces: Faces) -> None:
+    tokenizer = build_tokenizer()
+    layout = Layout(tokenizer, GRAMMAR, lay_trunk(build_model(tokenizer), tokenizer, GRAMMAR))
+    samples = [(32 + i, i) for i in range(8)]
+    first = FocalCollator(faces, stage(), layout)(samples)
+    torch.manual_seed(99)
+    second = FocalCollator(faces, stage(), layout)(samples)
+    assert torch.equal(first["crops"], second["crops"])
+    assert torch.equal(first["asked"]["ids"], second["asked"]["ids"])
+
+
+def test_a_tree_is_read_as_its_paths_one_by_one() -> None:
+    """Logits at every slot and word of a dialogue's tree are those of the plain conversation that leads there."""
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer()
+    model = build_model(tokenizer).eval()
+    trunk = lay_trunk(model, tokenizer, GRAMMAR)
+    layout = Layout(tokenizer, GRAMMAR, trunk)
+    answer = tuple(layout.ids(fields_text(["AU12"], "happiness", 31) + "The lip corners are pulled up." + ANSWER_END))
+    turns = [Turn((10, 10, 60, 60), answer, 4), Turn((20, 60, 90, 100), follows=True), Turn((5, 5, 50, 30))]
+    laid = layout.lay([turns, turns[2:]])
+    picture = torch.randint(0, 256, (1, 3, CROP_SIZE, CROP_SIZE)).float()
+    pixels, grid = patchify(picture, mean=MEAN, std=STD), grid_thw(1, CROP_SIZE, CROP_SIZE)
+    with torch.no_grad():
+        seen = model.model.visual(pixels, grid).pooler_output
+        embeds = model.model.language_model.embed_tokens(laid.ids)
+        embeds[:, trunk.image] = seen
+        mask = torch.zeros(laid.mask.shape).masked_fill_(~laid.mask, torch.finfo(torch.float32).min).unsqueeze(1)
+        hidden = model.model.language_model(
+            inputs_embeds=embeds, position_ids=laid.positions, attention_mask={"full_attention": mask}, use_cache=False
+        ).last_hidden_state.flatten(0, 1)
+
+        def plain(text: str) -> torch.Tensor:
+            ids = torch.cat([trunk.ids, torch.tensor(layout.ids(text))])[None]
+            (image,) = layout.ids("<|image_pad|>")
+            out = model(
+                input_ids=ids,
+                pixel_values=pixels,
+                image_grid_thw=grid,
+                mm_token_type_ids=(ids == image).int(),
+                attention_mask=torch.ones_like(ids),
+            )
+            return out.logits[0, -1]
+
+        first, second, third = (region_text(turn.box) for turn in turns)
+        said = tokenizer.decode(answer)
+        slot = GRAMMAR.slots()[3][0]
+        expected = [first + slot, first + said + second + slot, third + slot, third + slot]
+        got = hidden[laid.looks[3][:, 0]] @ model.lm_head.weight.T
+        assert laid.row.tolist() == [0, 0, 0, 1]
+        for row, text in zip(got, expected, strict=True):
+            assert torch.allclose(row, plain(text), atol=1e-3)
+    assert laid.ids.flatten()[laid.written].tolist() == list(answer[-4:])
+
+
+def test_answers_to_practise_say_their_own_fields(faces: Faces) -> None:
+    tokenizer = build_tokenizer()
+    layout = Layout(tokenizer, GRAMMAR, lay_trunk(build_model(tokenizer), tokenizer, GRAMMAR))
+    collate = FocalCollator(faces, stage(write=1.0, dialogue=0.5, practice=0.5), layout)
+    batch = collate([(i, i) for i in range(64)])["asked"]
+    text = tokenizer.decode(batch["ids"].flatten()[batch["written"]], skip_special_tokens=False)
+    sentences = [sentence for sentence in text.split(ANSWER_END) if sentence]
+    assert len(sentences) >= 64
+    for sentence in sentences:
+        said = claims(sentence)
+        assert len(said.emotions) == len(said.ages) == 1
+        assert said.aus <= set(AUS_LABELLED)
 
 
 def test_a_colour_picture_is_seen_as_its_luma() -> None:
-    from pipeline.preprocess import grid_thw, patchify
-
     torch.manual_seed(0)
     model = build_model(build_tokenizer()).eval()
     colour = torch.randint(0, 256, (2, 3, CROP_SIZE, CROP_SIZE)).float()
@@ -99,13 +194,183 @@ def test_a_colour_picture_is_seen_as_its_luma() -> None:
     assert torch.allclose(seen, trained_on, atol=1e-4)
 
 
-def test_the_programme_makes_a_checkpoint_that_answers(shared: Path, faces: Faces, tmp_path: Path) -> None:
-    short = Programme(tower_epochs=1, tune_epochs=1, tower_batch=32, tune_batch=32, limit=64)
-    folder = train_nano(shared / "faces", tmp_path, short, say=lambda line: None)
+def test_the_four_stages_make_a_checkpoint_that_answers(data: Path, faces: Faces, tmp_path: Path) -> None:
+    """All files of configs/train, shortened, in their order."""
+    files = sorted(CONFIGS.glob("[0-4]-*.yaml"))
+    trainings: list[Training] = [load_training(file, {"samples": 64, "batch": 32}) for file in files]
+    assert [training.name for training in trainings] == ["teacher", "tower", "global", "region", "focal", "dialogue"]
+    folder = train(trainings, data, tmp_path, say=quiet)
+    assert folder == tmp_path / "nano"
     assert sum(file.stat().st_size for file in folder.iterdir()) < 25e6
+    for training in trainings:
+        log = pq.read_table(tmp_path / training.name / "log.parquet").to_pylist()
+        assert {row["stage"] for row in log} == {training.name}
+        assert {"loss", "learning_rate"} <= {row["name"] for row in log}
+        figures = json.loads((tmp_path / training.name / "figures.json").read_text())
+        assert {f"val_{name}" for name in figures} <= {row["name"] for row in log}
+        assert (tmp_path / training.name / "curves.png").stat().st_size > 1000
+        assert not (tmp_path / training.name / "state").exists()
     describer = QwenDescriber(open_checkpoint(str(folder), device="cpu"))
     assert set(describer.grammar.thresholds) == set(describer.aus)
     grey = np.ascontiguousarray(np.repeat(faces.pixels[0, MARGIN:-MARGIN, MARGIN:-MARGIN, None], 3, 2))
     (answer,) = describer.describe([Request(grey, (36, 70, 76, 94), "mouth")])
     assert answer.description
     assert set(answer.au_scores) <= set(describer.aus)
+    lines: list[str] = []
+    train(trainings, data, tmp_path, say=lines.append)
+    assert not any(line.startswith("==") for line in lines), "what is finished is not done again"
+    with pytest.raises(FocalfaceError, match="another seed"):
+        train([load_training(files[0], {"samples": 64, "batch": 32, "seed": 1})], data, tmp_path, say=quiet)
+
+
+COMMAND = [sys.executable, "-m", "pipeline.cli", "train"]
+
+
+def test_a_kill_in_mid_stage_changes_nothing(data: Path, tmp_path: Path) -> None:
+    settings = "name: focal\nsamples: 160\nbatch: 8\nboxes: {whole: 1.0, named: 1.0}\ndialogue: 0.2\ndense: 1.0\nsave_every: 4\n"
+    (tmp_path / "focal.yaml").write_text(settings)
+    command = [*COMMAND, str(tmp_path / "focal.yaml"), "--data", str(data)]
+    subprocess.run([*command, "--out", str(tmp_path / "whole")], check=True, capture_output=True)
+    killed = subprocess.Popen([*command, "--out", str(tmp_path / "killed")], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    states = tmp_path / "killed" / "focal" / "state"
+    while killed.poll() is None and len(list(states.glob("checkpoint-*/complete"))) < 2:
+        time.sleep(0.05)
+    killed.send_signal(signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL, "it was stopped before its end"
+    resumed = subprocess.run([*command, "--out", str(tmp_path / "killed")], check=True, capture_output=True, text=True)
+    assert "going on after" in resumed.stdout
+    ours, theirs = (load_file(tmp_path / name / "focal" / "checkpoint" / "model.safetensors") for name in ("whole", "killed"))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    curves = [pq.read_table(tmp_path / name / "focal" / "log.parquet") for name in ("whole", "killed")]
+    assert curves[0].equals(curves[1])
+
+
+def small_model(folder: Path) -> Path:
+    """A random Qwen2.5-VL that is not nano: other sizes, window attention in its tower, the default way of asking."""
+    torch.manual_seed(5)
+    tokenizer = build_tokenizer()
+    token = tokenizer.convert_tokens_to_ids
+    config = Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": -(-len(tokenizer) // 8) * 8,
+            "hidden_size": 64,
+            "intermediate_size": 128,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 6, 6]},
+            "eos_token_id": token("<|im_end|>"),
+            "pad_token_id": token("<|endoftext|>"),
+            "tie_word_embeddings": True,
+        },
+        vision_config={
+            "depth": 2,
+            "hidden_size": 64,
+            "num_heads": 2,
+            "intermediate_size": 128,
+            "patch_size": 14,
+            "out_hidden_size": 64,
+            "fullatt_block_indexes": [1],
+            "window_size": 56,
+        },
+        image_token_id=token("<|image_pad|>"),
+        video_token_id=token("<|video_pad|>"),
+        vision_start_token_id=token("<|vision_start|>"),
+        vision_end_token_id=token("<|vision_end|>"),
+        tie_word_embeddings=True,
+    )
+    save_checkpoint(Qwen2_5_VLForConditionalGeneration(config), tokenizer, Grammar(face_size=112, instruction=""), PIXELS, folder)
+    return folder
+
+
+def test_adapters_on_another_model(data: Path, faces: Faces, tmp_path: Path) -> None:
+    """Loss falls, the adapter is saved, `describe` opens it and answers otherwise than the base."""
+    base = small_model(tmp_path / "base")
+    trainings: list[Training] = [
+        load_training(file, {"samples": 480, "batch": 16, "learning_rate": 3e-3, "tower_rate": 1e-3, "write": 1.0})
+        for file in sorted((CONFIGS / "lora").glob("[13]*.yaml"))
+    ]
+    adapter = train(trainings, data, tmp_path / "out", model=str(base), say=quiet)
+    assert adapter.name == "adapter"
+    names = {path.name for path in adapter.iterdir()}
+    assert {"adapter_config.json", "adapter_model.safetensors", "focal.json"} <= names
+    assert "model.safetensors" not in names
+    log = pq.read_table(tmp_path / "out" / "global" / "log.parquet").to_pandas()
+    loss = log[log.name == "loss"].sort_values("step").value
+    assert loss.iloc[-1] < loss.iloc[0] - 1
+    grey = np.ascontiguousarray(np.repeat(faces.pixels[0, MARGIN:-MARGIN, MARGIN:-MARGIN, None], 3, 2))
+    request = Request(grey, (0, 0, 112, 112), "face")
+    plain = QwenDescriber(open_checkpoint(str(base), device="cpu")).describe([request])[0]
+    tuned = QwenDescriber(open_checkpoint(str(base), adapter=str(adapter), device="cpu"))
+    assert tuned.aus == AUS_LABELLED
+    assert tuned.describe([request])[0].emotion_scores != plain.emotion_scores
+    stored = load_file(adapter / "adapter_model.safetensors")
+    save_file({f"base_model.model.other.{name}": value for name, value in stored.items()}, adapter / "adapter_model.safetensors")
+    with pytest.raises(FocalfaceError, match="no place in this model"):
+        open_checkpoint(str(base), adapter=str(adapter), device="cpu")
+
+
+def test_adapters_sit_in_language_tower_and_merger_and_nowhere_else(tmp_path: Path) -> None:
+    model = adapted(open_checkpoint(str(small_model(tmp_path / "base")), device="cpu").model, rank=4)
+    trained = {
+        name.partition(".lora_")[0].removeprefix("base_model.model.") for name, value in model.named_parameters() if value.requires_grad
+    }
+    language = {name for name in trained if "language_model.layers" in name}
+    vision = {name for name in trained if "visual.blocks" in name}
+    merger = {name for name in trained if "visual.merger" in name}
+    assert len(language) == 2 * 7
+    assert len(vision) == 2 * 5
+    assert len(merger) == 2
+    assert trained == language | vision | merger
+    assert "patch_embed" not in TARGETS
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("name: x\nsamples: 10\nboxes: {mouths: 1}", "unknown kind mouths"),
+        ("name: x\nsamples: 0\nboxes: {whole: 1}", "samples"),
+        ("name: x\nsamples: 10\nboxes: {whole: 1}\ncolour: red", "colour"),
+        ("- a list", "keys and values"),
+        ("name: [", "not YAML"),
+    ],
+)
+def test_a_wrong_file_is_named(text: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "stage.yaml").write_text(text)
+    with pytest.raises(SystemExit) as exit:
+        main(["train", str(tmp_path / "stage.yaml"), "--data", str(tmp_path), "--out", str(tmp_path / "out")])
+    assert exit.value.code == 2
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_a_stage_builds_on_must_be_there(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="train the teacher first"):
+        train([stage(taught=0.5)], data, tmp_path / "a", say=quiet)
+    with pytest.raises(SettingsError, match="--model"):
+        train([stage(tune="lora")], data, tmp_path / "b", say=quiet)
+    with pytest.raises(FocalfaceError, match="dataset build"):
+        train([stage()], tmp_path / "nothing", tmp_path / "c", say=quiet)
+    assert isinstance(load_training(CONFIGS / "0-tower.yaml"), DenseTraining)
+
+
+def test_several_workers_train_as_a_ray_job(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "focal.yaml").write_text("name: focal\nsamples: 128\nbatch: 16\nboxes: {whole: 1.0}\nasked: 0.5\ndense: 1.0\n")
+    job = Path(__file__).resolve().parents[1] / "jobs" / "train.py"
+    command = [
+        sys.executable,
+        str(job),
+        "--workers",
+        "2",
+        str(tmp_path / "focal.yaml"),
+        "--data",
+        str(data),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=job.parents[1])
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert QwenDescriber(open_checkpoint(str(tmp_path / "out" / "nano"), device="cpu")).aus == AUS_LABELLED
+    steps = pq.read_table(tmp_path / "out" / "focal" / "log.parquet").to_pandas().step
+    assert steps.max() <= 128 // 16, "the workers shared the samples"

@@ -21,6 +21,7 @@ def describe(
     image: Annotated[Path, typer.Argument(help="A picture file.")],
     region: Annotated[list[str] | None, typer.Option(help="Region names, with commas; repeatable.", show_default="face")] = None,
     box: Annotated[str | None, typer.Option(help="x0,y0,x1,y1: this rectangle of the picture instead.")] = None,
+    in_turn: Annotated[bool, typer.Option("--in-turn", help="Ask the regions of a face as one conversation.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: a list of faces.")] = False,
     save: Annotated[Path | None, typer.Option(help="Write an annotated picture here.")] = None,
     detector: Finder = None,
@@ -61,7 +62,7 @@ def describe(
 
     eyes = load_detector(settings.detect.detector, min_face=settings.detect.min_face)
     words = load_describer(settings.describe.model, adapter=settings.describe.adapter, device=settings.describe.device)
-    faces = describe_picture(pixels, eyes, words, asked, place)
+    faces = describe_picture(pixels, eyes, words, asked, place, in_turn)
     if save and faces:
         from pipeline.draw import annotate
 

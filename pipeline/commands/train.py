@@ -7,24 +7,29 @@ from typing import Annotated
 
 import typer
 
-from pipeline.commands.options import Debug
+from pipeline.commands.options import Adapter, Debug
 
 
 def train(
-    faces: Annotated[Path, typer.Option(help="Folder of labelled faces: train-web, train-fer2013 and val .parquet.")],
-    out: Annotated[Path, typer.Option(help="Folder for the training's states and the checkpoint.")],
-    tower_epochs: Annotated[int, typer.Option(min=1, help="Passes over the faces in dense pretraining.")] = 12,
-    tune_epochs: Annotated[int, typer.Option(min=1, help="Passes over the faces in tuning.")] = 3,
-    limit: Annotated[int | None, typer.Option(min=128, help="Use only the first so many faces of each file.")] = None,
-    seed: Annotated[int, typer.Option(help="Of all randomness.")] = 0,
+    configs: Annotated[list[Path], typer.Argument(metavar="STAGE.yaml...", help="Trainings, in their order.")],
+    data: Annotated[Path, typer.Option(help="A dataset folder, as `focalface dataset build` writes it.")],
+    out: Annotated[Path, typer.Option(help="Folder for the trainings, one in it for each.")],
+    model: Annotated[str | None, typer.Option(help="Checkpoint the first stage starts from.", show_default="a new nano")] = None,
+    adapter: Adapter = None,
+    limit: Annotated[int | None, typer.Option(min=64, help="Use only so many faces.")] = None,
+    sets: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of all these files; repeatable.")] = None,
     debug: Debug = False,
 ) -> None:
-    """Train a nano checkpoint from labelled faces. Stopped at any moment, the same command goes on from the last finished pass.
+    """Train in stages, each starting from the one before. Stopped at any moment, the same command goes on.
 
-    Example: focalface train --faces ../shared/faces --out outputs/train
+    Example: focalface train configs/train/[0-4]-*.yaml --data outputs/faces --out outputs/train
+
+    Example: focalface train configs/train/lora/*.yaml --data outputs/faces --out outputs/lora --model Qwen/Qwen2.5-VL-3B-Instruct
     """
-    from pipeline.training.programme import Programme, train_nano
+    from pipeline.training.programme import train as run_trainings
+    from pipeline.training.stages import load_training, parse_changes
 
-    programme = Programme(tower_epochs=tower_epochs, tune_epochs=tune_epochs, limit=limit, seed=seed)
-    folder = train_nano(faces, out, programme, lambda line: print(line, flush=True))
-    print(f"checkpoint  {folder}   try: focalface describe PICTURE --model {folder}")
+    changes = parse_changes(sets or ())
+    trainings = [load_training(path, changes) for path in configs]
+    folder = run_trainings(trainings, data, out, model, Path(adapter) if adapter else None, limit, lambda line: print(line, flush=True))
+    print(f"result  {folder}")

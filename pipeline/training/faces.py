@@ -1,4 +1,4 @@
-"""Labelled faces from Parquet, aligned once and held in memory for training and measuring."""
+"""The faces of a built dataset, held in memory for training and measuring."""
 
 from __future__ import annotations
 
@@ -13,88 +13,123 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.align import CROP_SIZE, align, crop
+from pipeline.align import CROP_SIZE
+from pipeline.dataset.boxes import KINDS
+from pipeline.dataset.build import MARGIN
+from pipeline.errors import FocalfaceError
 from pipeline.vocabulary import AUS_LABELLED, EMOTIONS
 
-MARGIN = 10
-"""Pixels kept around the aligned crop, so that small shifts and turns of augmentation find real pixels there."""
+SIDE = CROP_SIZE + 2 * MARGIN
 
 UNKNOWN = -1
-"""Emotion index of a face without a label (or with one outside `EMOTIONS`)."""
+"""Emotion index of a face without a label."""
 
 
 @dataclass(frozen=True)
 class Faces:
-    """N aligned grey faces with their labels.
+    """N aligned grey faces with their labels, and R boxes over all of them.
 
     Attributes:
         pixels: (N, S, S) uint8, S = CROP_SIZE + 2 * MARGIN.
-        boxes: region name -> (N, 4) float32, x0, y0, x1, y1 in aligned-crop pixels (before the margin).
         aus: (N, 16) bool over `AUS_LABELLED`.
+        aus_known: (N, 16) bool, the units that this face's labels speak of.
         emotion: (N,) int64 into `EMOTIONS`, or UNKNOWN.
         age: (N,) float32 years, NaN where unlabelled.
-        blendshapes: (N, 52) float32 in [0, 1].
-        blendshape_names: the 52 names.
-        source: (N,) str.
-        image_id: (N,) str.
+        blendshapes: (N, B) float32 in [0, 1], NaN where unlabelled.
+        blendshape_names: the B names.
+        source, image_id: (N,) str.
+        first: (N + 1,) int64; face i has the boxes first[i] to first[i + 1].
+        kind: (R,) int8 into `KINDS`.
+        box: (R, 4) float32, aligned-crop pixels.
+        visible: (R, 16) bool, the units that a box can show.
+        description: R sentences.
+        dialogues: for each face its orders of boxes, as indexes from first[i] on.
     """
 
     pixels: np.ndarray
-    boxes: dict[str, np.ndarray]
     aus: np.ndarray
+    aus_known: np.ndarray
     emotion: np.ndarray
     age: np.ndarray
     blendshapes: np.ndarray
     blendshape_names: tuple[str, ...]
     source: np.ndarray
     image_id: np.ndarray
+    first: np.ndarray
+    kind: np.ndarray
+    box: np.ndarray
+    visible: np.ndarray
+    description: pa.Array
+    dialogues: list[list[list[int]]]
 
     def __len__(self) -> int:
         return len(self.pixels)
 
+    def boxes_of(self, face: int, kinds: Sequence[str] = KINDS) -> np.ndarray:
+        """Indexes of a face's boxes of these kinds."""
+        own = np.arange(self.first[face], self.first[face + 1])
+        return own[np.isin(self.kind[own], [KINDS.index(kind) for kind in kinds])]
 
-def load_faces(paths: Sequence[Path], limit: int | None = None) -> Faces:
-    """Read and align the faces of one or more labelled Parquet files.
+
+def load_faces(dataset: Path, split: str, limit: int | None = None) -> Faces:
+    """Read one split of a dataset that `focalface dataset build` wrote.
 
     Args:
-        paths: files with the columns `image`, `landmarks5`, `box_<region>`, `aus`, `emotion`, `age`, `blendshapes`, `source`.
-        limit: keep only the first so many of each file.
+        dataset: its folder.
+        split: `train` or `val`.
+        limit: keep only so many, evenly spread over the split.
 
     Raises:
-        FileNotFoundError: when a file is missing.
+        FocalfaceError: when there is no such split.
     """
-    tables = [pq.read_table(path) for path in paths]
-    if limit is not None:
-        tables = [table.slice(0, limit) for table in tables]
-    names = tuple(json.loads(tables[0].schema.metadata[b"blendshape_names"]))
-    table = pa.concat_tables(tables)
-    count, side = table.num_rows, CROP_SIZE + 2 * MARGIN
-    pixels = np.empty((count, side, side), np.uint8)
-    regions = [name for name in table.column_names if name.startswith("box_")]
-    corners = {name: np.asarray(table[name].to_pylist(), np.float64) for name in regions}
-    boxes = {name.removeprefix("box_"): np.empty((count, 4), np.float32) for name in regions}
-    landmarks = np.asarray(table["landmarks5"].to_pylist(), np.float64).reshape(count, 5, 2)
+    files = sorted((dataset / split).glob("*.parquet"))
+    if not files:
+        raise FocalfaceError(
+            f"{dataset}: no {split} faces there; make the dataset with: focalface dataset build FACES.parquet --out {dataset}"
+        )
+    table = pa.concat_tables([pq.read_table(path) for path in files])
+    if limit is not None and limit < len(table):
+        table = table.take(np.linspace(0, len(table) - 1, limit).astype(np.int64))
+    names = tuple(json.loads((table.schema.metadata or {}).get(b"blendshape_names", b"[]")))
+    count = len(table)
+    pixels = np.empty((count, SIDE, SIDE), np.uint8)
     for i, data in enumerate(table["image"]):
         image: Any = cv2.imdecode(np.frombuffer(data.as_py(), np.uint8), cv2.IMREAD_GRAYSCALE)
-        alignment = align(landmarks[i])
-        pixels[i] = crop(image, alignment, margin=MARGIN)
-        for name in regions:
-            x0, y0, x1, y1 = corners[name][i]
-            quad = alignment.to_crop(np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]))
-            boxes[name.removeprefix("box_")][i] = [*quad.min(0), *quad.max(0)]
-    emotion_index = {name: i for i, name in enumerate(EMOTIONS)}
-    active = [set(row) for row in table["aus"].to_pylist()]
+        pixels[i] = image
+    regions = table["regions"].combine_chunks()
+    flat = regions.flatten()
+    lengths = np.diff(regions.offsets.to_numpy())
+    kinds = {name: i for i, name in enumerate(KINDS)}
+    emotions = {name: i for i, name in enumerate(EMOTIONS)}
+    ages = table["age"].to_pylist()
+    shapes = [row if row else [np.nan] * len(names) for row in table["blendshapes"].to_pylist()]
     return Faces(
         pixels=pixels,
-        boxes=boxes,
-        aus=np.array([[au in row for au in AUS_LABELLED] for row in active]),
-        emotion=np.array([emotion_index.get(name, UNKNOWN) for name in table["emotion"].to_pylist()], np.int64),
-        age=np.array([np.nan if age is None else age for age in table["age"].to_pylist()], np.float32),
-        blendshapes=np.asarray(table["blendshapes"].to_pylist(), np.float32),
+        aus=_units(table["aus"].combine_chunks()),
+        aus_known=_units(table["aus_known"].combine_chunks()),
+        emotion=np.array([emotions.get(name, UNKNOWN) for name in table["emotion"].to_pylist()], np.int64),
+        age=np.array([np.nan if age is None else age for age in ages], np.float32),
+        blendshapes=np.asarray(shapes, np.float32).reshape(count, len(names)),
         blendshape_names=names,
         source=np.array(table["source"].to_pylist()),
         image_id=np.array(table["image_id"].to_pylist()),
+        first=np.concatenate([[0], np.cumsum(lengths)]),
+        kind=np.array([kinds[name] for name in flat.field("kind").to_pylist()], np.int8),
+        box=np.asarray(flat.field("box").flatten().to_numpy(zero_copy_only=False), np.float32).reshape(-1, 4),
+        visible=_units(flat.field("visible")),
+        description=flat.field("description"),
+        dialogues=table["dialogues"].to_pylist(),
     )
+
+
+def _units(lists: pa.ListArray) -> np.ndarray:
+    """(N, 16) bool: which of `AUS_LABELLED` each list names."""
+    owner = np.repeat(np.arange(len(lists)), np.diff(lists.offsets.to_numpy()))
+    column = {au: i for i, au in enumerate(AUS_LABELLED)}
+    named = np.array([column.get(au, -1) for au in lists.flatten().to_pylist()], np.int64)
+    units = np.zeros((len(lists), len(AUS_LABELLED)), bool)
+    units[owner[named >= 0], named[named >= 0]] = True
+    return units
 
 
 def mirror_names(names: Sequence[str]) -> list[int]:

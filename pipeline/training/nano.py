@@ -5,16 +5,52 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+from torch import nn
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLVisionConfig
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel
 
 from pipeline.align import CROP_SIZE
 from pipeline.grammar import AGE_CHOICES, EMOTION_CHOICES, YES_NO, Grammar, region_text
-from pipeline.training.pretrain import MEAN, STD, VISION
+from pipeline.preprocess import grid_thw, patchify
+from pipeline.training.dense import DenseHead, Reading
+from pipeline.vision import speed_up
 from pipeline.vocabulary import AUS, AUS_LABELLED, EMOTIONS
 from pipeline.wording import compose
+
+VISION: dict[str, Any] = {
+    "depth": 6,
+    "hidden_size": 256,
+    "num_heads": 4,
+    "intermediate_size": 704,
+    "patch_size": 14,
+    "out_hidden_size": 256,
+    "fullatt_block_indexes": [0, 1, 2, 3, 4, 5],
+    "window_size": 112,
+}
+"""The vision tower: 6.4 M parameters; a 112x112 face is 64 patches, 16 tokens, one window."""
+
+TOKENS = (CROP_SIZE // VISION["patch_size"] // 2) ** 2
+"""Merged tokens of a face."""
+
+MEAN, STD = torch.full((3,), 0.5), torch.full((3,), 0.25)
+"""Pixel normalisation, equal for the channels, so that a grey tower turns into a colour one exactly (`grey_to_colour`)."""
+
+PIXELS: dict[str, Any] = {
+    "image_processor_type": "Qwen2VLImageProcessor",
+    "image_mean": MEAN.tolist(),
+    "image_std": STD.tolist(),
+    "patch_size": VISION["patch_size"],
+    "temporal_patch_size": 2,
+    "merge_size": 2,
+    "min_pixels": CROP_SIZE**2,
+    "max_pixels": CROP_SIZE**2,
+}
+"""`preprocessor_config.json` of the checkpoint."""
 
 GRAMMAR = Grammar(instruction="", au_slot=" {code}", emotion_slot=" emotion:", age_slot=" age:", aus=AUS_LABELLED, face_size=CROP_SIZE)
 
@@ -29,7 +65,8 @@ def build_tokenizer(seed: int = 0) -> PreTrainedTokenizerFast:
     corpus = [words, *AGE_CHOICES, *numbers, region_text((1, 2, 3, 4)), "user\n"] * 50
     for _ in range(20000):
         aus = sorted(chance.sample(AUS, chance.randint(0, 6)))
-        corpus.append(compose(aus, chance.choice(EMOTIONS), chance.randint(0, 100), chance))
+        emotion, age = chance.choice(EMOTIONS), chance.randint(0, 100)
+        corpus.append(compose(aus, emotion, age, chance, empty=not aus and chance.random() < 0.5))
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -87,19 +124,34 @@ def grey_to_colour(model: Qwen2_5_VLForConditionalGeneration) -> None:
         weight.copy_(weight.sum(1, keepdim=True) * luma)
 
 
-def save_checkpoint(model: Qwen2_5_VLForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, grammar: Grammar, folder: Path) -> None:
-    """Write a Hugging Face checkpoint folder in bfloat16: weights, configuration, tokenizer, preprocessor, grammar."""
-    model.to(torch.bfloat16).save_pretrained(folder)
+def save_checkpoint(
+    model: Qwen2_5_VLForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, grammar: Grammar, pixels: dict[str, Any], folder: Path
+) -> None:
+    """Write a Hugging Face checkpoint folder: weights, configuration, tokenizer, preprocessor, grammar.
+
+    Args:
+        pixels: `preprocessor_config.json`.
+    """
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    processor = {
-        "image_processor_type": "Qwen2VLImageProcessor",
-        "image_mean": MEAN.tolist(),
-        "image_std": STD.tolist(),
-        "patch_size": VISION["patch_size"],
-        "temporal_patch_size": 2,
-        "merge_size": 2,
-        "min_pixels": CROP_SIZE**2,
-        "max_pixels": CROP_SIZE**2,
-    }
-    (folder / "preprocessor_config.json").write_text(json.dumps(processor, indent=1) + "\n")
+    (folder / "preprocessor_config.json").write_text(json.dumps(pixels, indent=1) + "\n")
     grammar.save(folder)
+
+
+class DenseTower(nn.Module):
+    """nano's vision tower with a dense head.
+
+    Args:
+        blendshapes: how many the head reads.
+    """
+
+    def __init__(self, blendshapes: int) -> None:
+        super().__init__()
+        self.tower = speed_up(Qwen2_5_VisionTransformerPretrainedModel(Qwen2_5_VLVisionConfig(**VISION)))
+        self.head = DenseHead(TOKENS, VISION["out_hidden_size"], blendshapes)
+
+    def forward(self, crops: torch.Tensor) -> Reading:
+        """(B, 112, 112) grey, 0 to 255 -> their reading."""
+        patches = patchify(crops.unsqueeze(1).expand(-1, 3, -1, -1), mean=MEAN, std=STD)
+        seen = self.tower(patches, grid_thw(len(crops), CROP_SIZE, CROP_SIZE)).pooler_output  # [B * 16, D]
+        return self.head(seen.view(len(crops), TOKENS, -1))
