@@ -1,51 +1,144 @@
-"""`focalface eval`: measuring a describer."""
+"""`focalface eval`: the FaceFocalDesc benchmark."""
 
 from __future__ import annotations
 
 import json
+import sys
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markdown import Markdown
 from rich.progress import Progress as RichProgress
-from rich.table import Table
 
 from pipeline.commands.options import Adapter, Debug, Device, Model
 from pipeline.errors import SettingsError
 from pipeline.settings import load_settings
 
+if TYPE_CHECKING:
+    from pipeline.benchmark.evaluation import Evaluation
+    from pipeline.benchmark.predictions import Predictions
+
+PREDICTIONS = "predictions.parquet"
+
+SAY_EVERY_S = 30.0
+"""Seconds between two lines where stderr is not a terminal."""
+
 
 def evaluate(
-    faces: Annotated[Path, typer.Argument(metavar="FACES.parquet", help="Labelled faces.")],
-    as_json: Annotated[Path | None, typer.Option("--json", help="Write the figures here too.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Ask only the first so many faces.")] = None,
+    faces: Annotated[Path, typer.Argument(metavar="FACES", help="Labelled faces: a Parquet file, or a folder of `focalface dataset`.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for the report, every prediction and the figures.", show_default="none")] = None,
+    as_json: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,
+    answers: Annotated[Path | None, typer.Option(help="Score this Parquet file of answers instead of a model's.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many faces.")] = None,
+    judge: Annotated[str | None, typer.Option(metavar="URL", help="OpenAI-compatible server that judges sentences.")] = None,
+    judge_model: Annotated[str | None, typer.Option(help="Its model.", show_default="the only one")] = None,
+    sentence_model: Annotated[Path | None, typer.Option(help="Folder of a sentence model, for embedding similarity.")] = None,
+    bert_model: Annotated[Path | None, typer.Option(help="Folder of a BERT model, for BERTScore.")] = None,
     model: Model = None,
     adapter: Adapter = None,
     device: Device = None,
     debug: Debug = False,
 ) -> None:
-    """Measure a model on labelled faces: emotions, action units and age of the whole face; locality and consistency of regions.
+    """Measure a model, or a file of answers, on labelled faces: recognition, sentences, what regions are for; beside baselines.
 
-    Example: focalface eval val.parquet --model nano --json outputs/nano.json
+    Example: focalface eval val.parquet --model nano --out outputs/benchmark
     """
     options = {"describe.model": model, "describe.adapter": adapter, "describe.device": device}
     settings = load_settings(options=options).describe
-    from pipeline.describe import load_describer
-    from pipeline.evaluate import evaluate as measure
+    for place in (out, as_json.parent if as_json else None):
+        _make(place)
+    for folder in (sentence_model, bert_model):
+        if folder and not folder.is_dir():
+            raise SettingsError(f"there is no folder {folder}; a text model is a folder with its weights and tokenizer")
+    from pipeline.benchmark.endpoint import find_endpoint
+    from pipeline.benchmark.evaluation import evaluate as score
+    from pipeline.benchmark.predictions import ask, read_answers
+    from pipeline.benchmark.report import markdown
 
-    describer = load_describer(settings.model, adapter=settings.adapter, device=settings.device, batch_size=64)
-    with RichProgress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("faces", total=None)
-        figures = measure(describer, faces, limit, lambda done, total: bar.update(task, completed=done, total=total))
-    if as_json:
+    endpoint = find_endpoint(judge, judge_model)
+    if endpoint and not out:
+        raise SettingsError("--judge needs --out: what the judge replies is kept there")
+    with _Steps() as steps:
+        if answers:
+            predictions = read_answers(answers, faces, limit)
+        else:
+            from pipeline.describe import load_describer
+
+            describer = load_describer(settings.model, adapter=settings.adapter, device=settings.device, batch_size=64)
+            predictions = ask(describer, faces, limit, lambda done, total: steps.say("asking", done, total))
+        if out:  # before the scoring, so that a fault there costs no answers: --answers takes them up again
+            _keep(out / PREDICTIONS, predictions)
+        evaluation = score(predictions, sentence_model=sentence_model, bert_model=bert_model, say=steps.say)
+        if endpoint and out:
+            from pipeline.benchmark.judging import judge_answers
+
+            evaluation.judge = judge_answers(evaluation, faces, endpoint, out / "judge.sqlite", steps.say)
+        report = markdown(evaluation)
         try:
-            as_json.parent.mkdir(parents=True, exist_ok=True)
-            as_json.write_text(json.dumps(figures, indent=1) + "\n")
+            if out:
+                steps.say("drawing")
+                _write(out, report, evaluation, faces)
+            if as_json:
+                as_json.write_text(json.dumps(evaluation.as_json(), indent=1) + "\n", encoding="utf-8")
         except OSError as error:
-            raise SettingsError(f"cannot write {as_json}: {error.strerror}") from error
-    table = Table("figure", "value", box=None)
-    for name, value in figures.items():
-        for part, number in value.items() if isinstance(value, dict) else [("", value)]:
-            table.add_row(f"{name} {part}".strip(), "none" if number is None else f"{number:.4g}")
-    Console().print(table, highlight=False)
+            raise SettingsError(f"cannot write {error.filename}: {error.strerror}") from error
+    Console().print(Markdown(report))
+    if out:
+        print(f"report  {out / 'benchmark.md'}")
+
+
+def _make(folder: Path | None) -> None:
+    try:
+        if folder:
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"cannot write to {folder}: {error.strerror}") from error
+
+
+class _Steps:
+    """What is being done, on stderr: a bar on a terminal, a line now and then elsewhere."""
+
+    def __init__(self) -> None:
+        console = Console(stderr=True)
+        self._bar = RichProgress(console=console, transient=True) if console.is_terminal else None
+        self._task = self._bar.add_task("loading", total=None) if self._bar else None
+        self._said = time.monotonic()
+
+    def __enter__(self) -> _Steps:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def say(self, step: str, done: int = 0, total: int | None = None) -> None:
+        if self._bar and self._task is not None:
+            self._bar.update(self._task, description=step, completed=done, total=total)
+        elif total is None or time.monotonic() - self._said >= SAY_EVERY_S:
+            self._said = time.monotonic()
+            print(step if total is None else f"{step} {done}/{total}", file=sys.stderr, flush=True)
+
+
+def _keep(file: Path, predictions: Predictions) -> None:
+    import pyarrow.parquet as pq
+
+    from pipeline.benchmark.predictions import to_table
+
+    try:
+        pq.write_table(to_table(predictions), file, compression="zstd")
+    except OSError as error:
+        raise SettingsError(f"cannot write {file}: {error.strerror}") from error
+
+
+def _write(folder: Path, report: str, evaluation: Evaluation, faces: Path) -> None:
+    """The report and its figures."""
+    from pipeline.benchmark.plots import draw_all
+
+    figures = draw_all(evaluation, faces, folder)
+    shown = "".join(f"\n![{path.stem.replace('_', ' ')}]({path.name})\n" for path in figures)
+    (folder / "benchmark.md").write_text(report + shown, encoding="utf-8")

@@ -1,0 +1,1 @@
+"""The FaceFocalDesc benchmark: how good a describer is, where it fails, and against what."""

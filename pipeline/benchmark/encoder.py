@@ -1,0 +1,56 @@
+"""A transformer that reads sentences, for the text metrics that compare what words mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import ModelError
+
+MODEL_TOKENS = 256
+"""Longer sentences are cut before a sentence model or BERT reads them; more takes memory."""
+
+MODEL_BATCH = 64
+"""Sentences that a sentence model or BERT reads at once; more takes memory."""
+
+
+class Encoder:
+    """A transformer from a folder, reading sentences; no remote code, no pickle."""
+
+    def __init__(self, folder: Path) -> None:
+        import torch
+        from transformers import AutoModel, AutoTokenizer
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+        if not folder.is_dir():
+            raise ModelError(f"there is no folder {folder}; a text model is a folder with safetensors weights and a tokenizer")
+        try:
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            model: Any = AutoModel.from_pretrained(folder, local_files_only=True, trust_remote_code=False, use_safetensors=True)
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            raise ModelError(f"{folder} holds no text model that can be loaded: {str(error).strip().splitlines()[0]}") from error
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.model = model.eval().to(self.device)
+        self.tokens = min(MODEL_TOKENS, getattr(model.config, "max_position_embeddings", MODEL_TOKENS + 2) - 2)
+
+    def read(self, texts: Sequence[str], layer: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """For each text the (T, D) float32 hidden states of its T tokens, and (T,) bool: which are words, not marks of start and end."""
+        import torch
+
+        found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        unique = sorted(set(texts), key=lambda text: (len(text), text))  # like lengths together: little padding
+        for start in range(0, len(unique), MODEL_BATCH):
+            batch = unique[start : start + MODEL_BATCH]
+            tokens = self.tokenizer(
+                batch, padding=True, truncation=True, max_length=self.tokens, return_tensors="pt", return_special_tokens_mask=True
+            )
+            marks = tokens.pop("special_tokens_mask").numpy().astype(bool)
+            with torch.inference_mode():
+                states = self.model(**tokens.to(self.device), output_hidden_states=True).hidden_states[layer].float().cpu().numpy()
+            present = tokens["attention_mask"].cpu().numpy().astype(bool)
+            found |= {text: (states[i][present[i]], ~marks[i][present[i]]) for i, text in enumerate(batch)}
+        return found

@@ -1,0 +1,353 @@
+"""The benchmark's figures: hand-made answers whose right value is known, and scikit-learn's values on many random ones."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import random
+
+import numpy as np
+import pytest
+from sklearn import metrics
+
+from pipeline.benchmark.baselines import from_labels, majority, random_box, whole_face
+from pipeline.benchmark.evaluation import references
+from pipeline.benchmark.predictions import Prediction
+from pipeline.benchmark.questions import Question, nudged
+from pipeline.benchmark.questions import random_box as draw_box
+from pipeline.benchmark.recognition import recognition
+from pipeline.benchmark.regional import region_classes, regional
+from pipeline.benchmark.resampling import intervals, mean, measure
+from pipeline.benchmark.sheet import Sheet, place_of
+from pipeline.records import Answer
+from pipeline.vocabulary import AUS, AUS_LABELLED, CUSTOM_BOX, EMOTIONS, REGION_AUS, REGIONS, WHOLE_FACE, Box, claims, region_aus
+from pipeline.wording import compose
+
+BOX: Box = (0.0, 0.0, 112.0, 112.0)
+
+
+def row(
+    face: str = "a",
+    kind: str = "face",
+    region: str = WHOLE_FACE,
+    *,
+    gold: str = "",
+    said: str = "",
+    emotions: tuple[str | None, str] = ("neutral", "neutral"),
+    ages: tuple[float | None, float] = (30.0, 30.0),
+    sentence: str | None = None,
+    box: Box = BOX,
+    source: str = "web",
+    scores: dict[str, float] | None = None,
+    sure: float = 1.0,
+) -> Prediction:
+    """A question with its answer; action units as "AU01 AU02", emotions and ages as (gold, said)."""
+    visible = tuple(au for au in region_aus(region, box) if au in AUS_LABELLED)
+    active = frozenset(visible) & frozenset(gold.split())
+    question = Question(face, source, kind, region, box, box, AUS_LABELLED, visible, active, emotions[0], ages[0])
+    named = tuple(said.split())
+    chances = {name: sure if name == emotions[1] else (1 - sure) / 6 for name in EMOTIONS}
+    text = compose(named, emotions[1], round(ages[1])) if sentence is None else sentence
+    return Prediction(question, Answer(scores or {}, named, chances, emotions[1], ages[1], ages[1], ages[1], text))
+
+
+def figures(*rows: Prediction, units: tuple[str, ...] = AUS_LABELLED) -> dict[str, float]:
+    place = place_of(rows)
+    sheet = Sheet(rows, place, units)
+    return measure({**recognition(sheet), **regional(sheet)}, len(place))
+
+
+def many(count: int = 240, seed: int = 3) -> list[Prediction]:
+    """Random gold labels with answers that are right now and then: whole faces, and all further questions of each second face."""
+    chance = np.random.default_rng(seed)
+    named = [name for name in REGIONS if name != WHOLE_FACE]
+    rows = []
+    for i in range(count):
+        gold = " ".join(au for au in AUS_LABELLED if chance.random() < 0.35)
+        emotions = (EMOTIONS[k] if (k := int(chance.integers(8))) < 7 else None, str(chance.choice(EMOTIONS)))
+        ages = (float(chance.integers(10, 80)) if i % 3 else None, float(chance.integers(10, 80)))
+        rest = {
+            "gold": gold,
+            "emotions": emotions,
+            "ages": ages,
+            "source": ["web", "fer2013"][i % 2],
+            "sure": float(chance.uniform(0.2, 1)),
+        }
+        first = named[i % 13]
+        other = str(chance.choice([name for name in named if not set(REGION_AUS[name]) & set(REGION_AUS[first])]))
+        asked = [("face", WHOLE_FACE, BOX), ("region", first, BOX)]
+        if i % 2 == 0:
+            asked += [("nudged", first, BOX), ("other", other, BOX), ("random", CUSTOM_BOX, (20.0, 60.0, 90.0, 110.0))]
+        for kind, region, box in asked:
+            scores = {au: round(float(chance.random() * 0.6 + 0.4 * (au in gold)), 1) for au in AUS_LABELLED}
+            said = " ".join(au for au in AUS_LABELLED if scores[au] > 0.6)
+            rows.append(row(f"f{i}", kind, region, said=said, box=box, scores=scores, **rest))  # type: ignore[arg-type]
+    return rows
+
+
+def test_action_units_by_hand() -> None:
+    """AU12: one hit, one false alarm, two misses. AU25: one hit and nothing else."""
+    found = figures(
+        row("a", gold="AU12 AU25", said="AU12 AU25"),
+        row("b", gold="", said="AU12"),
+        row("c", gold="AU12", said=""),
+        row("d", gold="AU12", said=""),
+        units=("AU12", "AU25"),
+    )
+    assert found["au_precision/AU12"] == 1 / 2 and found["au_recall/AU12"] == 1 / 3 and found["au_f1/AU12"] == pytest.approx(0.4)
+    assert found["au_f1/AU25"] == 1
+    assert found["au_f1_mean"] == pytest.approx(0.7)
+    assert found["au_f1_micro"] == pytest.approx(2 * 2 / (2 * 2 + 1 + 2))
+
+
+def test_recognition_is_that_of_scikit_learn() -> None:
+    rows = many()
+    found = figures(*rows)
+    whole = [r for r in rows if r.question.kind == "face"]
+    gold = np.array([[au in r.question.aus for au in AUS_LABELLED] for r in whole])
+    said = np.array([[au in r.answer.aus for au in AUS_LABELLED] for r in whole])
+    scores = np.array([[r.answer.au_scores[au] for au in AUS_LABELLED] for r in whole])
+    for average, suffix in (("macro", "mean"), ("micro", "micro")):
+        expected = metrics.precision_recall_fscore_support(gold, said, average=average)
+        assert [found[f"au_{name}_{suffix}"] for name in ("precision", "recall", "f1")] == pytest.approx(expected[:3])
+    for i, au in enumerate(AUS_LABELLED):
+        assert found[f"au_f1/{au}"] == pytest.approx(metrics.f1_score(gold[:, i], said[:, i]))
+        assert found[f"au_ap/{au}"] == pytest.approx(metrics.average_precision_score(gold[:, i], scores[:, i]))  # many equal scores
+    assert found["au_ap_mean"] == pytest.approx(metrics.average_precision_score(gold, scores))
+    for source in ("web", "fer2013"):
+        pairs = [(r.question.emotion, r.answer.emotion) for r in whole if r.question.source == source and r.question.emotion]
+        true, answered = zip(*pairs, strict=True)
+        assert found[f"emotion_accuracy/{source}"] == pytest.approx(metrics.accuracy_score(true, answered))
+        expected = metrics.f1_score(true, answered, labels=sorted(set(true)), average="macro")
+        assert found[f"emotion_macro_f1/{source}"] == pytest.approx(expected)
+    aged = [(r.question.age, r.answer.age) for r in whole if r.question.age is not None]
+    assert found["age_mae"] == pytest.approx(metrics.mean_absolute_error(*zip(*aged, strict=True)))
+
+
+def test_macro_f1_is_over_the_emotions_that_occur() -> None:
+    found = figures(*[row(str(i), emotions=pair) for i, pair in enumerate([("fear", "fear"), ("anger", "disgust"), (None, "anger")])])
+    assert found["emotion_accuracy/web"] == 1 / 2
+    assert found["emotion_macro_f1/web"] == 1 / 2
+
+
+def test_calibration_by_hand() -> None:
+    """In one bin two answers at 0.9, one right: off by 0.4; in another two at 0.5, both right: off by 0.5; halves of all."""
+    pairs = [("fear", 0.9), ("anger", 0.9), ("fear", 0.5), ("fear", 0.5)]
+    found = figures(*[row(str(i), emotions=(gold, "fear"), sure=sure) for i, (gold, sure) in enumerate(pairs)])
+    assert found["emotion_ece"] == pytest.approx(0.5 * 0.4 + 0.5 * 0.5)
+    assert figures(*[row(str(i)) for i in range(3)])["emotion_ece"] == 0
+
+
+def test_ages_by_hand() -> None:
+    found = figures(row("a", ages=(30, 35)), row("b", ages=(30, 20)), row("c", ages=(None, 90)), row("d", ages=(40, 40.5)))
+    assert found["age_mae"] == pytest.approx(15.5 / 3)
+    assert found["age_within_5"] == pytest.approx(2 / 3)
+
+
+def test_without_labels_there_is_no_figure() -> None:
+    found = figures(row(emotions=(None, "fear"), ages=(None, 30)))
+    assert np.isnan(found["age_mae"]) and np.isnan(found["faithfulness/precision"])
+    assert not any(name.startswith("emotion") for name in found)
+    assert not any(name.startswith("au_ap") for name in found), "no scores were given"
+
+
+def test_units_of_a_region_by_hand() -> None:
+    """A unit of the face that the box cannot show is a false alarm in that box."""
+    found = figures(
+        row("a"),
+        row("a", "region", "mouth", gold="AU12 AU04", said="AU12 AU04"),
+        row("a", "random", CUSTOM_BOX, said="AU12", box=(0, 0, 9, 9)),
+    )
+    assert found["region_au_f1"] == found["au_f1_by_region/mouth"] == pytest.approx(2 / 3)
+    assert found["box_au_f1"] == 0
+
+
+def test_locality_by_hand() -> None:
+    eyes = row("a", "region", "eyes", said="AU07 AU12", sentence="The lids are tightened, the chin is raised and the jaw hangs open.")
+    boxes = row("a", "random", CUSTOM_BOX, said="AU12", box=(30, 70, 80, 90))
+    found = figures(row("a", said="AU12"), eyes, boxes)
+    assert found["locality_violations"] == 1 / 2
+    assert found["locality_sentences"] == pytest.approx(2 / 3)
+    assert found["locality_boxes"] == 0
+    assert figures(row("a"), row("a", "region", "nose"))["locality_violations"] == 0
+
+
+def test_faithfulness_by_hand() -> None:
+    """True: AU12, sadness, the age (4 years off). False: AU25, anger. Left out: AU17. The box shows no brows, and AU28 has no label."""
+    sentence = (
+        "The lip corners are raised, the lips are parted and sucked in; the brows are knitted: sad or angry, at 34; the lips are rolled in."
+    )
+    found = figures(row("a", "region", "mouth", gold="AU12 AU17", emotions=("sadness", "fear"), ages=(30, 3), sentence=sentence))
+    assert found["faithfulness/precision"] == pytest.approx(3 / 5)
+    assert found["faithfulness/recall"] == pytest.approx(3 / 4)
+    assert found["faithfulness/f1"] == pytest.approx(2 * 3 / (2 * 3 + 2 + 1))
+    assert found["faithfulness_aus/precision"] == found["faithfulness_aus/recall"] == 1 / 2
+
+
+def test_faithfulness_of_a_sentence_that_says_nothing() -> None:
+    found = figures(row("a", gold="AU12", sentence="A face."))
+    assert np.isnan(found["faithfulness/precision"])
+    assert found["faithfulness/recall"] == 0
+
+
+def test_consistency_by_hand() -> None:
+    rows = [
+        row("a", said="AU12"),
+        row("a", "region", "mouth", said="AU12", sentence="The lips are parted; neutral, 30."),
+        row("b"),
+        row("c"),
+    ]
+    assert figures(*rows)["consistency"] == 3 / 4
+
+
+def test_regions_that_share_units_count_as_one() -> None:
+    classes = region_classes()
+    assert set(classes) == set(REGIONS) - {WHOLE_FACE}
+    groups = {frozenset(name for name in classes if classes[name] == group) for group in classes.values()}
+    assert frozenset({"brows", "left_brow", "right_brow", "forehead"}) in groups
+    assert frozenset({"mouth", "chin"}) in groups
+    assert frozenset({"nose"}) in groups
+    for one, other in itertools.combinations(classes, 2):
+        assert (classes[one] == classes[other]) >= bool(set(region_aus(one, BOX)) & set(region_aus(other, BOX)))
+
+
+@pytest.mark.parametrize(("telling", "accuracy"), [(True, 1.0), (False, 0.5)])
+def test_discrimination_by_hand(telling: bool, accuracy: float) -> None:
+    """Sentences that name the region's action tell it; one sentence for all tells nothing. Where nothing is active nothing counts."""
+    rows = [row("none", "region", "chin", sentence="The eyes are closed.")]
+    for i, (region, au) in enumerate([("eyes", "AU43"), ("mouth", "AU12")] * 6):
+        rows.append(row(f"f{i}", "region", region, gold=au, said=au if telling else "", sentence=None if telling else "A face."))
+    found = figures(*rows)
+    assert found["discrimination/accuracy"] == accuracy
+    assert found["discrimination/chance"] == 0.5
+    assert found["discrimination/score"] == 2 * accuracy - 1
+
+
+def test_perturbation_by_hand() -> None:
+    """Face a: one of two units stays and the age goes (1/2 + 1 + 0) / 3. Face b: all stays. The eyes differ wholly on a, and half on b;
+    on c nothing is active, so only its staying counts."""
+    rows = [
+        row("a", "region", "mouth", gold="AU12", said="AU12 AU25"),
+        row("a", "nudged", "mouth", gold="AU12", said="AU12", ages=(30, 36)),
+        row("a", "other", "eyes", said="AU43"),
+        row("b", "region", "mouth", said="AU12"),
+        row("b", "nudged", "mouth", said="AU12", ages=(30, 35)),
+        row("b", "other", "eyes", gold="AU43", said="AU12 AU43"),
+        row("c", "region", "mouth"),
+        row("c", "nudged", "mouth"),
+        row("c", "other", "eyes"),
+    ]
+    found = figures(*rows)
+    assert found["perturbation/stability"] == pytest.approx((0.5 + 1 + 1) / 3)
+    assert found["perturbation/sensitivity"] == pytest.approx((1 + 0.5) / 2)
+    stay, change = found["perturbation/stability"], found["perturbation/sensitivity"]
+    assert found["perturbation/combined"] == pytest.approx(2 * stay * change / (stay + change))
+
+
+BETTER_LOW = ("emotion_ece", "age_mae", "locality_violations", "locality_sentences", "locality_boxes")
+
+
+def test_a_perfect_describer_is_perfect() -> None:
+    for name, value in figures(*from_labels(many())).items():
+        if name != "discrimination/chance":
+            assert value == pytest.approx(0 if name in BETTER_LOW else 1), name
+
+
+def test_a_shuffled_describer_is_at_chance() -> None:
+    """Right answers given to the wrong faces: each figure is near what guessing by the labels' shares gives."""
+    rows = from_labels(many(1200))
+    whole = [r for r in rows if r.question.kind == "face"]
+    order = np.random.default_rng(0).permutation(len(whole))
+    found = figures(*[dataclasses.replace(r, answer=whole[i].answer) for r, i in zip(whole, order, strict=True)])
+    share = np.mean([[au in r.question.aus for au in AUS_LABELLED] for r in whole])
+    assert found["au_f1_mean"] == pytest.approx(share, abs=0.03)
+    assert found["au_ap_mean"] == pytest.approx(share, abs=0.03)
+    assert found["emotion_accuracy/web"] == pytest.approx(1 / 7, abs=0.05)
+    ages = np.array([r.question.age for r in whole if r.question.age is not None])
+    assert found["age_mae"] == pytest.approx(np.abs(ages[:, None] - ages).mean(), rel=0.15)  # unlabelled ones answer 30
+    regions = [r for r in rows if r.question.kind == "region"]
+    mixed = figures(*[dataclasses.replace(r, answer=regions[i].answer) for r, i in zip(regions, order, strict=True)])
+    assert abs(mixed["discrimination/score"]) < 0.1
+
+
+def test_every_figure_of_a_resample_is_that_of_the_resampled_faces() -> None:
+    """Weights do what writing a face's rows down as often would do."""
+    rows = many(60)
+    place = place_of(rows)
+    times = np.random.default_rng(1).multinomial(60, np.full(60, 1 / 60))
+    sheet = Sheet(rows, place, AUS_LABELLED)
+    weighed = {name: float(f(times[:, None].astype(float))[0]) for name, f in recognition(sheet).items()}
+    weighed |= {name: float(f(times[:, None].astype(float))[0]) for name, f in regional(sheet).items() if "discrimination" not in name}
+    again = [
+        dataclasses.replace(r, question=dataclasses.replace(r.question, image_id=f"{r.question.image_id} {copy}"))
+        for r in rows
+        for copy in range(times[place[r.question.image_id]])
+    ]
+    written = figures(*again)
+    assert weighed == pytest.approx({name: written[name] for name in weighed}, nan_ok=True)
+
+
+def test_intervals_are_those_of_the_normal_approximation() -> None:
+    values = np.random.default_rng(5).normal(10, 2, 400)
+    figure = mean(values, np.ones(400))
+    found = intervals({"mean": figure}, 400, resamples=4000)
+    low, high = found["mean"]
+    half = 1.96 * values.std() / 20
+    assert [low, high] == pytest.approx([values.mean() - half, values.mean() + half], abs=0.03)
+    assert found == intervals({"mean": figure}, 400, resamples=4000)
+
+
+def test_intervals_where_there_is_nothing_to_measure() -> None:
+    nothing = mean(np.zeros(3), np.zeros(3))
+    assert np.isnan(measure({"x": nothing}, 3)["x"])
+    assert np.isnan(intervals({"x": nothing}, 3, resamples=10)["x"]).all()
+    assert intervals({"x": mean(np.ones(1), np.ones(1))}, 1, resamples=10) == {"x": (1.0, 1.0)}
+
+
+def test_baselines_by_hand() -> None:
+    rows = [
+        row("a", gold="AU12 AU25", emotions=("fear", "anger"), ages=(20, 9), said="AU04"),
+        row("a", "region", "eyes", emotions=("fear", "anger"), ages=(20, 9), said="AU07"),
+        row("a", "random", CUSTOM_BOX, emotions=("fear", "anger"), ages=(20, 9), said="AU05", box=(1, 1, 9, 9)),
+        row("b", gold="AU12", emotions=("fear", "anger"), ages=(30, 9)),
+        row("c", gold="AU12", emotions=("anger", "anger"), ages=(70, 9)),
+    ]
+    most = majority(rows)
+    assert [r.answer.aus for r in most] == [("AU12",), (), (), ("AU12",), ("AU12",)]
+    assert {(r.answer.emotion, r.answer.age) for r in most} == {("fear", 30.0)}
+    assert most[0].answer.au_scores["AU25"] == pytest.approx(1 / 3)
+    assert [r.answer.aus for r in whole_face(rows)] == [("AU04",)] * 3 + [()] * 2
+    assert [(r.question.kind, r.answer.aus) for r in random_box(rows)] == [("face", ("AU05",)), ("region", ("AU05",))]
+
+
+def test_majority_without_labels() -> None:
+    (only,) = majority([row(emotions=(None, "fear"), ages=(None, 3))])
+    assert only.answer.aus == ()
+    assert sum(only.answer.emotion_scores.values()) == pytest.approx(1)
+
+
+def test_references_say_what_the_labels_say() -> None:
+    texts = references(row("a", "region", "mouth", gold="AU12", emotions=("fear", "anger"), ages=(30.4, 9)).question)
+    assert len(set(texts)) > 1
+    assert {claims(text) for text in texts} == {claims(compose(("AU12",), "fear", 30))}
+    assert texts == references(row("a", "region", "mouth", gold="AU12", emotions=("fear", "anger"), ages=(30.4, 9)).question)
+    assert not any(claims(text).ages or claims(text).emotions for text in references(row(emotions=(None, "fear"), ages=(None, 9)).question))
+    assert references(row("a", "region", "nose", emotions=(None, "fear"), ages=(None, 9)).question) == [], "its unit has no label"
+
+
+def test_moved_and_random_boxes_stay_where_they_belong() -> None:
+    chance = random.Random(0)
+    for _ in range(200):
+        x0, y0, x1, y1 = nudged((2, 90, 30, 111), chance)
+        assert x0 >= 0 and y1 <= 112 and (x1 - x0, y1 - y0) == pytest.approx((28, 21))
+        assert abs(x0 - 2) <= 2.8 and abs(y0 - 90) <= 2.1
+        x0, y0, x1, y1 = draw_box((10, 5, 100, 40), chance)
+        assert x0 >= 10 and x1 <= 100 and y0 >= 5 and y1 <= 40
+        assert 16 <= x1 - x0 <= 64 and 16 <= y1 - y0 <= 35
+
+
+def test_every_unit_has_a_name_in_the_schema() -> None:
+    from pipeline.benchmark.predictions import PREDICTIONS
+
+    assert set(AUS) <= set(PREDICTIONS.names)
+    assert all(field.metadata[b"meaning"] for field in PREDICTIONS)
