@@ -298,7 +298,7 @@ def test_adapters_on_another_model(data: Path, faces: Faces, tmp_path: Path) -> 
     assert "model.safetensors" not in names
     log = pq.read_table(tmp_path / "out" / "global" / "log.parquet").to_pandas()
     loss = log[log.name == "loss"].sort_values("step").value
-    assert loss.iloc[-1] < loss.iloc[0] - 1
+    assert loss.iloc[-1] < loss.iloc[0] - 0.4
     grey = np.ascontiguousarray(np.repeat(faces.pixels[0, MARGIN:-MARGIN, MARGIN:-MARGIN, None], 3, 2))
     request = Request(grey, (0, 0, 112, 112), "face")
     plain = QwenDescriber(open_checkpoint(str(base), device="cpu")).describe([request])[0]

@@ -277,6 +277,7 @@ def write_log(
     last = samples // batch
     rows += [(stage, last, samples, f"val_{name}", float(value)) for name, value in figures.items()]
     columns = ("stage", "step", "samples", "name", "value")
+    rows.sort(key=lambda row: (row[1], row[3]))
     table = pa.table({name: [row[i] for row in rows] for i, name in enumerate(columns)})
     partial = folder / "log.partial"
     pq.write_table(table, partial, compression="zstd")
