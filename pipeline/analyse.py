@@ -6,8 +6,9 @@ What is wrong with a file is data here: it ends in the video's row, never in an 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field, replace
 from math import floor
 from typing import Any
 
@@ -16,13 +17,19 @@ import pyarrow as pa
 
 from pipeline.detect import Detector
 from pipeline.errors import VideoError
+from pipeline.metrics import Stages, TimedDetector
 from pipeline.records import Answer, Face, Frame, Selection
 from pipeline.schemas import TABLES
 from pipeline.select import RegionSelector, SelectSettings
 from pipeline.settings import Settings
+from pipeline.storage import fetched
 from pipeline.tables import shown, video_id
 from pipeline.track import FaceTracker, track_faces
 from pipeline.video import Video, open_video
+from pipeline.watchdog import WatchedVideo
+
+Opener = Callable[[str], AbstractContextManager[Video | WatchedVideo]]
+"""Opens a video; the file is closed again behind it."""
 
 FACES_IN_CHUNK = 512
 """Face rows after which a chunk is handed on even if it asks little; more makes progress jerky, fewer makes more messages."""
@@ -40,6 +47,7 @@ class Chunk:
         faces: rows of the faces table.
         selections: regions to describe, at most the describer's batch.
         elapsed_s: seconds of work that went into it.
+        stages: the same by stage (`pipeline.metrics.STAGES`).
         video: in the last chunk, the row of the videos table (`elapsed_s` still to be summed up). Where that says `failed`, rows
             that went before are void.
     """
@@ -51,6 +59,7 @@ class Chunk:
     faces: pa.Table
     selections: tuple[Selection, ...]
     elapsed_s: float = 0.0
+    stages: dict[str, float] = field(default_factory=dict)
     video: dict[str, Any] | None = None
 
 
@@ -93,40 +102,50 @@ def description_rows(video: str, selections: Sequence[Selection], answers: Seque
     return pa.Table.from_pylist(rows, TABLES["descriptions"])
 
 
-def analyse(path: str, settings: Settings, detector: Detector) -> Iterator[Chunk]:
+def analyse(path: str, settings: Settings, detector: Detector, opener: Opener = open_video) -> Iterator[Chunk]:
     """Everything of one video but the words, in bounded memory.
 
     Args:
-        path: of the file.
+        path: of the file, or its URL (`pipeline.storage`).
         settings: of the run.
         detector: from `pipeline.detect.load_detector`; it may serve many videos, one after the other.
+        opener: opens the video: here, or (`pipeline.watchdog.Decoder.open`) in a process that may die without harm.
 
     Yields:
         Chunks; the last one carries the video's row. A file that cannot be read ends in a `failed` row with the reason.
     """
-    chunks = _chunks(path, settings, detector)
+    stages = Stages()
+    chunks = _chunks(path, settings, detector, opener, stages)
     while True:
         began = time.perf_counter()  # the time between chunks is not ours: it is spent waiting for whoever takes them
         chunk = next(chunks, None)
         if chunk is None:
             return
-        yield replace(chunk, elapsed_s=time.perf_counter() - began)
+        yield replace(chunk, elapsed_s=time.perf_counter() - began, stages=stages.take())
 
 
-def _looks(video: Video, settings: Settings, detector: Detector) -> Iterator[tuple[Frame | None, list[Face], list[Selection]]]:
+def _looks(
+    video: Video | WatchedVideo, settings: Settings, detector: Detector, stages: Stages
+) -> Iterator[tuple[Frame | None, list[Face], list[Selection]]]:
     """Each sampled frame with its faces and the selections that it completes; at the end, with no frame, the last selections."""
     options = settings.select
     fps = min(settings.video.fps or video.info.fps, video.info.fps)
     selector = RegionSelector(SelectSettings(window_s=options.window, regions=options.regions, box=options.box))
-    tracked = track_faces(video.frames(settings.video.fps), detector, FaceTracker(fps), settings.detect.every)
-    for frame, faces in tracked:
-        yield frame, faces, selector.add(faces, (video.info.width, video.info.height))
-    yield None, [], selector.finish()
+    frames = stages.each("decode", video.frames(settings.video.fps))
+    tracked = track_faces(frames, TimedDetector(detector, stages), FaceTracker(fps), settings.detect.every)
+    for frame, faces in stages.each("track", tracked):
+        with stages.on("select"):
+            chosen = selector.add(faces, (video.info.width, video.info.height))
+        yield frame, faces, chosen
+    with stages.on("select"):
+        chosen = selector.finish()
+    yield None, [], chosen
 
 
-def _chunks(path: str, settings: Settings, detector: Detector) -> Iterator[Chunk]:
+def _chunks(path: str, settings: Settings, detector: Detector, opener: Opener, stages: Stages) -> Iterator[Chunk]:
     video_key, batch = video_id(path), settings.describe.batch_size
-    video: Video | None = None
+    file = path
+    video: Video | WatchedVideo | None = None
     status, error = "ok", None
     faces: list[Face] = []
     selections: list[Selection] = []
@@ -142,8 +161,12 @@ def _chunks(path: str, settings: Settings, detector: Detector) -> Iterator[Chunk
         return part
 
     try:
-        with open_video(path) as video:
-            for frame, new_faces, new_selections in _looks(video, settings, detector):
+        with ExitStack() as held:
+            with stages.on("fetch"):
+                file = held.enter_context(fetched(path))
+            with stages.on("decode"):
+                video = held.enter_context(opener(file))
+            for frame, new_faces, new_selections in _looks(video, settings, detector, stages):
                 if frame is not None:
                     sampled += 1
                 faces += new_faces
@@ -158,6 +181,7 @@ def _chunks(path: str, settings: Settings, detector: Detector) -> Iterator[Chunk
         status, error = "failed", str(fault)
     except Exception as fault:  # whatever a strange file brings about, the archive goes on
         status, error = "failed", f"{type(fault).__name__}: {' '.join(str(fault).split())}"
+    error = error and error.replace(file, path)
     row: dict[str, Any] = {"video_id": video_key, "path": shown(path), "status": status, "error": error and shown(error)}
     if video is not None:
         info = video.info

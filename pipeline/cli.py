@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from pipeline import __version__
-from pipeline.commands import describe, evaluate, models, run, train
+from pipeline.commands import dataset, describe, evaluate, models, report, run, submit, train, trends
 from pipeline.errors import FocalfaceError
 
 app = typer.Typer(name="focalface", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -33,8 +33,13 @@ def focalface(
 
 
 app.command("run")(run.run)
+app.command("submit", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(submit.submit)
+app.add_typer(submit.app, name="jobs")
 app.command("describe")(describe.describe)
 app.command("models")(models.models)
+app.add_typer(dataset.app, name="dataset")
+app.command("trends")(trends.trends)
+app.command("report")(report.report)
 app.command("eval")(evaluate.evaluate)
 app.command("train")(train.train)
 

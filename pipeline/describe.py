@@ -2,6 +2,7 @@
 
 For a batch of requests the vision tower and the trunk of the conversation run once for each distinct face; every region is a branch
 on its face's trunk; all fields of a region are read in one further pass; then the sentences are written together, greedily.
+A checkpoint may ask for the mirror image to be read too (`Grammar.mirror`): fields are then the mean of both.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ class QwenDescriber:
 
     @torch.inference_mode()
     def converse(self, requests: Sequence[Request]) -> list[Answer]:
-        """Ask about several boxes of one face in turn: each answer sees the ones before it.
+        """Ask about several boxes of one face in turn: each answer sees the ones before it. The face's mirror image has no part in it.
 
         Raises:
             ValueError: when the requests are not of one face.
@@ -121,7 +122,9 @@ class QwenDescriber:
             cache, length, position = self._look([requests[0].crop]), len(self._trunk), self._trunk.end
         for request in requests:
             branch = self._ids(region_text(scaled(request.box, self._scale)))
-            (answer,) = self._answer([request], [branch], cache, length, position)
+            decided = self._decide(request, [score[0] for score in self._fields([branch], cache, length, position)])
+            (sentence,) = self._write([decided], cache, length + len(branch), position + len(branch))
+            answer = self._finished(decided, sentence)
             fields = self._ids(fields_text(answer.aus, answer.emotion, round(answer.age)))
             said = [*fields, *self._ids(answer.description + ANSWER_END)]
             cache.crop(length + len(branch) - cache.get_seq_length())  # what was written may have been replaced
@@ -150,6 +153,31 @@ class QwenDescriber:
         return sorted(self._all_names - own)
 
     def _batch(self, requests: Sequence[Request]) -> list[Answer]:
+        answers: list[Answer | None] = [None] * len(requests)
+        mirrored = self._scores([_mirrored(request) for request in requests]) if self.grammar.mirror else None
+        for rows, scores, cache, size in self._ask(requests):
+            if mirrored is not None:
+                scores = [(own + other[rows]) / 2 for own, other in zip(scores, mirrored, strict=True)]
+            decided = [self._decide(requests[row], [score[i] for score in scores]) for i, row in enumerate(rows)]
+            sentences = self._write(decided, cache, len(self._trunk) + size, self._trunk.end + size)
+            for row, fields, sentence in zip(rows, decided, sentences, strict=True):
+                answers[row] = self._finished(fields, sentence)
+        return [answer for answer in answers if answer is not None]
+
+    def _scores(self, requests: Sequence[Request]) -> list[np.ndarray]:
+        """Probabilities of every slot's choices, (R, choices) each."""
+        scores = [np.empty((len(requests), len(choices))) for _, choices in self._slots]
+        for rows, read, _, _ in self._ask(requests):
+            for all_rows, own in zip(scores, read, strict=True):
+                all_rows[rows] = own
+        return scores
+
+    def _ask(self, requests: Sequence[Request]) -> Iterator[tuple[list[int], list[np.ndarray], DynamicCache, int]]:
+        """Read the fields of every request, group by group.
+
+        Yields:
+            (rows of `requests`, their scores, the cache of trunk and region, the region's length).
+        """
         places: dict[bytes, int] = {}
         crops: list[np.ndarray] = []
         face_of: list[int] = []
@@ -159,17 +187,13 @@ class QwenDescriber:
                 places[key] = len(crops)
                 crops.append(request.crop)
             face_of.append(places[key])
-        trunk, length, position = self._look(crops), len(self._trunk), self._trunk.end
+        trunk = self._look(crops)
         branches = [self._ids(region_text(scaled(request.box, self._scale))) for request in requests]
-        answers: list[Answer | None] = [None] * len(requests)
         # Branches of one length make trees of one shape: digits are tokens to some checkpoints, so lengths can differ.
         for size in sorted({len(branch) for branch in branches}):
             rows = [i for i, branch in enumerate(branches) if len(branch) == size]
             cache = _rows(trunk, [face_of[i] for i in rows])
-            group = [requests[i] for i in rows]
-            for i, answer in zip(rows, self._answer(group, [branches[i] for i in rows], cache, length, position), strict=True):
-                answers[i] = answer
-        return [answer for answer in answers if answer is not None]
+            yield rows, self._fields([branches[i] for i in rows], cache, len(self._trunk), self._trunk.end), cache, size
 
     def _look(self, crops: Sequence[np.ndarray]) -> DynamicCache:
         """Prefill what all regions of a face share; the cache has a row a face."""
@@ -205,27 +229,24 @@ class QwenDescriber:
             use_cache=True,
         ).last_hidden_state
 
-    def _answer(
-        self, requests: Sequence[Request], branches: Sequence[list[int]], cache: DynamicCache, length: int, position: int
-    ) -> Iterator[Answer]:
-        """Read the fields of regions whose branches have one length, then write their sentences."""
+    def _fields(self, branches: Sequence[list[int]], cache: DynamicCache, length: int, position: int) -> list[np.ndarray]:
+        """Probabilities of every slot's choices, (R, choices) each; branches of one length. The cache then ends with the region."""
         tree = TokenTree(trunk=length)
         region = tree.add(branches[0])
         slots = [plant(tree, region, question, answers, self._newline) for question, answers in self._slots]
-        ids = torch.tensor(tree.ids, device=self._device).repeat(len(requests), 1)  # [R, Q]
+        ids = torch.tensor(tree.ids, device=self._device).repeat(len(branches), 1)  # [R, Q]
         ids[:, : len(branches[0])] = torch.tensor(list(branches), device=self._device)
-        positions = (torch.tensor(tree.positions, device=self._device) + position).expand(3, len(requests), -1)
-        mask = tree.mask().to(self._device).expand(len(requests), 1, -1, -1)
+        positions = (torch.tensor(tree.positions, device=self._device) + position).expand(3, len(branches), -1)
+        mask = tree.mask().to(self._device).expand(len(branches), 1, -1, -1)
         hidden = self._forward(self._text.embed_tokens(ids), positions, mask, cache)
-        scores = self._read(slots, hidden)
         cache.crop(len(branches[0]) - len(tree.ids))  # the slots go; trunk and region stay
+        return self._read(slots, hidden)
 
-        decided = [self._decide(request, [score[i] for score in scores]) for i, request in enumerate(requests)]
-        sentences = self._write(decided, cache, length + len(branches[0]), position + len(branches[0]))
-        for fields, sentence in zip(decided, sentences, strict=True):
-            kept = checked(sentence, fields)
-            self.replaced += kept != sentence
-            yield replace(fields, description=kept)
+    def _finished(self, fields: Answer, sentence: str) -> Answer:
+        """Fields with a sentence that says them, the model's own where it does."""
+        kept = checked(sentence, fields)
+        self.replaced += kept != sentence
+        return replace(fields, description=kept)
 
     def _read(self, slots: Sequence[Slot], hidden: torch.Tensor) -> list[np.ndarray]:
         """Probabilities of every slot's choices, (R, choices) each."""
@@ -299,6 +320,13 @@ def checked(sentence: str, fields: Answer) -> str:
     """The model's sentence where it says what its fields say, no more and no less; else their plain wording."""
     own = fields.aus, fields.emotion, round(fields.age)
     return sentence if agrees(sentence, *own) else compose(*own)
+
+
+def _mirrored(request: Request) -> Request:
+    """The same question about the face's mirror image; what a box can show has no side."""
+    x0, y0, x1, y1 = request.box
+    width = request.crop.shape[1]
+    return Request(np.ascontiguousarray(request.crop[:, ::-1]), (width - x1, y0, width - x0, y1), request.region)
 
 
 def _rows(cache: DynamicCache, rows: Sequence[int]) -> DynamicCache:

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from pipeline.errors import VideoError
 from pipeline.picture import DescribedFace, DescribedRegion
 from pipeline.records import Answer
+from pipeline.storage import fetched
 from pipeline.tables import RunFolder
 from pipeline.video import open_video
 from pipeline.vocabulary import AUS, CUSTOM_BOX, EMOTIONS, REGIONS, UNIT, WHOLE_FACE, Box
@@ -35,7 +36,9 @@ CLOSE_UP = 2.0
 PREVIEW_WITHIN_S = 120.0
 """A run's preview comes from so many seconds at each video's start; more may show a better moment and takes longer to reach."""
 
-_GROUND, _CARD, _INK, _FAINT, _TRACK = "#14171C", "#1E232B", "#F2F4F7", "#9AA4B2", "#333B47"
+GROUND, CARD, INK, FAINT, TRACK = "#14171C", "#1E232B", "#F2F4F7", "#9AA4B2", "#333B47"
+"""Behind everything, behind words, words, words that matter less, the empty part of a bar."""
+
 _MARGIN, _PAD, _GAP = 24, 16, 12
 
 
@@ -84,14 +87,14 @@ def annotate(image: np.ndarray, faces: Sequence[DescribedFace], title: str = "")
         _MARGIN * 2 + width + max(1, len(columns)) * (PANEL_WIDTH + _MARGIN),
         max(VIEW_HEIGHT + 2 * _MARGIN, panel_height + _MARGIN),
     )
-    sheet = Image.new("RGB", size, _GROUND)
+    sheet = Image.new("RGB", size, GROUND)
     sheet.paste(picture, (_MARGIN, _MARGIN))
     x = _MARGIN * 2 + width
     draw = ImageDraw.Draw(sheet)
     while draw.textlength(heading, fonts.title) > PANEL_WIDTH:  # a long file name loses its middle
         middle = len(heading) // 2
         heading = heading[: middle - 2] + "…" + heading[middle + 1 :]
-    draw.text((x, _MARGIN), heading, _INK, fonts.title)
+    draw.text((x, _MARGIN), heading, INK, fonts.title)
     for column in columns:
         y = top
         for card in column:
@@ -155,7 +158,7 @@ def _outline(
         draw.rounded_rectangle(placed(face.box), 6, outline="#FFFFFF", width=2)
         for region, colour in regions:
             x0, y0, x1, y1 = placed(region.box)
-            draw.rounded_rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), 6, outline=_GROUND, width=5)
+            draw.rounded_rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), 6, outline=GROUND, width=5)
             draw.rounded_rectangle((x0, y0, x1, y1), 5, outline=colour, width=3)
             tags.append(((x0, y0, x1, y1), _name(number, region.region, many), colour))
     taken: list[tuple[float, float, float, float]] = []
@@ -168,27 +171,27 @@ def _outline(
                 break
         taken.append(place)
         draw.rounded_rectangle(place, 5, fill=colour)
-        draw.text((x + 6, y + 3), name, _GROUND, fonts.small)
+        draw.text((x + 6, y + 3), name, GROUND, fonts.small)
 
 
 def _card(name: str, region: DescribedRegion, colour: str, fonts: _Fonts) -> Image.Image:
     """What one region shows."""
     answer = region.answer
     width, inner = PANEL_WIDTH, PANEL_WIDTH - 2 * _PAD - 6
-    sheet = Image.new("RGB", (width, 600), _GROUND)
+    sheet = Image.new("RGB", (width, 600), GROUND)
     draw = ImageDraw.Draw(sheet)
-    sentence = _wrapped(draw, answer.description, inner, fonts.body)
+    sentence = wrapped(draw, answer.description, inner, fonts.body)
     units = sorted(answer.aus, key=lambda au: -answer.au_scores[au])
     height = _PAD + 30 + 24 * len(sentence) + (10 + 24 * len(units) if units else 0) + 10 + 26 + _PAD - 6
-    draw.rounded_rectangle((0, 0, width - 1, height - 1), 10, fill=_CARD)
+    draw.rounded_rectangle((0, 0, width - 1, height - 1), 10, fill=CARD)
     draw.rounded_rectangle((0, 0, 8, height - 1), 4, fill=colour)
     x, y = _PAD + 6, _PAD - 2
     draw.text((x, y), name, colour, fonts.head)
     age = f"age {answer.age:.0f}  ({answer.age_low:.0f} to {answer.age_high:.0f})"
-    draw.text((width - _PAD - draw.textlength(age, fonts.small), y + 4), age, _FAINT, fonts.small)
+    draw.text((width - _PAD - draw.textlength(age, fonts.small), y + 4), age, FAINT, fonts.small)
     y += 32
     for line in sentence:
-        draw.text((x, y), line, _INK, fonts.body)
+        draw.text((x, y), line, INK, fonts.body)
         y += 24
     y += 10 if units else 0
     for au in units:
@@ -196,11 +199,11 @@ def _card(name: str, region: DescribedRegion, colour: str, fonts: _Fonts) -> Ima
         y += 24
     y += 10
     ranked = sorted(answer.emotion_scores.items(), key=lambda item: -item[1])[:3]
-    draw.text((x, y), ranked[0][0], _INK, fonts.body)
+    draw.text((x, y), ranked[0][0], INK, fonts.body)
     after = x + draw.textlength(ranked[0][0] + "  ", fonts.body)
-    draw.text((after, y + 2), f"{ranked[0][1]:.2f}", _INK, fonts.small)
+    draw.text((after, y + 2), f"{ranked[0][1]:.2f}", INK, fonts.small)
     rest = "    ".join(f"{emotion} {score:.2f}" for emotion, score in ranked[1:])
-    draw.text((width - _PAD - draw.textlength(rest, fonts.small), y + 2), rest, _FAINT, fonts.small)
+    draw.text((width - _PAD - draw.textlength(rest, fonts.small), y + 2), rest, FAINT, fonts.small)
     return sheet.crop((0, 0, width, height))
 
 
@@ -215,13 +218,14 @@ def _bar(
 ) -> None:
     x, y = at
     start, end = x + 210, x + width - 44
-    draw.text((x, y), label, _FAINT, font)
-    draw.rounded_rectangle((start, y + 4, end, y + 14), 5, fill=_TRACK)
+    draw.text((x, y), label, FAINT, font)
+    draw.rounded_rectangle((start, y + 4, end, y + 14), 5, fill=TRACK)
     draw.rounded_rectangle((start, y + 4, max(start + 10, start + (end - start) * score), y + 14), 5, fill=colour)
-    draw.text((end + 10, y), f"{score:.2f}", _FAINT, font)
+    draw.text((end + 10, y), f"{score:.2f}", FAINT, font)
 
 
-def _wrapped(draw: ImageDraw.ImageDraw, text: str, width: float, font: Font) -> list[str]:
+def wrapped(draw: ImageDraw.ImageDraw, text: str, width: float, font: Font) -> list[str]:
+    """A text in lines of at most `width` pixels, broken at spaces."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
@@ -260,7 +264,7 @@ def preview(folder: RunFolder) -> Path | None:
     best = max(described, key=lambda key: (worth(key), key))
     (path,) = (row["path"] for row in folder.read("videos").to_pylist() if row["video_id"] == best[0])
     try:
-        with open_video(path) as video:
+        with fetched(path) as file, open_video(file) as video:
             frame = next((frame for frame in video.frames() if frame.index == best[1]), None)
     except VideoError:
         frame = None
@@ -276,9 +280,9 @@ def preview(folder: RunFolder) -> Path | None:
         )
         for face in faces[best]
     ]
-    file = folder.path / "preview.png"
-    annotate(frame.image, people, f"{Path(path).name} at {frame.time_s:.2f} s").save(file)
-    return file
+    picture = folder.path / "preview.png"
+    annotate(frame.image, people, f"{Path(path).name} at {frame.time_s:.2f} s").save(picture)
+    return picture
 
 
 def _region(row: dict[str, Any]) -> DescribedRegion:

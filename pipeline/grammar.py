@@ -49,6 +49,7 @@ class Grammar:
         aus: the action units that the model knows.
         thresholds: probability from which an action unit counts as active; 0.5 where none is given.
         face_size: side in pixels of the aligned face that the model is shown.
+        mirror: read the face's mirror image too and average the fields: surer scores for half the speed of reading.
     """
 
     instruction: str = _INSTRUCTION
@@ -58,6 +59,7 @@ class Grammar:
     aus: tuple[str, ...] = AUS
     thresholds: dict[str, float] = field(default_factory=dict)
     face_size: int = 336
+    mirror: bool = False
 
     def slots(self) -> list[tuple[str, tuple[str, ...]]]:
         """(question, choices) of every slot: the action units in order, then emotion, then age."""

@@ -24,6 +24,7 @@ from pipeline.analyse import Chunk, analyse, description_rows
 from pipeline.errors import FocalfaceError, ModelError
 from pipeline.records import Request
 from pipeline.settings import EngineGroup, Settings
+from pipeline.tables import shown
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its C++ part writes to stderr, whatever `logging_level` says
@@ -53,6 +54,7 @@ class Result:
         video_id, index, frames, share, faces, video: of the `Chunk`.
         descriptions: rows of the descriptions table.
         elapsed_s: seconds of work on it, both stages together.
+        stages: the same by stage (`pipeline.metrics.STAGES`).
         detector, model: their names.
     """
 
@@ -63,20 +65,23 @@ class Result:
     faces: pa.Table
     descriptions: pa.Table
     elapsed_s: float
+    stages: dict[str, float]
     detector: str
     model: str
     video: dict[str, Any] | None
 
 
 class _Analyse:
-    """The first pool's actor: one detector, one video at a time."""
+    """The first pool's actor: one detector and one process that decodes, one video at a time."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.fault = ""
         try:
             from pipeline.detect import load_detector
+            from pipeline.watchdog import Decoder
 
+            self.decoder = Decoder(settings.video.timeout_s, settings.video.memory_mb)
             self.detector = load_detector(settings.detect.detector, min_face=settings.detect.min_face, threads=1)
         except FocalfaceError as error:  # said once, by the driver, instead of as a dead actor
             self.fault = str(error)
@@ -85,7 +90,9 @@ class _Analyse:
         if self.fault:
             yield {"chunk": b"", "detector": "", "fault": self.fault}
             return
-        for chunk in analyse(os.fsdecode(row["path"]), self.settings, self.detector):
+        path = os.fsdecode(row["path"])
+        print(f"focalface: {shown(path)}", file=sys.stderr, flush=True)  # in this worker's log: what it was at when it died
+        for chunk in analyse(path, self.settings, self.detector, self.decoder.open):
             yield {"chunk": pickle.dumps(chunk), "detector": self.detector.name, "fault": ""}
 
 
@@ -113,6 +120,7 @@ class _Describe:
         asked = [Request(s.face.crop, s.crop_box, s.region) for s in chunk.selections]
         answers = self.describer.describe(asked) if asked else []
         descriptions = description_rows(chunk.video_id, chunk.selections, answers, self.describer.name)
+        spent = time.perf_counter() - began
         result = Result(
             video_id=chunk.video_id,
             index=chunk.index,
@@ -120,7 +128,8 @@ class _Describe:
             share=chunk.share,
             faces=chunk.faces,
             descriptions=descriptions,
-            elapsed_s=chunk.elapsed_s + time.perf_counter() - began,
+            elapsed_s=chunk.elapsed_s + spent,
+            stages=chunk.stages | {"describe": spent},
             detector=row["detector"],
             model=self.describer.name,
             video=chunk.video,
@@ -155,7 +164,9 @@ def engine(settings: EngineGroup) -> Iterator[None]:
             if settings.address:
                 ray.init(settings.address, **quiet)
             else:  # two pools of one core each must fit, whatever the machine has
-                ray.init("local", num_cpus=max(2, os.cpu_count() or 2), include_dashboard=False, **quiet)
+                shown_at = settings.dashboard_host
+                quiet |= {"include_dashboard": shown_at is not None, "dashboard_host": shown_at or "127.0.0.1"}
+                ray.init("local", num_cpus=max(2, os.cpu_count() or 2), **quiet)
     except (ConnectionError, ValueError) as error:
         raise FocalfaceError(f"no Ray answers at {settings.address}: start one, or leave engine.address out") from error
     try:
@@ -179,17 +190,26 @@ def pools(settings: Settings, has: Mapping[str, float], videos: int) -> Pools:
 
     Args:
         settings: of the run; what they say of the engine goes first.
-        has: Ray's resources: `CPU`, `GPU`, `memory` in bytes.
+        has: Ray's resources: `CPU`, `GPU`, `memory` in bytes, and custom ones.
         videos: to be done; more analysers than these would have nothing to do.
     """
-    cores, gpus = int(has.get("CPU", 1)), int(has.get("GPU", 0))
-    on_gpu = gpus > 0 and settings.describe.device != "cpu"
-    describers = settings.engine.describers or (gpus if on_gpu else max(1, cores // CORES_PER_DESCRIBER))
+    cores, gpus, engine = int(has.get("CPU", 1)), int(has.get("GPU", 0)), settings.engine
+    on_gpu = settings.describe.device.startswith("cuda") or (gpus > 0 and settings.describe.device == "auto")
+    if engine.analyser_resource:
+        cores = int(has.get(engine.analyser_resource, 0))
+    if engine.describer_resource:
+        gpus = int(has.get(engine.describer_resource, 0))
+    describers = engine.describers or max(1, gpus if on_gpu or engine.describer_resource else cores // CORES_PER_DESCRIBER)
     room = int(has.get("memory", 0) - describers * DESCRIBER_MEMORY) // ANALYSER_MEMORY
-    fitting = max(1, min(cores - (0 if on_gpu else describers), room))
-    analysers = min(settings.engine.analysers or fitting, videos)
+    apart = on_gpu or engine.analyser_resource or engine.describer_resource
+    fitting = max(1, min(cores - (0 if apart else describers), room))
+    analysers = min(engine.analysers or fitting, videos)
     # A machine with less memory than the two stages ask for gets to try all the same; reserved, they would wait for ever.
     return Pools(analysers, describers, on_gpu, reserve=analysers <= room)
+
+
+def _one_of(resource: str | None) -> dict[str, float]:
+    return {resource: 1.0} if resource else {}
 
 
 def results(paths: Sequence[str], settings: Settings) -> Iterator[Result]:
@@ -221,6 +241,7 @@ def results(paths: Sequence[str], settings: Settings) -> Iterator[Result]:
         compute=ActorPoolStrategy(size=shares.analysers, max_tasks_in_flight_per_actor=1),
         num_cpus=1,
         memory=ANALYSER_MEMORY if shares.reserve else None,
+        resources=_one_of(settings.engine.analyser_resource),
     )
     described = chunks.map(
         _Describe,  # type: ignore[arg-type]  # Ray's hints know classes of functions for flat_map alone
@@ -229,6 +250,7 @@ def results(paths: Sequence[str], settings: Settings) -> Iterator[Result]:
         num_cpus=0 if shares.on_gpu else 1,
         num_gpus=1 if shares.on_gpu else 0,
         memory=DESCRIBER_MEMORY if shares.reserve else None,
+        resources=_one_of(settings.engine.describer_resource),
     )
     for row in described.iter_rows():
         if row["fault"]:

@@ -167,7 +167,4 @@ def describe_picture(
     described: dict[int, list[DescribedRegion]] = {i: [] for i in order}
     for (i, name, place), answer in zip(asked, answers, strict=True):
         described[i].append(DescribedRegion(name, place, answer))
-    return [
-        DescribedFace(tuple(found.boxes[i].tolist()), float(found.scores[i]), found.landmarks5[i], tuple(described[i]))
-        for i in order
-    ]
+    return [DescribedFace(tuple(found.boxes[i].tolist()), float(found.scores[i]), found.landmarks5[i], tuple(described[i])) for i in order]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import glob
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -18,8 +19,10 @@ from pipeline.checkpoints import fingerprint as fingerprint_of
 from pipeline.checkpoints import locate
 from pipeline.detect import load_detector
 from pipeline.errors import SettingsError
+from pipeline.metrics import STAGES, Metrics, Stages
 from pipeline.progress import Progress
 from pipeline.settings import Settings
+from pipeline.storage import absolute, find, is_url, plain
 from pipeline.tables import RunFolder, empty, fingerprint, shown, video_id
 
 _KINDS = "3gp|asf|avi|flv|gif|m2ts|m4v|mkv|mov|mp4|mpeg|mpg|mts|mxf|ogv|ts|vob|webm|wmv"
@@ -33,13 +36,23 @@ def find_videos(inputs: Sequence[str]) -> list[str]:
     """The video files that the inputs stand for, each once, those of a folder or a pattern in order of name.
 
     Args:
-        inputs: files, folders (searched to their depths) and glob patterns.
+        inputs: files, folders (searched to their depths) and glob patterns; URLs of these (`pipeline.storage`).
 
     Raises:
         SettingsError: when one does not exist or matches nothing, or when no video is found at all.
     """
+    return list(_marked(inputs))
+
+
+def _marked(inputs: Sequence[str]) -> dict[str, str]:
+    """`find_videos`, each with a mark that changes when it does."""
     found: dict[str, str] = {}
-    for item in inputs:
+    marks: dict[str, str] = {}
+    for item in map(plain, inputs):
+        if is_url(item):
+            marks |= find(item, _is_video)
+            found |= {url: url for url in marks}
+            continue
         matches = [item] if os.path.exists(item) else sorted(glob.glob(item, recursive=True))
         if not matches:
             what = "no file matches" if glob.has_magic(item) else "there is no file or folder"
@@ -49,16 +62,22 @@ def find_videos(inputs: Sequence[str]) -> list[str]:
                 found.setdefault(os.path.abspath(path), path)
     if not found:
         raise SettingsError(f"no videos found in {', '.join(inputs)} (names ending in {' '.join(sorted(VIDEO_SUFFIXES))})")
-    return list(found.values())
+    return {path: marks.get(path) or fingerprint(path) for path in found.values()}
+
+
+def _is_video(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES and not name.startswith(".")
 
 
 def _in_folder(folder: str) -> list[str]:
-    return sorted(
-        os.path.join(parent, name)
-        for parent, _, names in os.walk(folder)
-        for name in names
-        if os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES and not name.startswith(".")
-    )
+    """The videos in a folder, at any depth; folders with a video's name and no video in them count as (unreadable) videos."""
+    files: list[str] = []
+    named: list[str] = []
+    for parent, folders, names in os.walk(folder):
+        for found, among in ((files, names), (named, folders)):
+            found += [os.path.join(parent, name) for name in among if _is_video(name)]
+    holding = {str(above) for path in files for above in Path(path).parents}
+    return sorted([*files, *(path for path in named if path not in holding)])
 
 
 def versions() -> dict[str, str]:
@@ -98,7 +117,58 @@ class Assembly:
         return pa.concat_tables(faces), pa.concat_tables(descriptions)
 
 
-def run(inputs: Sequence[str], out: Path, settings: Settings, overwrite: bool = False) -> RunFolder:
+@dataclass(frozen=True)
+class Planned:
+    """One video of a run, as the run finds it.
+
+    Attributes:
+        path: as the inputs name it.
+        mark: changes with the file.
+        state: `done` in an earlier run; `changed` since then; else `todo`.
+    """
+
+    path: str
+    mark: str
+    state: Literal["done", "changed", "todo"]
+
+
+def plan(inputs: Sequence[str], out: Path, settings: Settings, overwrite: bool = False) -> dict[str, Planned]:
+    """What `run` would do with these arguments: video_id to what it finds, in its order. Changes nothing.
+
+    Raises:
+        SettingsError, ModelError: see `run`.
+    """
+    marks = _marked(inputs)
+    folder = RunFolder(out)
+    if not overwrite:
+        folder.check(_identity(settings))
+    return _planned(marks, {} if overwrite else folder.committed())
+
+
+def _planned(marks: Mapping[str, str], committed: Mapping[str, str]) -> dict[str, Planned]:
+    videos = {}
+    for path, mark in marks.items():
+        seen = committed.get(key := video_id(path))
+        videos[key] = Planned(path, mark, "todo" if seen is None else "done" if seen == mark else "changed")
+    return videos
+
+
+def _identity(settings: Settings) -> dict[str, Any]:
+    """What decides the results: settings, version and, where it is at hand, the checkpoint.
+
+    Raises:
+        ModelError: when the detector or the model cannot be loaded.
+    """
+    identity = {"focalface": __version__, **settings.identity()}
+    if settings.engine.address is None:  # a mistake is said before Ray starts; on a cluster it is the workers' disks that count
+        identity["checkpoint"] = fingerprint_of(locate(settings.describe.model))
+        load_detector(settings.detect.detector, min_face=settings.detect.min_face)
+    return identity
+
+
+def run(
+    inputs: Sequence[str], out: Path, settings: Settings, overwrite: bool = False, kept: Callable[[], None] = lambda: None
+) -> RunFolder:
     """Describe the faces of videos, into a run folder; goes on where an earlier run of the same settings stopped.
 
     Args:
@@ -106,22 +176,17 @@ def run(inputs: Sequence[str], out: Path, settings: Settings, overwrite: bool = 
         out: the run folder.
         settings: of the run.
         overwrite: start anew in a folder that holds a run.
+        kept: called whenever the folder has more in it that will stay (`pipeline.storage.Mirror.push`).
 
     Raises:
         SettingsError: before any work, when an input or the folder does not fit.
         ModelError: when the detector or the model cannot be loaded.
     """
-    paths = {video_id(path): path for path in find_videos(inputs)}
-    marks = {key: fingerprint(path) for key, path in paths.items()}
-    checkpoint: dict[str, str] = {}
-    if settings.engine.address is None:  # a mistake is said before Ray starts; on a cluster it is the workers' disks that count
-        checkpoint["checkpoint"] = fingerprint_of(locate(settings.describe.model))
-        load_detector(settings.detect.detector, min_face=settings.detect.min_face)
+    marks, identity = _marked(inputs), _identity(settings)
     folder = RunFolder(out)
-    identity = {"focalface": __version__, **settings.identity(), **checkpoint}
     folder.begin(identity, overwrite)
-    committed = folder.committed()
-    todo = [key for key in paths if committed.get(key) != marks[key]]
+    videos = _planned(marks, folder.committed())
+    todo = [key for key, video in videos.items() if video.state != "done"]
     for key in todo:
         folder.discard(key)
     if todo:
@@ -137,9 +202,12 @@ def run(inputs: Sequence[str], out: Path, settings: Settings, overwrite: bool = 
         open_videos: dict[str, Assembly] = {}
         names: dict[str, str] = {}
         with Progress(len(todo)) as progress, engine(settings.engine):
-            for result in results([os.path.abspath(paths[key]) for key in todo], settings):
+            metrics, driver = Metrics(), Stages()
+            for result in results([absolute(videos[key].path) for key in todo], settings):
                 key = result.video_id
                 video = open_videos.setdefault(key, Assembly())
+                if result.index not in video.parts:
+                    metrics.work(result.frames, result.faces.num_rows, result.descriptions.num_rows, result.stages)
                 complete = video.add(result.index, result.faces, result.descriptions, result.elapsed_s, result.video)
                 names = {"detector": result.detector, "model": result.model}
                 progress.add(
@@ -150,8 +218,12 @@ def run(inputs: Sequence[str], out: Path, settings: Settings, overwrite: bool = 
                     descriptions=result.descriptions.num_rows,
                 )
                 if complete and video.row is not None:
-                    row = video.row | {"path": shown(paths[key]), "elapsed_s": video.elapsed_s}
-                    folder.commit(row, *video.tables(), marks[key])
+                    row = video.row | {"path": shown(videos[key].path), "elapsed_s": video.elapsed_s}
+                    with driver.on("write"):
+                        folder.commit(row, *video.tables(), videos[key].mark)
+                        kept()
+                    metrics.work(0, 0, 0, driver.take())
+                    metrics.finish(row)
                     progress.finish(key, row["status"] == "failed")
                     del open_videos[key]
             timing = {
@@ -159,6 +231,7 @@ def run(inputs: Sequence[str], out: Path, settings: Settings, overwrite: bool = 
                 "seconds": round(progress.elapsed_s, 3),
                 "videos": progress.done,
                 "frames_per_s": round(progress.frames / progress.elapsed_s, 2),
+                "stage_seconds": {stage: round(metrics.seconds[stage], 3) for stage in STAGES if stage in metrics.seconds},
             }
         folder.note(**names, counts=counts(folder), timing=timing)
         from pipeline.draw import preview

@@ -71,9 +71,12 @@ class _Group(BaseModel):
 
 
 class VideoGroup(_Group):
-    """Decoding. `fps`: frames a second to look at; none for every frame."""
+    """Decoding. `fps`: frames a second to look at; none for every frame; `timeout_s`: seconds without a frame after which a decoder
+    is taken for hung; `memory_mb`: MiB that it may take."""
 
     fps: Annotated[float, Field(gt=0, le=1000)] | None = 10.0
+    timeout_s: Annotated[float, Field(gt=0, le=86400)] = 120.0
+    memory_mb: Annotated[int, Field(ge=256)] = 4096
 
 
 class DetectGroup(_Group):
@@ -104,11 +107,16 @@ class DescribeGroup(_Group):
 
 class EngineGroup(_Group):
     """Where the work is done. `address`: of a running Ray, none to start one here; `analysers` and `describers`: how many of each
-    work side by side (none: as the machine has cores and GPUs)."""
+    work side by side (none: as the machine has cores and GPUs); `analyser_resource` and `describer_resource`: a custom Ray resource
+    of which each takes one, which keeps it to nodes that offer it; `dashboard_host`: address at which a Ray started here shows its
+    dashboard, none for no dashboard."""
 
     address: str | None = None
     analysers: Annotated[int, Field(ge=1)] | None = None
     describers: Annotated[int, Field(ge=1)] | None = None
+    analyser_resource: Annotated[str, Field(min_length=1)] | None = None
+    describer_resource: Annotated[str, Field(min_length=1)] | None = None
+    dashboard_host: Annotated[str, Field(min_length=1)] | None = None
 
 
 class Settings(_Group):
@@ -126,7 +134,7 @@ class Settings(_Group):
 
     def identity(self) -> dict[str, Any]:
         """What decides the results, as plain data: two runs may share an output folder when theirs are equal."""
-        return self.model_dump(mode="json", exclude={ENGINE: True, "describe": {"batch_size"}})
+        return self.model_dump(mode="json", exclude={ENGINE: True, "video": {"timeout_s", "memory_mb"}, "describe": {"batch_size"}})
 
 
 def _keys() -> dict[str, Any]:
@@ -152,9 +160,7 @@ def _read(config: Path) -> dict[str, dict[str, Any]]:
     except yaml.YAMLError as error:
         raise SettingsError(f"{config} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
-        raise SettingsError(
-            f"{config} must hold groups of settings ({', '.join(Settings.model_fields)}), not a {type(content).__name__}"
-        )
+        raise SettingsError(f"{config} must hold groups of settings ({', '.join(Settings.model_fields)}), not a {type(content).__name__}")
     for group, values in content.items():
         if group not in Settings.model_fields:
             raise _unknown(str(group))
@@ -163,9 +169,7 @@ def _read(config: Path) -> dict[str, dict[str, Any]]:
     return {group: {str(key): value for key, value in values.items()} for group, values in content.items()}
 
 
-def load_settings(
-    config: Path | None = None, assignments: Sequence[str] = (), options: Mapping[str, object] | None = None
-) -> Settings:
+def load_settings(config: Path | None = None, assignments: Sequence[str] = (), options: Mapping[str, object] | None = None) -> Settings:
     """Gather settings from all their sources.
 
     Args:

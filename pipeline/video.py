@@ -3,13 +3,15 @@
 decord reads what it reads rightly, PyAV the rest. Before anything is decoded one pass over the packets (no pixels, about a
 hundredth of the work of decoding) learns how many frames the file shows and when; decord is used only where it agrees. Three of
 its habits ask for that care: it counts packets that are never shown, it fills in for frames that it cannot decode, and on damaged
-files it may hang in ways that nothing in the process can end.
+files it may hang in ways that nothing in the process can end (`pipeline.watchdog` ends the process).
 """
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterator
+from array import array
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -36,6 +38,9 @@ DECODE_THREADS = 1
 
 DECORD_MAX_PIXELS = 2560 * 1440
 """Larger frames go to PyAV, which holds a few frames where decord holds some dozens; more costs memory."""
+
+DECORD_MAX_FRAMES = 50_000
+"""Longer videos go to PyAV: decord keeps some three hundred bytes a frame of the whole file; more costs memory where videos are long."""
 
 TICK_TOLERANCE_S = 0.002
 """A frame this much before its sampling instant still counts as on it; covers containers that round times to a millisecond."""
@@ -98,13 +103,18 @@ def _declared_s(container: av.container.InputContainer, stream: av.VideoStream) 
         return container.duration / av.time_base if only and container.duration else None
 
 
-def _scan(container: av.container.InputContainer, stream: av.VideoStream) -> _Scan:
+def _still() -> None:
+    """Nobody asks whether the decoder goes on."""
+
+
+def _scan(container: av.container.InputContainer, stream: av.VideoStream, alive: Callable[[], None]) -> _Scan:
     """Read all packets of the stream, none of its pixels."""
     declared_s = _declared_s(container, stream)
-    shown: list[int] = []
+    shown = array("q")  # eight bytes a packet: films have hundreds of thousands
     packets, sound, cut = 0, True, None
     try:
         for packet in container.demux(stream):
+            alive()
             if packet.size == 0:  # the flush packet at the end
                 continue
             packets += 1
@@ -116,11 +126,12 @@ def _scan(container: av.container.InputContainer, stream: av.VideoStream) -> _Sc
                 shown.append(time)
     except av.error.FFmpegError:
         sound, cut = False, "its data is damaged or cut short"
-    pts = np.unique(np.array(shown, np.int64))
+    pts = np.unique(np.frombuffer(shown, np.int64)) if shown else np.empty(0, np.int64)
     sound = sound and len(pts) == packets
     time_base = stream.time_base or Fraction(1, 1000)
     times = (pts - pts[:1]) * float(time_base)
-    if declared_s and len(times) and times[-1] < declared_s * (1 - SHORT_BY) - 1.0 / _rate(stream, times):
+    last_s = float(pts[-1] * time_base) if len(pts) else 0.0  # containers count from zero, or from a first frame that comes later
+    if declared_s and len(times) and max(times[-1], last_s) < declared_s * (1 - SHORT_BY) - 1.0 / _rate(stream, times):
         cut = f"the file is cut short: it ends at {times[-1]:.1f} of {declared_s:.1f} s"
     return _Scan(times, int(pts[0]) if len(pts) else 0, sound and cut is None, cut)
 
@@ -132,9 +143,35 @@ def _rate(stream: av.VideoStream, times: np.ndarray) -> float:
     return float(stream.average_rate or stream.guessed_rate or 25)
 
 
-def _upright(frame: av.video.frame.VideoFrame) -> np.ndarray:
+def upright(frame: av.video.frame.VideoFrame) -> np.ndarray:
     """(H, W, 3) uint8 RGB, turned by the display matrix (to the nearest quarter)."""
     return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90)))
+
+
+class Sampler:
+    """Chooses the frames that are looked at, told their times one after another."""
+
+    def __init__(self, fps: float | None, video_fps: float) -> None:
+        """Prepare for a video.
+
+        Args:
+            fps: frames a second to look at: the first frame at or after each instant k / fps. None, or at least `video_fps`: every one.
+            video_fps: mean frame rate of the video.
+        """
+        self._step = 0.0 if fps is None or fps >= video_fps else 1.0 / fps
+        self._next_tick, self._last_s = 0.0, -1.0
+
+    def wants(self, time_s: float) -> bool:
+        """Whether the next frame is looked at; never one that is not later than the frame before."""
+        if time_s <= self._last_s:
+            return False
+        self._last_s = time_s
+        if not self._step:
+            return True
+        if time_s + TICK_TOLERANCE_S < self._next_tick:
+            return False
+        self._next_tick = ((time_s + TICK_TOLERANCE_S) // self._step + 1) * self._step
+        return True
 
 
 class Video:
@@ -144,14 +181,18 @@ class Video:
         info: what is known beforehand.
         decoded: frames decoded by the last `frames` call so far, sampled or not.
         warning: why the last `frames` call came to fewer frames than the file should hold, or None.
+        times: (N,) seconds of the frames that the packets promise; exactly those that decode where decord reads the file.
+        first_pts: of the first frame, in units of the stream's time base.
     """
 
-    def __init__(self, info: VideoInfo, scan: _Scan, reader: decord.VideoReader | None) -> None:
+    def __init__(self, info: VideoInfo, scan: _Scan, reader: decord.VideoReader | None, alive: Callable[[], None] = _still) -> None:
         self.info = info
         self.decoded = 0
         self.warning: str | None = None
+        self.times, self.first_pts = scan.times, scan.first_pts
         self._scan = scan
         self._reader = reader
+        self._alive = alive
 
     def __enter__(self) -> Video:
         return self
@@ -163,58 +204,72 @@ class Video:
         """Give the decoder's memory back."""
         self._reader = None
 
-    def frames(self, fps: float | None = None) -> Iterator[Frame]:
+    def frames(self, fps: float | None = None, after_s: float = -1.0) -> Iterator[Frame]:
         """Read the video once, from its beginning.
 
         Args:
             fps: about how many frames a second to yield: the first frame at or after each instant k / fps. None, or at least the
                 video's own rate: every frame.
+            after_s: leave out the frames up to this time, which somebody has already.
 
         Yields:
             Frames in order, times strictly rising. `index` counts the decoded frames, the ones left out included. Memory does not
             grow with the length of the video.
         """
         self.decoded, self.warning = 0, self._scan.cut
-        step = 0.0 if fps is None or fps >= self.info.fps else 1.0 / fps
-        next_tick, last_time = 0.0, -1.0
-
-        def wanted(time_s: float) -> bool:
-            nonlocal next_tick, last_time
-            if time_s <= last_time:
-                return False
-            last_time = time_s
-            if not step:
-                return True
-            if time_s + TICK_TOLERANCE_S < next_tick:
-                return False
-            next_tick = ((time_s + TICK_TOLERANCE_S) // step + 1) * step
-            return True
-
+        sampler = Sampler(fps, self.info.fps)
         if self.info.decoder == "decord":
             reader, self._reader = self._reader or _decord_reader(self.info.path), None  # read forward once, then made anew
-            for index, time_s in enumerate(self._scan.times.tolist()):
+            for index, time_s in enumerate(self.times.tolist()):
                 try:
                     image = reader.get_batch([index])
                 except (decord.DECORDError, decord.DECORDLimitReachedError):
                     self.info = replace(self.info, decoder="pyav")
                     break
                 self.decoded = index + 1
-                if wanted(time_s):
+                self._alive()
+                if sampler.wants(time_s) and time_s > after_s:
                     yield Frame(index, time_s, image.asnumpy()[0])
             else:
                 return
-        # From the start also when taking over from decord: `wanted` passes over what has been seen.
-        for index, (time_s, frame) in enumerate(self._pyav_frames()):
+        # From the start also when taking over from decord: the sampler passes over what has been seen.
+        for index, (time_s, frame) in enumerate(self.av_frames()):
             self.decoded = index + 1
-            if wanted(time_s):
-                yield Frame(index, time_s, _upright(frame))
+            if sampler.wants(time_s) and time_s > after_s:
+                yield Frame(index, time_s, upright(frame))
         if self.decoded < self.info.frame_count and self.warning is None:
             self.warning = f"{self.decoded} of {self.info.frame_count} frames could be decoded"
 
-    def _pyav_frames(self) -> Iterator[tuple[float, av.video.frame.VideoFrame]]:
-        """Time in seconds and frame, leaving out what does not decode."""
-        with _open_container(self.info.path) as container:
-            stream = _streams(container)[0]
+    def pick(self, indices: Iterable[int]) -> Iterator[Frame]:
+        """Frames by their `index`, in order, each once; what does not decode or is not there is left out.
+
+        decord seeks to each of them; PyAV decodes all that lies before the last.
+        """
+        wanted = sorted(set(indices))
+        if self.info.decoder == "decord":
+            reader, self._reader = self._reader or _decord_reader(self.info.path), None
+            while wanted and wanted[0] < len(self.times):
+                try:
+                    image = reader.get_batch([wanted[0]]).asnumpy()[0]
+                except (decord.DECORDError, decord.DECORDLimitReachedError):
+                    self.info = replace(self.info, decoder="pyav")
+                    break
+                yield Frame(wanted[0], float(self.times[wanted[0]]), image)
+                wanted = wanted[1:]
+            else:
+                return
+        missing = set(wanted)
+        for index, (time_s, frame) in enumerate(self.av_frames() if missing else ()):
+            if index in missing:
+                yield Frame(index, time_s, upright(frame))
+                missing.remove(index)
+            if not missing:
+                return
+
+    def av_frames(self) -> Iterator[tuple[float, av.video.frame.VideoFrame]]:
+        """Every frame as PyAV decodes it, with its time in seconds, leaving out what does not decode."""
+        with open_container(self.info.path) as container:
+            stream = video_streams(container)[0]
             stream.codec_context.thread_count = DECODE_THREADS
             packets = container.demux(stream)
             count = 0
@@ -226,25 +281,24 @@ class Video:
                 except av.error.FFmpegError:
                     self.warning = self.warning or "its data is damaged or cut short"
                     return
-                try:
-                    frames = packet.decode()
-                except av.error.FFmpegError:
-                    continue
+                self._alive()
+                frames = _decode(packet)
                 for frame in frames:
                     if frame.pts is not None and frame.time_base is not None:
-                        time_s = (frame.pts - self._scan.first_pts) * float(frame.time_base)  # exactly as in `_scan`
+                        time_s = (frame.pts - self.first_pts) * float(frame.time_base)  # exactly as in `_scan`
                     else:
                         time_s = count / self.info.fps
                     count += 1
                     yield time_s, frame
 
 
-def _open_container(path: str) -> av.container.InputContainer:
+def open_container(path: str) -> av.container.InputContainer:
+    """Open a file for reading, and nothing but a file."""
     # Absolute, as a colon in a name would read as a protocol; and no file may send us to the network.
     return av.open(os.path.abspath(path), metadata_errors="ignore", options={"protocol_whitelist": "file"})
 
 
-def _streams(container: av.container.InputContainer) -> list[av.VideoStream]:
+def video_streams(container: av.container.InputContainer) -> list[av.VideoStream]:
     """The video streams that are not an audio file's cover picture."""
     return [stream for stream in container.streams.video if not stream.disposition & av.stream.Disposition.attached_pic]
 
@@ -254,24 +308,46 @@ def _decord_reader(path: str) -> decord.VideoReader:
     return decord.VideoReader(os.path.abspath(path), num_threads=DECODE_THREADS, fault_tol=1e-9)
 
 
-def open_video(path: str | Path) -> Video:
+def _decode(packet: av.Packet) -> list[av.video.frame.VideoFrame]:
+    """A packet's frames; none where it is damaged.
+
+    Raises:
+        MemoryError: when the decoder asks for more than there is.
+    """
+    try:
+        return packet.decode()
+    except av.error.FFmpegError as error:
+        if error.errno == errno.ENOMEM:
+            raise MemoryError from error
+        return []
+
+
+def open_video(path: str | Path, alive: Callable[[], None] = _still, decord_allowed: bool = True) -> Video:
     """Open a video file, having seen that it is one and that its first frame decodes.
+
+    Args:
+        path: of the file.
+        alive: called for every packet and frame, here and in `Video.frames`; who does not hear it for long knows of a hang.
+        decord_allowed: whether decord may read it; PyAV otherwise.
 
     Raises:
         VideoError: in one line, why the file cannot be read: missing, a folder, empty, not a video, audio only, nothing decodes.
+        MemoryError: when the decoder asks for more than there is.
     """
     path = str(path)
     _check_file(path)
     try:
-        with _open_container(path) as container:
+        with open_container(path) as container:
             if container.format.name == "tty":  # FFmpeg would draw any text file as pictures of letters
                 raise VideoError(f"{path}: not a video: it is a text file")
-            if not _streams(container):
+            if not video_streams(container):
                 raise VideoError(f"{path}: no video in it, " + ("audio only" if container.streams.audio else "nothing to see"))
-            scan = _scan(container, _streams(container)[0])
-        with _open_container(path) as container:
+            scan = _scan(container, video_streams(container)[0], alive)
+        with open_container(path) as container:
             first, codec, rate = _first_frame(container, scan)
     except av.error.FFmpegError as error:
+        if error.errno == errno.ENOMEM:
+            raise MemoryError from error
         reason = (error.strerror or "unknown format").lower()
         raise VideoError(f"{path}: not a video, or damaged beyond reading ({reason})") from None
     if first is None:
@@ -280,14 +356,15 @@ def open_video(path: str | Path) -> Video:
     duration_s = float(scan.times[-1]) + 1 / rate if len(scan.times) else 1 / rate
     info = VideoInfo(path, "pyav", codec, width, height, rate, max(1, len(scan.times)), duration_s)
     reader = None
-    if scan.sound and width * height <= DECORD_MAX_PIXELS:
+    light = width * height <= DECORD_MAX_PIXELS and len(scan.times) <= DECORD_MAX_FRAMES
+    if decord_allowed and scan.sound and light:
         try:
             reader = _decord_reader(path)
         except Exception:  # decord raises several kinds; whatever it cannot open PyAV has just opened
             reader = None
     if reader is not None and len(reader) == len(scan.times):
-        return Video(replace(info, decoder="decord"), scan, reader)
-    return Video(info, scan, None)
+        return Video(replace(info, decoder="decord"), scan, reader, alive)
+    return Video(info, scan, None, alive)
 
 
 def _check_file(path: str) -> None:
@@ -306,14 +383,11 @@ def _check_file(path: str) -> None:
 
 def _first_frame(container: av.container.InputContainer, scan: _Scan) -> tuple[np.ndarray | None, str, float]:
     """The first frame that decodes (None if none does), the codec's name and the mean frame rate."""
-    stream = _streams(container)[0]
+    stream = video_streams(container)[0]
     stream.codec_context.thread_count = DECODE_THREADS
     codec, rate = stream.codec_context.codec.canonical_name, _rate(stream, scan.times)
     for packet in container.demux(stream):
-        try:
-            frames = packet.decode()
-        except av.error.FFmpegError:
-            continue
+        frames = _decode(packet)
         if frames:
-            return _upright(frames[0]), codec, rate
+            return upright(frames[0]), codec, rate
     return None, codec, rate

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,13 @@ def requests_(samples: Path) -> list[Request]:
 @pytest.fixture(scope="module")
 def describer() -> QwenDescriber:
     return QwenDescriber(open_checkpoint("nano", device="cpu"), batch_size=32)
+
+
+@pytest.fixture(scope="module")
+def plain() -> QwenDescriber:
+    """Reads each face once, not its mirror image too."""
+    checkpoint = open_checkpoint("nano", device="cpu")
+    return QwenDescriber(replace(checkpoint, grammar=replace(checkpoint.grammar, mirror=False)))
 
 
 @pytest.fixture(scope="module")
@@ -114,10 +122,11 @@ def reference() -> Any:
 
 @pytest.mark.parametrize("index", [0, 5, 14])
 def test_scores_are_the_reference_models_token_probabilities(
-    describer: QwenDescriber, reference: Any, requests_: list[Request], answers: list[Answer], index: int
+    describer: QwenDescriber, plain: QwenDescriber, reference: Any, requests_: list[Request], index: int
 ) -> None:
     tokenizer = open_checkpoint("nano", device="cpu").tokenizer
-    request, answer = requests_[index], answers[index]
+    request = requests_[index]
+    (answer,) = plain.describe([request])
     for au, score in answer.au_scores.items():
         logits = reference(**_plain_inputs(describer, request, describer.grammar.au_slot.format(code=au, name=""))).logits[0, -1]
         yes, no = (tokenizer.encode(word, add_special_tokens=False)[0] for word in (" yes", " no"))
@@ -125,6 +134,20 @@ def test_scores_are_the_reference_models_token_probabilities(
     logits = reference(**_plain_inputs(describer, request, describer.grammar.emotion_slot)).logits[0, -1]
     names = [tokenizer.encode(f" {name}", add_special_tokens=False)[0] for name in EMOTIONS]
     assert torch.softmax(logits[names], -1).tolist() == pytest.approx(list(answer.emotion_scores.values()), abs=1e-4)
+
+
+def test_fields_are_the_mean_of_a_face_and_its_mirror_image(
+    describer: QwenDescriber, plain: QwenDescriber, requests_: list[Request], answers: list[Answer]
+) -> None:
+    assert describer.grammar.mirror
+    turned = [
+        Request(np.ascontiguousarray(r.crop[:, ::-1]), (112 - r.box[2], r.box[1], 112 - r.box[0], r.box[3]), r.region) for r in requests_
+    ]
+    for answer, own, other in zip(answers, plain.describe(requests_), plain.describe(turned), strict=True):
+        for au, score in answer.au_scores.items():
+            assert score == pytest.approx((own.au_scores[au] + other.au_scores[au]) / 2, abs=1e-5)
+        for name, score in answer.emotion_scores.items():
+            assert score == pytest.approx((own.emotion_scores[name] + other.emotion_scores[name]) / 2, abs=1e-5)
 
 
 def test_sentences_are_what_the_reference_generates(
@@ -163,18 +186,18 @@ def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
         load_describer("nano", adapter=str(tmp_path))
 
 
-def test_a_conversation_goes_on_from_what_was_said(describer: QwenDescriber, requests_: list[Request]) -> None:
+def test_a_conversation_goes_on_from_what_was_said(plain: QwenDescriber, requests_: list[Request]) -> None:
     """The first turn is a plain answer; the second reads what the reference model reads after the first one's words."""
     asked = [requests_[1], requests_[2]]
-    first, second = describer.converse(asked)
-    (alone,) = describer.describe(asked[:1])
+    first, second = plain.converse(asked)
+    (alone,) = plain.describe(asked[:1])
     assert (first.aus, first.emotion, first.age, first.description) == (alone.aus, alone.emotion, alone.age, alone.description)
     checkpoint = open_checkpoint("nano", device="cpu")
     said = fields_text(first.aus, first.emotion, round(first.age)) + first.description + "<|im_end|>"
     grid = grid_thw(1, 112, 112)
-    picture = USER_START + IMAGE_TOKEN * 16 + USER_IMAGE_END + describer.grammar.instruction
-    au = next(au for au in second.au_scores if au in describer.aus)
-    question, choices = describer.grammar.slots()[describer.aus.index(au)]
+    picture = USER_START + IMAGE_TOKEN * 16 + USER_IMAGE_END + plain.grammar.instruction
+    au = next(au for au in second.au_scores if au in plain.aus)
+    question, choices = plain.grammar.slots()[plain.aus.index(au)]
     text = picture + region_text(asked[0].box) + said + region_text(asked[1].box) + question
     ids = checkpoint.tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids
     (image,) = checkpoint.tokenizer.encode(IMAGE_TOKEN, add_special_tokens=False)
@@ -190,5 +213,5 @@ def test_a_conversation_goes_on_from_what_was_said(describer: QwenDescriber, req
     tokens = [checkpoint.tokenizer.encode(choice, add_special_tokens=False)[0] for choice in choices]
     assert second.au_scores[au] == pytest.approx(float(logits[tokens].softmax(-1)[0]), abs=1e-4)
     with pytest.raises(ValueError, match="one face"):
-        describer.converse([requests_[0], requests_[4]])
-    assert describer.converse([]) == []
+        plain.converse([requests_[0], requests_[4]])
+    assert plain.converse([]) == []

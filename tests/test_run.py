@@ -207,7 +207,9 @@ def test_killed_and_interrupted_it_ends_as_if_nothing_had_happened(archive: list
     committed = RunFolder(out).committed()
     assert 1 <= len(committed) < 9
     code, words = stop_after(len(committed) + 1, signal.SIGINT, archive, out)
-    assert (code, words) == (130, "focalface: stopped; the same command goes on where it was\n")
+    assert code == 130
+    assert words.endswith("focalface: stopped; the same command goes on where it was\n")
+    assert "Traceback" not in words
     first = next((out / "videos").glob("*.parquet"))
     written = first.stat().st_mtime_ns
     ended = process(archive, out)
@@ -311,9 +313,7 @@ def test_results_may_come_in_any_order_and_twice() -> None:
         ({"CPU": 16, "GPU": 2, "memory": 64 << 30}, 99, (16, 2, True, True)),
     ],
 )
-def test_both_stages_find_a_place_on_any_machine(
-    has: dict[str, float], videos: int, shared_out: tuple[int, int, bool, bool]
-) -> None:
+def test_both_stages_find_a_place_on_any_machine(has: dict[str, float], videos: int, shared_out: tuple[int, int, bool, bool]) -> None:
     assert astuple(pools(load_settings(), has, videos)) == shared_out
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.errors import SettingsError
+from pipeline import tables
+from pipeline.errors import FocalfaceError, SettingsError
 from pipeline.schemas import TABLES
 from pipeline.tables import RunFolder, empty, fingerprint, shown, video_id
 
@@ -94,6 +98,8 @@ def test_folders_that_hold_something_else_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="is a file"):
         RunFolder(file).begin({})
     (tmp_path / "tables" / "faces").mkdir(parents=True)
+    RunFolder(tmp_path / "tables").begin({})  # a run that was killed before it had anything
+    (tmp_path / "tables" / "faces" / "a.mp4").write_text("mine")
     with pytest.raises(SettingsError, match=r"without a run\.json"):
         RunFolder(tmp_path / "tables").begin({})
     (tmp_path / "broken").mkdir()
@@ -119,3 +125,108 @@ def test_a_file_is_known_by_its_place_and_its_change(tmp_path: Path, monkeypatch
     clip.write_bytes(b"other")
     assert fingerprint(clip) != before
     assert shown(b"caf\xe9.mp4".decode("utf-8", "surrogateescape")) == "caf\ufffd.mp4"
+
+
+@pytest.fixture
+def many(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
+    """Twenty videos, each of three faces, in a folder that keeps at most eight of them apart."""
+    monkeypatch.setattr(tables, "LOOSE", 8)
+    monkeypatch.setattr(tables, "GATHER", 12)
+    for index in range(20):
+        key = f"{index:016x}"
+        folder.commit(row(key), faces(key, (1, 1), (2, 1), (3, 2)), empty("descriptions"), f"{index}-1")
+    return folder
+
+
+def contents(folder: RunFolder) -> list[list[dict[str, Any]]]:
+    return [folder.read(table).to_pylist() for table in TABLES]
+
+
+def test_many_small_videos_share_a_few_files(many: RunFolder) -> None:
+    assert {len(list((many.path / table).iterdir())) for table in TABLES} == {1 + 8}  # twelve were put together on the way
+    before, marks = contents(many), many.committed()
+    many.gather()
+    assert {len(list((many.path / table).iterdir())) for table in TABLES} == {2}
+    assert contents(many) == before == contents(RunFolder(many.path))
+    assert many.committed() == marks == {f"{index:016x}": f"{index}-1" for index in range(20)}
+    for table in TABLES:  # any reader of Parquet sees every row once
+        assert pq.read_table(many.path / table).num_rows == len(before[list(TABLES).index(table)])
+    key = f"{7:016x}"
+    assert many.read("faces", video_id=key)["video_id"].to_pylist() == [key] * 3
+    assert many.mark(key) == "7-1"
+    assert many.file("faces", key)[1]
+
+
+def test_a_video_done_again_leaves_its_part(many: RunFolder) -> None:
+    many.gather()
+    key = f"{3:016x}"
+    many.commit(row(key, "no_faces"), empty("faces"), empty("descriptions"), "9-9")
+    assert many.committed() == {f"{index:016x}": f"{index}-1" for index in range(20)} | {key: "9-9"}
+    assert many.read("faces").num_rows == 19 * 3
+    assert many.read("videos").num_rows == 20
+    many.finish()
+    assert len(list((many.path / "faces").iterdir())) == 2
+
+
+def test_large_videos_stay_alone(many: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "PART_BYTES", 4 * (many.path / "faces" / f"{19:016x}.parquet").stat().st_size)
+    many.gather()
+    assert len(list((many.path / "faces").iterdir())) == 1 + 8
+
+
+@pytest.mark.parametrize("joining", [True, False])
+def test_killed_while_putting_together_or_apart_no_row_is_lost_or_doubled(
+    many: RunFolder, monkeypatch: pytest.MonkeyPatch, joining: bool
+) -> None:
+    before, marks = contents(many), many.committed()
+    if not joining:
+        many.gather()
+
+    class Killed(BaseException):
+        pass
+
+    real: dict[str, Any] = {"replace": os.replace, "unlink": Path.unlink}
+    for deadline in itertools.count():
+        left = [deadline]
+
+        def dying(name: str, *arguments: Any, left: list[int] = left, **options: Any) -> Any:
+            if not left[0]:
+                raise Killed
+            left[0] -= 1
+            return real[name](*arguments, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", lambda *a, dying=dying: dying("replace", *a))
+            patch.setattr(Path, "unlink", lambda self, missing_ok=False, dying=dying: dying("unlink", self, missing_ok=missing_ok))
+            try:
+                if joining:
+                    many.gather()
+                elif parts := many._parts():  # none where it was killed behind the commit
+                    many._split(min(parts))
+                break
+            except Killed:
+                pass
+        assert contents(RunFolder(many.path)) == before, deadline
+        many = RunFolder(many.path)
+        many.begin({"video": {"fps": 10}})
+        assert contents(many) == before
+        assert many.committed() == marks
+    assert contents(many) == before
+    assert deadline > 3
+
+
+def test_a_full_disk_is_said_in_a_line_and_leaves_what_is_committed(folder: RunFolder) -> None:
+    folder.commit(row("a"), faces("a", (1, 1)), empty("descriptions"), "1-1")
+    large = faces("b", *((frame, 1) for frame in range(20000)))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20000, limits[1]))  # what the system says then is EFBIG, where a full disk says ENOSPC
+    try:
+        with pytest.raises(FocalfaceError, match=r"cannot write to .*make room; the same command then goes on"):
+            folder.commit(row("b"), large, empty("descriptions"), "1-1")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    again = RunFolder(folder.path)
+    again.begin({"video": {"fps": 10}})
+    assert set(again.committed()) == {"a"}
+    again.commit(row("b"), large, empty("descriptions"), "1-1")
+    assert again.read("faces").num_rows == 1 + 20000

@@ -161,9 +161,7 @@ def test_rotated_videos_come_upright(samples: Path, tmp_path: Path, turn: int, m
         ("old.avi", "mpeg4", "yuv420p", (320, 180), {}),
     ],
 )
-def test_formats(
-    samples: Path, tmp_path: Path, name: str, codec: str, pixels: str, size: tuple[int, int], options: dict[str, str]
-) -> None:
+def test_formats(samples: Path, tmp_path: Path, name: str, codec: str, pixels: str, size: tuple[int, int], options: dict[str, str]) -> None:
     images = pictures(samples / CLIPS[0], 48)[::2]
     with open_video(write_clip(tmp_path / name, images, codec, pixels, size=size, options=options)) as video:
         frames = list(video.frames())

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -12,13 +15,39 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.commands.options import DEFAULTS, Adapter, Debug, Device, Finder, MinFace, Model, setting
-from pipeline.settings import load_settings
+from pipeline.settings import Settings, load_settings
 from pipeline.vocabulary import UNIT
+
+if TYPE_CHECKING:
+    from pipeline.run import Planned
+    from pipeline.tables import RunFolder
+
+PREVIEW = "preview.png"
+
+LEAST_SHARE = 0.005
+"""Share of the work from which a stage is named in the summary; less names those that hardly count."""
+
+_SETTINGS = {
+    "fps": "video.fps",
+    "detector": "detect.detector",
+    "min_face": "detect.min_face",
+    "detect_every": "detect.every",
+    "window": "select.window",
+    "regions": "select.regions",
+    "box": "select.box",
+    "model": "describe.model",
+    "adapter": "describe.adapter",
+    "device": "describe.device",
+    "batch_size": "describe.batch_size",
+}
+"""The options that stand for a setting."""
 
 
 def run(
-    inputs: Annotated[list[str], typer.Argument(metavar="VIDEO_OR_FOLDER_OR_GLOB...", help="Files, folders, patterns.")],
-    out: Annotated[Path, typer.Option(help="Folder for the results.")],
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="VIDEO_OR_FOLDER_OR_GLOB...", help="Files, folders, patterns; or their URLs, as s3://...")
+    ],
+    out: Annotated[str, typer.Option(help="Folder for the results, or its URL.")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew where the folder holds a run.")] = False,
     fps: Annotated[float | None, setting("Frames a second to look at.", DEFAULTS.video.fps)] = None,
     window: Annotated[float | None, setting("Seconds that a description stands for.", DEFAULTS.select.window)] = None,
@@ -33,33 +62,53 @@ def run(
     batch_size: Annotated[int | None, setting("Regions described together.", DEFAULTS.describe.batch_size)] = None,
     config: Annotated[Path | None, typer.Option(help="A YAML file of settings, as configs/default.yaml.")] = None,
     sets: Annotated[list[str] | None, typer.Option("--set", metavar="GROUP.KEY=VALUE", help="Any setting; repeatable.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be done, and do nothing.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Say on stderr which video is done and what came of it.")] = False,
     debug: Debug = False,
 ) -> None:
     """Describe the faces of videos, into a folder of tables. Stopped at any moment, the same command goes on.
 
     Example: focalface run holiday.mp4 archive/ --out outputs/holiday --regions eyes,mouth
     """
+    from pipeline.run import plan
     from pipeline.run import run as run_pipeline
+    from pipeline.storage import Mirror
 
-    options = {
-        "video.fps": fps,
-        "detect.detector": detector,
-        "detect.min_face": min_face,
-        "detect.every": detect_every,
-        "select.window": window,
-        "select.regions": regions,
-        "select.box": box,
-        "describe.model": model,
-        "describe.adapter": adapter,
-        "describe.device": device,
-        "describe.batch_size": batch_size,
-    }
-    folder = run_pipeline(inputs, out, load_settings(config, sets or (), options), overwrite)
-    _summary(folder)
+    if verbose:
+        logging.basicConfig(format="%(asctime)s %(message)s")
+        logging.getLogger("focalface").setLevel(logging.INFO)
+    settings = settings_of(locals())
+    with Mirror(out) as place:
+        if dry_run:
+            _say_plan(plan(inputs, place.path, settings, overwrite), settings)
+        else:
+            _summary(run_pipeline(inputs, place.path, settings, overwrite, place.push), place.place)
 
 
-def _summary(folder: Any) -> None:
-    """What a run found, and where it lies."""
+def settings_of(given: Mapping[str, Any]) -> Settings:
+    """The settings that the arguments of `run` make.
+
+    Raises:
+        SettingsError: see `load_settings`.
+    """
+    return load_settings(given["config"], given["sets"] or (), {key: given[option] for option, key in _SETTINGS.items()})
+
+
+def _say_plan(videos: Mapping[str, Planned], settings: Settings) -> None:
+    """What a run would do: every video, how many of which kind, and the settings."""
+    from pipeline.tables import shown
+
+    for video in videos.values():
+        print(f"{video.state:<8} {shown(video.path)}")
+    found = Counter(video.state for video in videos.values())
+    print(f"videos   {len(videos)}: {found['todo']} to do, {found['changed']} changed and to do again, {found['done']} done")
+    for group, values in settings.model_dump(mode="json").items():
+        print(f"{group:<8} {', '.join(f'{key}={json.dumps(value)}' for key, value in values.items())}")
+
+
+def _summary(folder: RunFolder, place: str) -> None:
+    """What a run found, what took its time, and where it lies."""
+    from pipeline.metrics import slowest
     from pipeline.run import counts
 
     console = Console()
@@ -78,11 +127,14 @@ def _summary(folder: Any) -> None:
     ):
         if names:
             table.add_row(label, ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in Counter(names).most_common(5)))
+    timing = folder.info.get("timing", {})
+    if shares := slowest(timing.get("stage_seconds", {})):
+        table.add_row("time", f"{timing['seconds']:.1f} s at {timing['frames_per_s']:.1f} frames/s; slowest stage: {shares[0][0]}")
+        table.add_row("share of work", ", ".join(f"{stage} {share:.0%}" for stage, share in shares if share >= LEAST_SHARE))
     console.print(table)
     for row in folder.read("videos", ["path", "status", "error"]).to_pylist():
         if row["error"]:
             console.print(f"{row['status']}: {escape(row['path'])}: {escape(row['error'])}", soft_wrap=True, highlight=False)
-    console.print(f"tables   {escape(str(folder.path))}/{{videos,faces,descriptions}}", soft_wrap=True, highlight=False)
-    picture = folder.path / "preview.png"
-    if picture.exists():
-        console.print(f"picture  {escape(str(picture))}", soft_wrap=True, highlight=False)
+    console.print(f"tables   {escape(place)}/{{videos,faces,descriptions}}", soft_wrap=True, highlight=False)
+    if (folder.path / PREVIEW).exists():
+        console.print(f"picture  {escape(place)}/{PREVIEW}", soft_wrap=True, highlight=False)

@@ -52,7 +52,9 @@ PIXELS: dict[str, Any] = {
 }
 """`preprocessor_config.json` of the checkpoint."""
 
-GRAMMAR = Grammar(instruction="", au_slot=" {code}", emotion_slot=" emotion:", age_slot=" age:", aus=AUS_LABELLED, face_size=CROP_SIZE)
+GRAMMAR = Grammar(
+    instruction="", au_slot=" {code}", emotion_slot=" emotion:", age_slot=" age:", aus=AUS_LABELLED, face_size=CROP_SIZE, mirror=True
+)
 
 _SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 

@@ -1,0 +1,173 @@
+"""One self-contained HTML file per video, and what it has in common with the index: everything inside, nothing fetched.
+
+Pages are put together from `assets/`: a frame, a style sheet, our scripts and uPlot (an unmodified release, its licence beside it).
+All that comes from files, models and errors travels as data: escaped where it stands in HTML, in base64 where scripts read it. A
+content security policy names the one script by its hash and allows no request at all.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pipeline import __version__
+from pipeline.errors import SettingsError
+from pipeline.report.data import load_video, pack
+from pipeline.report.pictures import Faces, Pictures, read_pictures, why_none
+from pipeline.tables import RunFolder
+
+ASSETS = Path(__file__).parent / "assets"
+PAGE_SCRIPTS = ("uPlot.iife.min.js", "common.js", "data.js", "timeline.js", "moment.js", "page.js")
+INDEX_SCRIPTS = ("common.js", "index.js")
+STYLES = ("uPlot.min.css", "report.css")
+
+
+@cache
+def _asset(name: str) -> str:
+    return (ASSETS / name).read_text(encoding="utf-8")
+
+
+@cache
+def _identity() -> str:
+    """Changes when the pages' own code does."""
+    digest = hashlib.sha256(__version__.encode())
+    for file in [*sorted(ASSETS.iterdir()), *(Path(__file__).with_name(f"{name}.py") for name in ("data", "pictures", "page"))]:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def assemble(title: str, facts: Sequence[tuple[str, str]], scripts: Sequence[str], data: Mapping[str, str], key: str = "") -> str:
+    """A whole page.
+
+    Args:
+        title: of the page; any text.
+        facts: (label, text) lines that stand on it also where scripts do not run; any text.
+        scripts: names of `ASSETS`, in order.
+        data: name to base64 or JSON of base64 texts, for the scripts.
+        key: by which `is_current` knows the page again.
+    """
+    script = "\n".join(_asset(name) for name in scripts)
+    style = "\n".join(_asset(name) for name in STYLES)
+    policy = f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; img-src data:; base-uri 'none'; form-action 'none'"
+    lines = "".join(f"<div><dt>{html.escape(label)}</dt><dd>{html.escape(text)}</dd></div>" for label, text in facts)
+    blocks = "".join(f'<script type="application/json" id="{name}">{text}</script>\n' for name, text in data.items())
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta name="focalface" content="{html.escape(key)}">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n<meta name="color-scheme" content="light dark">\n'
+        '<meta name="referrer" content="no-referrer">\n<link rel="icon" href="data:,">\n'
+        f"<title>{html.escape(title)}</title>\n<style>{style}</style>\n</head>\n<body>\n"
+        f'<main id="app"><div class="plain"><h1>{html.escape(title)}</h1><dl>{lines}</dl>'
+        "<noscript><p>The timeline, the pictures and the table need JavaScript; nothing is fetched.</p></noscript></div></main>\n"
+        f"{blocks}<script>{script}</script>\n</body>\n</html>\n"
+    )
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write a file beside its place and rename it into it.
+
+    Raises:
+        SettingsError: when it cannot be written.
+    """
+    part = file.with_name(f".{file.name}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, file)
+    except OSError as error:
+        raise SettingsError(f"cannot write {file}: {error.strerror}") from error
+
+
+def is_current(file: Path, key: str) -> bool:
+    """Whether a page was made from this very content."""
+    try:
+        with file.open(encoding="utf-8") as page:
+            return f'<meta name="focalface" content="{key}">' in page.read(400)
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def is_ours(file: Path) -> bool:
+    """Whether a file is a page of a report."""
+    try:
+        with file.open(encoding="utf-8") as page:
+            return '<meta name="focalface"' in page.read(400)
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def page_key(run: RunFolder, video: Mapping[str, Any], fingerprint: str, faces: Faces) -> str:
+    """What a video's page depends on, as sixteen hexadecimal digits: its tables, its file, the choice of faces, our own code."""
+    files = [run.file(table, video["video_id"])[0] for table in ("videos", "faces", "descriptions")]
+    marks = [f"{file.stat().st_size}-{file.stat().st_mtime_ns}" if file.is_file() else "" for file in files]
+    parts = [_identity(), *marks, faces, why_none(dict(video), fingerprint, faces)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def facts_of(video: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The lines of a page that tell of its video."""
+    found = [("File", str(video["path"])), ("Status", str(video["status"]).replace("_", " "))]
+    if video["error"]:
+        found.append(("Note", str(video["error"])))
+    if video["duration_s"] is not None:
+        found.append(("Length", f"{video['duration_s']:.1f} s"))
+    counts = [f"{video[name]} {word}" for name, word in (("tracks", "people"), ("windows", "windows"), ("descriptions", "descriptions"))]
+    return [*found, ("Found", ", ".join(counts))]
+
+
+def write_page(
+    run: RunFolder,
+    video: Mapping[str, Any],
+    out: Path,
+    fingerprint: str = "",
+    faces: Faces = "show",
+    say: Callable[[int, int], None] = lambda done, total: None,
+) -> bool:
+    """Write a video's page, unless the one that is there is current.
+
+    Args:
+        run: the run folder.
+        video: its row of the videos table.
+        out: the file.
+        fingerprint: the video file's, in the run (`RunFolder.committed`).
+        faces: `show`, `blur` or `none`.
+        say: told (pictures read, pictures to read).
+
+    Returns:
+        Whether it was written.
+
+    Raises:
+        TableError: when the video's tables are damaged.
+        SettingsError: when the file cannot be written.
+    """
+    key = page_key(run, video, fingerprint, faces)
+    if is_current(out, key):
+        return False
+    data = load_video(run, dict(video))
+    pictures = read_pictures(data, fingerprint, faces, say)
+    info = run.info
+    header = {
+        "run": {name: info.get(name) for name in ("model", "detector", "settings", "versions")},
+        "faces": faces,
+        "note": pictures.note,
+    }
+    blocks = {"payload": pack(data, header, pictures.best), "pictures": _picture_block(pictures)}
+    title = f"{Path(str(video['path'])).name} · focalface"
+    write_whole(out, assemble(title, facts_of(video), PAGE_SCRIPTS, blocks, key))
+    return True
+
+
+def _picture_block(pictures: Pictures) -> str:
+    # Numbers and base64 only, so that nothing in it could end the block.
+    return json.dumps([one.as_dict() for one in pictures.pictures], separators=(",", ":"))

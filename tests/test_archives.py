@@ -1,0 +1,146 @@
+"""A property of random archives: whatever is in them, and however often a run is killed, the tables end as an unbroken run's.
+
+The stages and the driver are the real ones; only Ray between them is left out, which lets many archives be tried
+(tests/test_resume.py kills whole runs). FOCALFACE_THOROUGH=1 tries twenty times as many.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import random
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from corpus import Promise, make_corpus
+from pandas.testing import assert_frame_equal
+from test_resume import THOROUGH, assert_same
+
+from pipeline import graph, tables
+from pipeline.report.carried import carried, table_file
+from pipeline.report.data import read_video
+from pipeline.run import run
+from pipeline.settings import Settings, load_settings
+from pipeline.tables import RunFolder, video_id
+from pipeline.trends.options import Options
+from pipeline.trends.read import read as read_runs
+
+SEEDS = range(60 if THOROUGH else 3)
+SETTINGS = load_settings(assignments=["detect.min_face=32", "video.fps=6"])
+
+
+class Killed(BaseException):
+    """As sudden as a signal: nothing of ours catches it."""
+
+
+@pytest.fixture(scope="module")
+def corpus(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Promise]:
+    """Files of every kind; of those that cannot be copied, none."""
+    promises = make_corpus(tmp_path_factory.mktemp("corpus"), samples)
+    return {path: promise for path, promise in promises.items() if path.is_file() or path.is_symlink()}
+
+
+@pytest.fixture(scope="module")
+def stages() -> tuple[Any, Any]:
+    """The actors of both pools."""
+    return graph._Analyse(SETTINGS), graph._Describe(SETTINGS, threads=1)
+
+
+@pytest.fixture(autouse=True)
+def without_ray(stages: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The graph as a plain loop, videos in any order; parts are made of a few videos already."""
+
+    def results(paths: Sequence[str], settings: Settings) -> Iterator[graph.Result]:
+        for path in random.sample(list(paths), len(paths)):
+            for row in stages[0]({"path": os.fsencode(path)}):
+                yield pickle.loads(stages[1](row)["result"])
+
+    monkeypatch.setattr(graph, "results", results)
+    monkeypatch.setattr(graph, "engine", lambda settings: nullcontext())
+    monkeypatch.setattr(tables, "GATHER", 4)
+    monkeypatch.setattr(tables, "LOOSE", 2)
+
+
+def broken_run(folder: Path, out: Path, moment: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that dies at its so-manieth change of the output folder, unless it ends before."""
+    left = [moment]
+
+    def deadly(real: Any) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
+            if not left[0]:
+                raise Killed
+            left[0] -= 1
+            return real(*arguments, **options)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", deadly(os.replace))
+        patch.setattr(Path, "unlink", deadly(Path.unlink))
+        with suppress(Killed):
+            run([str(folder)], out, SETTINGS)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_any_archive_ends_as_if_nothing_had_happened(
+    seed: int, corpus: dict[Path, Promise], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = random.Random(seed)
+    folder, out = tmp_path / "archive", tmp_path / "run"
+    promised: dict[str, Promise] = {}
+
+    def put(path: Path, source: Path) -> None:
+        path.unlink(missing_ok=True)
+        path.parent.mkdir(exist_ok=True, parents=True)
+        shutil.copy(source, path, follow_symlinks=False)
+        promised[video_id(path)] = corpus[source]
+
+    sources = list(corpus)
+    for source in rng.sample(sources, rng.randint(1, 9)):
+        put(folder / rng.choice(["", "deeper", "deeper/still"]) / source.name, source)
+    for _ in range(rng.randint(1, 4)):
+        broken_run(folder, out, rng.randint(0, 40), monkeypatch)
+        if rng.random() < 0.5:
+            source = rng.choice(sources)
+            put(folder / "new" / source.name, source)
+        if rng.random() < 0.5:  # other content in a file's place
+            put(rng.choice([path for path in sorted(folder.rglob("*")) if path.is_file()] or [folder / "first.mp4"]), rng.choice(sources))
+    run([str(folder)], out, SETTINGS)
+    rows = RunFolder(out).read("videos").to_pylist()
+    assert {row["video_id"]: row["status"] for row in rows} == {key: status for key, (status, _) in promised.items()}
+    run([str(folder)], tmp_path / "fresh", SETTINGS)
+    assert_same(out, tmp_path / "fresh")
+    assert len(RunFolder(out).files("videos")) <= tables.LOOSE + (len(rows) + 1) // 2
+
+
+def test_reports_and_trends_read_videos_put_together_as_they_read_single_ones(
+    corpus: dict[Path, Promise], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    for source in corpus:
+        if source.name in ("plain.mp4", "odd.mkv", "vp9.webm", "no_face.mp4", "text.mp4"):
+            shutil.copy(source, folder)
+    together, single = run([str(folder)], tmp_path / "together", SETTINGS), tmp_path / "single"
+    monkeypatch.setattr(tables, "GATHER", 99)
+    monkeypatch.setattr(tables, "LOOSE", 99)
+    apart = run([str(folder)], single, SETTINGS)
+    assert [len(together.files("faces")), len(apart.files("faces"))] == [1 + 1, 5]  # four put together on the way
+    keys = list(apart.committed())
+    for key in keys:
+        assert together.mark(key) == apart.mark(key)
+        for table in ("faces", "descriptions"):
+            assert read_video(together, table, key).equals(read_video(apart, table, key))
+            one, other = (table_file(folder, table, key) for folder in (together, apart))
+            assert one is not None
+            assert other is not None
+            assert one.read().equals(other.read())
+        assert carried(together, key).equals(carried(apart, key))
+    series = [read_runs([folder.path], Options()) for folder in (together, apart)]
+    assert len(series[0].videos) == 5
+    assert_frame_equal(series[0].videos.drop(columns="run"), series[1].videos.drop(columns="run"))
+    assert_frame_equal(series[0].cells, series[1].cells)

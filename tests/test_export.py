@@ -1,0 +1,287 @@
+"""Per-frame export: rows match the tables exactly, and scripts written for OpenFace's and py-feat's files read them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from math import floor
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from runs import make_run
+from test_video import write_clip
+
+from pipeline.errors import SettingsError, VideoError
+from pipeline.pose import head_pose
+from pipeline.report import export
+from pipeline.report.export import COLUMNS, FORMATS, export_frames
+from pipeline.schemas import TABLES
+from pipeline.tables import RunFolder, empty, fingerprint, video_id
+from pipeline.video import open_video
+from pipeline.vocabulary import AUS, EMOTIONS
+
+FPS = 4.0
+WINDOW_S = 1.0
+
+
+@pytest.fixture(scope="module")
+def clips(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One person; nobody; one who leaves; two beside each other; a file that is no video."""
+    folder = tmp_path_factory.mktemp("clips")
+    names = {"one": "single_face.mp4", "none": "no_face.mp4", "leaves": "face_noface.mov"}
+    clips = {key: folder / name for key, name in names.items()}
+    for path in clips.values():
+        shutil.copy(samples / path.name, path)
+
+    def pictures(name: str) -> Iterator[np.ndarray]:
+        with av.open(str(samples / name)) as container:
+            for frame in itertools.islice(container.decode(video=0), 45):
+                yield frame.to_ndarray(format="rgb24")
+
+    pairs = zip(pictures("single_face.mp4"), pictures("WolfgangLanger_Pexels.mp4"), strict=True)
+    clips["two"] = write_clip(folder / "two.mp4", [np.concatenate(pair, axis=1) for pair in pairs])
+    clips["broken"] = folder / "broken.mp4"
+    clips["broken"].write_bytes(b"no video" * 100)
+    return clips
+
+
+@pytest.fixture(scope="module")
+def run(clips: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    return make_run(tmp_path_factory.mktemp("run"), list(clips.values()), video_fps=FPS)
+
+
+def table(run: RunFolder, name: str, path: Path) -> list[dict[str, Any]]:
+    return [row for row in run.read(name).to_pylist() if row["video_id"] == video_id(path)]
+
+
+def read(run: RunFolder, path: Path, out: Path, **options: Any) -> pd.DataFrame:
+    (file,) = export_frames(run, video_id(path), out / "frames", **options)
+    return pd.read_csv(file)
+
+
+@pytest.mark.parametrize("clip", ["one", "two", "leaves"])
+def test_rows_are_those_of_the_faces_table(run: RunFolder, clips: dict[str, Path], tmp_path: Path, clip: str) -> None:
+    faces = table(run, "faces", clips[clip])
+    assert len({face["track_id"] for face in faces}) == (2 if clip == "two" else 1)
+    rows = read(run, clips[clip], tmp_path)
+    key = ["frame_index", "track_id"]
+    assert rows[key].to_numpy().tolist() == sorted([face[name] for name in key] for face in faces)
+    for name in ("time_s", "det_score", "yaw", "pitch", "roll", "sharpness"):
+        np.testing.assert_allclose(rows[name], [face[name] for face in faces], rtol=1e-5)
+    np.testing.assert_allclose(rows[["box_x0", "box_y0", "box_x1", "box_y1"]], [face["box"] for face in faces], rtol=1e-5)
+    landmarks = [name for name in rows if name.endswith(("_x", "_y"))]
+    np.testing.assert_allclose(rows[landmarks], [face["landmarks5"] for face in faces], rtol=1e-5)
+
+
+@pytest.mark.parametrize("clip", ["one", "two"])
+def test_every_frame_carries_what_its_window_says(run: RunFolder, clips: dict[str, Path], tmp_path: Path, clip: str) -> None:
+    words = {(row["track_id"], row["window_index"]): row for row in table(run, "descriptions", clips[clip]) if row["region"] == "face"}
+    rows = read(run, clips[clip], tmp_path)
+    assert len(words) >= 2
+    described = []
+    for row in rows.to_dict("records"):
+        said = words[row["track_id"], floor(row["time_s"] / WINDOW_S)]
+        assert (row["window_index"], row["region"], row["emotion"]) == (said["window_index"], "face", said["emotion"])
+        assert row["description"] == said["description"]
+        assert str(row["aus"]).replace("nan", "").split() == said["aus"]
+        for name in (*AUS, *(f"emotion_{emotion}" for emotion in EMOTIONS), "age", "age_low", "age_high"):
+            assert row[name] == pytest.approx(said[name], rel=1e-5) if said[name] is not None else np.isnan(row[name])
+        assert row["described"] == (row["frame_index"] == said["frame_index"])
+        described += [(row["track_id"], row["window_index"])] if row["described"] else []
+    assert sorted(described) == sorted(words), "each window has one frame that was looked at"
+
+
+def test_formats_say_the_same(run: RunFolder, clips: dict[str, Path], tmp_path: Path) -> None:
+    for columns in COLUMNS:
+        files = export_frames(run, video_id(clips["two"]), tmp_path / columns, formats=tuple(FORMATS), columns=columns)
+        assert [file.name for file in files] == [f"{columns}.{name}" for name in FORMATS]
+        csv, parquet = pd.read_csv(files[0]), pq.read_table(files[2])
+        lines = [json.loads(line) for line in files[1].read_text(encoding="utf-8").splitlines()]
+        assert lines == parquet.to_pylist()
+        assert list(csv) == list(lines[0]) == parquet.column_names
+        pd.testing.assert_frame_equal(csv, parquet.to_pandas(), check_dtype=False, rtol=1e-5)
+
+
+def test_openface_scripts_read_it(run: RunFolder, clips: dict[str, Path], samples: Path, tmp_path: Path) -> None:
+    theirs = pd.read_csv(samples / "OpenFace_Test.csv", skipinitialspace=True)
+    rows = read(run, clips["two"], tmp_path, columns="openface")
+    known = set(theirs) | {"face_id"}  # its files of several people have that one
+    assert [name for name in rows if name not in known] == ["track_id", "time_s", "window_index", "described"]
+    for ending in ("_r", "_c"):  # by ending, as many scripts pick them
+        assert [name for name in rows if name.endswith(ending)] == [name for name in theirs if name.endswith(ending)]
+    assert list(rows)[:5] == ["frame", "face_id", "timestamp", "confidence", "success"]
+
+    faces = table(run, "faces", clips["two"])
+    assert rows[["frame", "face_id"]].to_numpy().tolist() == [[f["frame_index"] + 1, f["track_id"] - 1] for f in faces]
+    good = rows[(rows.success == 1) & (rows.confidence > 0.5)]
+    assert len(good) == len(faces)
+    assert good.filter(regex="_r$").max().max() <= 5 and good.AU12_r.between(0, 5).all()
+    assert set(good.AU12_c) <= {0, 1} and good.AU06_r.isna().all() and good.AU06_c.isna().all()
+    ours = read(run, clips["two"], tmp_path)
+    np.testing.assert_allclose(good.AU12_r, 5 * ours.AU12, rtol=1e-5)
+    np.testing.assert_allclose(good.AU45_r, 5 * ours.AU43, rtol=1e-5)
+    assert good.AU45_c.tolist() == ["AU43" in str(aus) for aus in ours.aus]
+
+
+def test_pyfeat_scripts_read_it(run: RunFolder, clips: dict[str, Path], samples: Path, tmp_path: Path) -> None:
+    theirs = pd.read_csv(samples / "Feat_Test.csv")
+    rows = read(run, clips["two"], tmp_path, columns="pyfeat")
+    added = ["approx_time", "Identity", "track_id", "time_s", "window_index", "described"]  # the first two are py-feat's own since
+    assert [name for name in rows if name not in added] == [name for name in theirs if not name.startswith(("x_", "y_"))]
+    assert [name for name in rows if "AU" in name] == [name for name in theirs if "AU" in name]
+    faces = table(run, "faces", clips["two"])
+    boxes = np.array([face["box"] for face in faces])
+    rectangles = rows[["FaceRectX", "FaceRectY", "FaceRectWidth", "FaceRectHeight"]]
+    np.testing.assert_allclose(rectangles, np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]]), rtol=1e-4)
+    assert rows.frame.tolist() == [face["frame_index"] for face in faces]
+    np.testing.assert_allclose(rows[["anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral"]].sum(axis=1), 1, atol=1e-3)
+    assert set(rows.Identity) == {"Person_1", "Person_2"}
+    assert rows.approx_time[0] == "00:00" and set(rows.input) == {str(clips["two"])}
+
+
+@pytest.mark.parametrize(
+    ("sample", "columns", "pairs"),
+    [
+        ("OpenFace_Test.csv", "openface", {"pose_Rx": "pose_Rx", "pose_Ry": "pose_Ry", "pose_Rz": "pose_Rz"}),
+        ("002.csv", "pyfeat", {"Pitch": "Pitch", "Roll": "Roll"}),
+    ],
+)
+def test_angles_have_the_tools_signs(samples: Path, tmp_path: Path, sample: str, columns: str, pairs: dict[str, str]) -> None:
+    """The tool's own landmarks, through our pose and our export, turn the way the tool says that they turn."""
+    theirs = pd.read_csv(samples / sample, skipinitialspace=True)
+
+    def centre(points: range) -> np.ndarray:
+        return np.stack([theirs[[f"{axis}_{i}" for i in points]].mean(axis=1) for axis in "xy"], axis=1)
+
+    spans = (range(36, 42), range(42, 48), range(30, 31), range(48, 49), range(54, 55))
+    landmarks = np.stack([centre(points) for points in spans], axis=1)
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(b"")
+    faces = [
+        {"video_id": video_id(clip), "frame_index": i, "time_s": i / 30, "track_id": 1, "det_score": 0.9, "box": [0, 0, 9, 9]}
+        | {"landmarks5": face.ravel().tolist(), "sharpness": 1.0}
+        | dict(zip(("yaw", "pitch", "roll"), head_pose(face), strict=True))
+        for i, face in enumerate(landmarks)
+    ]
+    rows = read(hand_made(tmp_path / "run", clip, faces, []), clip, tmp_path, columns=columns)
+    assert (rows[list(pairs)].abs() < 0.5).all(axis=None), "radians"
+    for ours, name in pairs.items():
+        assert np.corrcoef(rows[ours], theirs[name])[0, 1] > 0.4, name
+
+
+def hand_made(folder: Path, path: Path, faces: list[dict[str, Any]], words: list[dict[str, Any]], **row: Any) -> RunFolder:
+    run = RunFolder(folder)
+    run.begin({})
+    row = {"video_id": video_id(path), "path": str(path), "status": "ok", "error": None, "sampled_frames": len(faces)} | row
+    rows, said = pa.Table.from_pylist(faces, TABLES["faces"]), pa.Table.from_pylist(words, TABLES["descriptions"])
+    run.commit(row, rows, said, fingerprint(path))
+    run.note(settings={"video": {"fps": FPS}, "select": {"window": WINDOW_S}})
+    return run
+
+
+def test_what_the_face_does_not_know_comes_from_a_region(run: RunFolder, clips: dict[str, Path], tmp_path: Path) -> None:
+    faces, words = (table(run, name, clips["one"]) for name in ("faces", "descriptions"))
+    whole = next(row for row in words if row["region"] == "face" and row["window_index"] == 0)
+    faces[0] |= {"yaw": float("nan"), "det_score": None}
+    whole |= {"AU12": None, "aus": ["AU25"], "AU25": 0.9, "emotion": "fear"}
+    mouth = whole | {"region": "mouth", "AU12": 0.75, "AU25": 0.1, "AU01": None, "aus": ["AU12"], "emotion": "anger"}
+    eyes = whole | {"region": "eyes", "AU12": None, "AU25": None, "aus": []}
+    later = mouth | {"window_index": 1, "start_s": 1.0, "end_s": 2.0}
+    made = hand_made(tmp_path / "run", clips["one"], faces, [mouth, eyes, whole, later])
+    rows = read(made, clips["one"], tmp_path)
+    first, second, third = (rows[rows.time_s.floordiv(WINDOW_S) == window] for window in range(3))
+    assert set(first.region) == {"face"} and set(first.emotion) == {"fear"}
+    assert set(first.AU12) == {0.75}, "a region where the face does not know"
+    assert set(first.AU25) == {np.float64(0.9)}, "the face where it does"
+    assert set(first.aus) == {"AU12 AU25"}
+    assert set(second.region) == {"mouth"} and set(second.emotion) == {"anger"}
+    assert set(second.AU25) == {0.1} and set(second.aus) == {"AU12"}
+    assert third[["window_index", "region", "AU12", "emotion", "age", "description", "aus"]].isna().all(axis=None), "nobody spoke"
+    assert not third.described.any() and third.box_x0.notna().all()
+    assert first[["yaw", "det_score"]].isna().to_numpy()[0].all(), "NaN is not known, like null"
+    (lines,) = export_frames(made, video_id(clips["one"]), tmp_path / "frames", formats=["jsonl"])
+    assert "NaN" not in lines.read_text()
+
+
+@pytest.mark.parametrize("batch", [3, 4096])
+@pytest.mark.parametrize(("clip", "decoder"), [("none", "pyav"), ("leaves", "decord"), ("two", "decord")])
+def test_frames_without_a_face_are_rows_when_asked(
+    run: RunFolder, clips: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clip: str, decoder: str, batch: int
+) -> None:
+    monkeypatch.setattr(export, "BATCH_ROWS", batch)
+    with open_video(clips[clip]) as video:
+        assert video.info.decoder == decoder
+        sampled = [(frame.index, frame.time_s) for frame in video.frames(FPS)]
+    rows = read(run, clips[clip], tmp_path, empty_frames=True)
+    assert rows.drop_duplicates("frame_index")[["frame_index", "time_s"]].to_numpy() == pytest.approx(np.array(sampled), rel=1e-6)
+    assert rows[["frame_index", "track_id"]].equals(rows[["frame_index", "track_id"]].sort_values(["frame_index", "track_id"]))
+    seen = rows[rows.track_id.notna()].reset_index(drop=True)
+    pd.testing.assert_frame_equal(seen, read(run, clips[clip], tmp_path), check_dtype=False)
+    assert (len(seen) < len(rows)) == (clip != "two")
+
+    tool = read(run, clips[clip], tmp_path, columns="openface", empty_frames=True)
+    assert tool.success.tolist() == rows.track_id.notna().astype(int).tolist()
+    assert (tool[tool.success == 0][["confidence", "face_id"]] == 0).all(axis=None)
+    assert tool[tool.success == 0].filter(regex="_[rc]$").isna().all(axis=None)
+    feat = read(run, clips[clip], tmp_path, columns="pyfeat", empty_frames=True)
+    assert ((feat.FaceScore > 0) == rows.track_id.notna()).all()
+
+
+def test_a_video_without_faces_gives_a_header(run: RunFolder, clips: dict[str, Path], tmp_path: Path) -> None:
+    for columns in COLUMNS:
+        csv, lines, parquet = export_frames(run, video_id(clips["none"]), tmp_path / "x", formats=tuple(FORMATS), columns=columns)
+        assert len(pd.read_csv(csv)) == 0 and len(csv.read_text().splitlines()) == 1
+        assert lines.read_text() == ""
+        assert pq.read_table(parquet).column_names == list(pd.read_csv(csv))
+
+
+def test_what_cannot_be_is_said_in_a_line(run: RunFolder, clips: dict[str, Path], tmp_path: Path) -> None:
+    one = video_id(clips["one"])
+    for wrong, words in (({"formats": ["xlsx"]}, "csv, jsonl, parquet"), ({"columns": "amos"}, "focalface, openface, pyfeat")):
+        with pytest.raises(SettingsError, match=words):
+            export_frames(run, one, tmp_path / "x", **wrong)
+    with pytest.raises(SettingsError, match="holds no video 0000"):
+        export_frames(run, "0000", tmp_path / "x")
+    with pytest.raises(VideoError, match="failed in the run"):
+        export_frames(run, video_id(clips["broken"]), tmp_path / "x")
+
+    copy = tmp_path / "copy.mp4"
+    shutil.copy(clips["leaves"], copy)
+    faces = [row | {"video_id": video_id(copy)} for row in table(run, "faces", clips["leaves"])]
+    made = hand_made(tmp_path / "run", copy, faces, [], decoder="decord")
+    with pytest.raises(VideoError, match="without the frames that show no face"):  # the run looked at other frames than we would
+        export_frames(made, video_id(copy), tmp_path / "x", empty_frames=True)
+    os.utime(copy, (0, 0))
+    with pytest.raises(VideoError, match="has changed since the run"):
+        export_frames(made, video_id(copy), tmp_path / "x", empty_frames=True)
+    copy.unlink()
+    with pytest.raises(VideoError, match="no longer there"):
+        export_frames(made, video_id(copy), tmp_path / "x", empty_frames=True)
+    assert not list(tmp_path.glob("*x*")), "no half file stays"
+    assert len(read(made, copy, tmp_path)) == len(faces), "the tables alone still do"
+
+
+def test_memory_does_not_grow_with_the_frames(run: RunFolder, clips: dict[str, Path], tmp_path: Path) -> None:
+    face = table(run, "faces", clips["one"])[0]
+    many = pa.Table.from_pylist([face] * 200_000, TABLES["faces"])
+    stamps = np.arange(len(many))
+    many = many.set_column(1, TABLES["faces"].field("frame_index"), [stamps])
+    many = many.set_column(2, TABLES["faces"].field("time_s"), [stamps / 30])
+    made = hand_made(tmp_path / "run", clips["one"], [], [])
+    row = made.read("videos").to_pylist()[0]
+    made.commit(row, many, empty("descriptions"), "")
+    before = pa.total_allocated_bytes()
+    peaks = []
+    for known in export._batches(made, row, False):
+        assert len(known["frame_index"]) <= export.BATCH_ROWS
+        peaks.append(pa.total_allocated_bytes() - before)
+    assert max(peaks) < many.nbytes / 2

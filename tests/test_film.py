@@ -1,0 +1,280 @@
+"""The annotated video: the original's frames, times and sound, with boxes where the faces are, or with the faces hidden."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import struct
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import ImageColor
+from runs import make_run
+from test_video import pictures, write_clip
+
+from pipeline.detect import load_detector
+from pipeline.draw import PALETTE
+from pipeline.errors import SettingsError, VideoError
+from pipeline.report.film import annotate_video
+from pipeline.report.overlay import hide_faces
+from pipeline.report.tracks import Seen, Tracks
+from pipeline.schemas import TABLES
+from pipeline.tables import RunFolder, video_id
+
+FPS = 5.0
+TONE_S = 0.6
+
+
+def with_tone(path: Path, clip: Path, codec: str) -> Path:
+    """A clip's packets, and a second stream: silence, and a tone from `TONE_S` on."""
+    rate = 44100
+    with av.open(str(clip)) as source, av.open(str(path), "w") as out:
+        video = out.add_stream_from_template(source.streams.video[0])
+        audio = out.add_stream(codec, rate=rate)
+        assert isinstance(audio, av.AudioStream)
+        audio.codec_context.layout = "mono"
+        for packet in source.demux(source.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = video
+                out.mux(packet)
+        seconds = np.arange(2 * rate) / rate
+        wave = (np.sin(2 * np.pi * 440 * seconds) * (seconds >= TONE_S) * 20000).astype(np.int16)
+        for start in range(0, len(wave), 1024):
+            frame = av.AudioFrame.from_ndarray(wave[None, start : start + 1024], format="s16", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = rate, start, Fraction(1, rate)
+            out.mux(audio.encode(frame))
+        out.mux(audio.encode(None))
+    return path
+
+
+@pytest.fixture(scope="module")
+def clips(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """MP3 sound; a face that leaves; none; uneven times with PCM; a stream that starts late with AAC; turned, with odd sides."""
+    folder = tmp_path_factory.mktemp("clips")
+    clips = {key: folder / name for key, name in {"mp3": "single_face.mp4", "leaves": "face_noface.mov", "none": "no_face.mp4"}.items()}
+    for path in clips.values():
+        shutil.copy(samples / path.name, path)
+    images = pictures(samples / "WolfgangLanger_Pexels.mp4", 30)
+    uneven = np.cumsum(np.tile([0.02, 0.05, 0.1], 10))
+    level = write_clip(folder / "uneven.mp4", images, times=uneven.tolist())
+    clips["uneven"] = with_tone(folder / "uneven-pcm.mkv", level, "pcm_s16le")
+    clips["late"] = with_tone(folder / "late.ts", write_clip(folder / "late.mp4", images), "aac")
+    odd = write_clip(folder / "odd.mp4", [image[:359, :639] for image in images[:8]], pixels="yuv444p").read_bytes()
+    matrix = [
+        struct.pack(">9i", *(value << 16 for value in turn), 1 << 30) for turn in ((1, 0, 0, 0, 1, 0, 0, 0), (0, -1, 0, 1, 0, 0, 0, 639))
+    ]
+    at = odd.index(matrix[0], odd.index(b"tkhd"))
+    clips["turned"] = folder / "turned.mp4"
+    clips["turned"].write_bytes(odd[:at] + matrix[1] + odd[at + len(matrix[1]) :])
+    return clips
+
+
+@pytest.fixture(scope="module")
+def run(clips: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    return make_run(tmp_path_factory.mktemp("run"), list(clips.values()), video_fps=FPS)
+
+
+@pytest.fixture(scope="module")
+def films(run: RunFolder, clips: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("films")
+    return {key: annotate_video(run, video_id(path), folder / f"{key}.mp4") for key, path in clips.items()}
+
+
+def frames(path: Path) -> tuple[list[float], list[np.ndarray]]:
+    """Times in seconds from the first frame, and the upright pictures."""
+    with av.open(str(path)) as container:
+        got = [(frame.time or 0.0, np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)) for frame in container.decode(video=0)]
+    return [time - got[0][0] for time, _ in got], [image for _, image in got]
+
+
+def face_rows(run: RunFolder, path: Path) -> list[dict[str, Any]]:
+    return [row for row in run.read("faces").to_pylist() if row["video_id"] == video_id(path)]
+
+
+def reach(image: np.ndarray, colour: str) -> np.ndarray:
+    """(H, W): how far each pixel is from a colour."""
+    return np.abs(image.astype(int) - ImageColor.getrgb(colour)).max(axis=2)
+
+
+@pytest.mark.parametrize("clip", ["mp3", "leaves", "none", "uneven", "late", "turned"])
+def test_every_frame_keeps_its_time(clips: dict[str, Path], films: dict[str, Path], clip: str) -> None:
+    (times, images), (new_times, new_images) = frames(clips[clip]), frames(films[clip])
+    assert len(new_images) == len(images)
+    np.testing.assert_allclose(new_times, times, atol=1e-4)
+    height, width = images[0].shape[:2]
+    assert new_images[0].shape == (height + height % 2, width + width % 2, 3)
+    with av.open(str(films[clip])) as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
+        assert next(container.decode(video=0)).rotation == 0
+    data = films[clip].read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat"), "plays before it is wholly there"
+
+
+def test_what_is_not_drawn_on_stays(clips: dict[str, Path], films: dict[str, Path]) -> None:
+    for clip in ("none", "turned", "mp3"):
+        for old, new in list(zip(frames(clips[clip])[1], frames(films[clip])[1], strict=True))[::20]:
+            height, width = old.shape[:2]
+            change = np.abs(old.astype(int) - new[:height, :width].astype(int)).mean(axis=2)
+            # Of a clip with faces, the lower half of pixels: those without box and card.
+            assert (change.mean() if clip == "none" else np.sort(change, axis=None)[: change.size // 2].mean()) < 4.0, clip
+
+
+def sound(path: Path) -> tuple[list[bytes], float, float]:
+    """Its packets; when it begins, from the video's first frame; when its tone does, likewise."""
+    with av.open(str(path)) as container:
+        packets = [bytes(packet) for packet in container.demux(audio=0) if packet.size]
+    with av.open(str(path)) as container:
+        first = next(frame.time for frame in container.decode(video=0)) or 0.0
+    with av.open(str(path)) as container:
+        got = [(frame.time or 0.0, frame.to_ndarray().astype(float), frame.sample_rate) for frame in container.decode(audio=0)]
+    peak = max(np.abs(samples).max() for _, samples, _ in got)
+    tone = next(
+        time + int(np.argmax(np.abs(samples[0]) > peak / 2)) / rate for time, samples, rate in got if np.abs(samples).max() > peak / 2
+    )
+    return packets, got[0][0] - first, tone - first
+
+
+@pytest.mark.parametrize(("clip", "codec", "copied"), [("mp3", "mp3float", True), ("late", "aac", False), ("uneven", "aac", False)])
+def test_sound_is_kept_and_in_step(clips: dict[str, Path], films: dict[str, Path], clip: str, codec: str, copied: bool) -> None:
+    with av.open(str(films[clip])) as container:
+        assert container.streams.audio[0].codec_context.name == codec
+    (packets, start, tone), (new_packets, new_start, new_tone) = sound(clips[clip]), sound(films[clip])
+    if copied:
+        assert new_packets == packets
+    if clip == "late":  # the same packets, without the headers that a transport stream wants
+        assert [len(packet) for packet in new_packets] == [len(packet) - 7 for packet in packets]
+    assert new_start == pytest.approx(start, abs=0.03)
+    assert new_tone == pytest.approx(tone, abs=0.005)
+    if clip != "mp3":
+        assert new_tone == pytest.approx(TONE_S, abs=0.05)
+
+
+def test_boxes_are_drawn_where_faces_are_between_samples_too(run: RunFolder, clips: dict[str, Path], films: dict[str, Path]) -> None:
+    (times, images), bare = frames(films["mp3"]), frames(clips["mp3"])[1]
+    rows = face_rows(run, clips["mp3"])
+    checked = 0
+    for before, after in itertools.pairwise(rows):
+        for time, image, without in zip(times, images, bare, strict=True):
+            if before["time_s"] <= time < after["time_s"]:
+                share = (time - before["time_s"]) / (after["time_s"] - before["time_s"])
+                x0, y0, _, y1 = ((1 - share) * np.array(before["box"]) + share * np.array(after["box"])).round().astype(int)
+                rows_of_pixels = slice((y0 + y1) // 2 - 5, (y0 + y1) // 2 + 5)
+                line, old_line = (np.median(reach(picture[rows_of_pixels, x0 : x0 + 2], PALETTE[0])) for picture in (image, without))
+                beside = np.median(reach(image[rows_of_pixels, x0 - 9 : x0 - 5], PALETTE[0]))
+                assert line < min(100, old_line - 12, beside - 12), time  # two pixels wide, and 4:2:0 bleeds
+                checked += 1
+    assert checked > 5 * len(rows)
+
+
+def test_words_leave_the_face_free(clips: dict[str, Path], run: RunFolder, films: dict[str, Path]) -> None:
+    """A card is drawn, and where there is room beside the face it does not hide it."""
+    by_time = {row["time_s"]: row["box"] for row in face_rows(run, clips["mp3"])}
+    for time, old, new in zip(*frames(clips["mp3"]), frames(films["mp3"])[1], strict=True):
+        near = [box for seen, box in by_time.items() if abs(seen - time) < 1e-3]
+        for x0, y0, x1, y1 in (np.array(box).astype(int) for box in near):
+            change = np.abs(old.astype(int) - new.astype(int)).mean(axis=2) > 40
+            assert change[y0 + 5 : y1 - 5, x0 + 5 : x1 - 5].mean() < 0.15, "thin lines and names"
+            outside = change.copy()
+            outside[max(y0 - 30, 0) : y1, x0:x1] = False
+            assert outside.mean() > 0.03, "a card"
+
+
+def test_hidden_faces_are_found_no_more(run: RunFolder, clips: dict[str, Path], films: dict[str, Path], tmp_path: Path) -> None:
+    detector = load_detector()
+    film = annotate_video(run, video_id(clips["mp3"]), tmp_path / "blur.mp4", faces="blur")
+    (_, old), (_, new) = frames(clips["mp3"]), frames(film)
+    boxes = {row["frame_index"]: np.array(row["box"]).astype(int) for row in face_rows(run, clips["mp3"])}
+    for index in range(0, len(old), 9):
+        x0, y0, x1, y1 = min(boxes.items(), key=lambda item: abs(item[0] - index))[1]
+
+        def found(image: np.ndarray, box: tuple[int, int, int, int] = (x0, y0, x1, y1)) -> bool:
+            middles = (detector.detect([image])[0].boxes.reshape(-1, 2, 2)).mean(axis=1)
+            return any(box[0] < x < box[2] and box[1] < y < box[3] for x, y in middles)
+
+        assert found(old[index]) and not found(new[index]), index
+    assert len(new) == len(old)
+
+    hidden = old[0].copy()
+    x0, y0, x1, y1 = boxes[0]
+    hide_faces(hidden, [Seen(1, (x0, y0, x1, y1), np.zeros((5, 2))), Seen(2, (-50, -50, -20, -20), np.zeros((5, 2)))])
+    detail = [np.abs(np.diff(image[y0:y1, x0:x1].astype(int), axis=0)).mean() for image in (old[0], hidden)]
+    assert detail[1] < detail[0] / 3
+    assert (hidden != old[0]).any(axis=2)[y0:y1, x0:x1].mean() > 0.9
+    beyond = np.ones(hidden.shape[:2], bool)
+    beyond[max(y0 - (y1 - y0), 0) : y1 + (y1 - y0), max(x0 - (x1 - x0), 0) : x1 + (x1 - x0)] = False
+    assert (hidden == old[0])[beyond].all()
+
+
+def test_tracks_between_and_around_samples() -> None:
+    """Hand-made: one track with a gap, sampled at 0, 0.2 ... 1.4 s and seen at 0.2, 0.4, 0.8, 1.0."""
+    sampled = np.arange(8) * 0.2
+
+    def row(track: int, time: float, left: float) -> dict[str, Any]:
+        return {
+            "video_id": "v",
+            "frame_index": 0,
+            "time_s": time,
+            "track_id": track,
+            "box": [left, 0, left + 10, 10],
+            "landmarks5": [left] * 10,
+        }
+
+    rows = [row(1, sampled[i], 10 * i) for i in (1, 2, 4, 5)] + [row(7, 1.4, 3.0)]
+    table = pa.Table.from_pylist(rows, pa.schema([field.with_nullable(True) for field in TABLES["faces"]]))
+    tracks = Tracks(table.to_batches(max_chunksize=2), sampled)
+
+    def left(time: float, wide: bool = False) -> dict[int, Any]:
+        return {face.track_id: pytest.approx(face.box[0], abs=1e-4) for face in tracks.at(time, wide)}
+
+    assert left(0.2) == {1: 10.0} and left(0.3) == {1: 15.0} and left(0.4) == {1: 20.0} and left(0.9) == {1: 45.0}
+    assert left(0.5) == left(0.6) == left(0.1) == left(1.1) == left(2.0) == {}
+    assert left(0.5, wide=True) == {1: 25.0} and left(0.6, wide=True) == {1: 30.0}, "a gap is hidden too"
+    assert left(0.1, wide=True) == {1: 10.0} and left(1.1, wide=True) == {1: 50.0}, "and the moments around"
+    assert left(0.0, wide=True) == left(1.2, wide=True) == {}, "but not where somebody looked and saw no face"
+    assert left(1.4) == {7: 3.0} and left(1.39) == {} and left(1.39, wide=True) == {7: 3.0} == left(9.0, wide=True)
+    assert tracks.within(0.2, 0.9) == {1: (10.0, 0.0, 50.0, 10.0)} and tracks.within(0.5, 0.7) == {}
+    assert Tracks([], sampled).at(0.2) == []
+
+
+def test_no_half_file_stays_and_an_older_one_does(run: RunFolder, clips: dict[str, Path], tmp_path: Path) -> None:
+    out = tmp_path / "film.mp4"
+    out.write_bytes(b"older")
+    told: list[tuple[int, int]] = []
+
+    def stop(done: int, total: int) -> None:
+        told.append((done, total))
+        if done == 9:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        annotate_video(run, video_id(clips["mp3"]), out, say=stop)
+    assert told == [(done, 72) for done in range(1, 10)]
+    assert out.read_bytes() == b"older" and list(tmp_path.iterdir()) == [out]
+
+
+def test_what_cannot_be_is_said_in_a_line(run: RunFolder, clips: dict[str, Path], samples: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="holds no video 0000"):
+        annotate_video(run, "0000", tmp_path / "x.mp4")
+    with pytest.raises(SettingsError, match="is the video itself"):
+        annotate_video(run, video_id(clips["mp3"]), clips["mp3"])
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingsError, match="cannot write"):
+        annotate_video(run, video_id(clips["mp3"]), tmp_path / "file" / "x.mp4")
+
+    moved = clips["none"].with_suffix(".away")
+    clips["none"].rename(moved)
+    try:
+        with pytest.raises(VideoError, match="no longer there"):
+            annotate_video(run, video_id(clips["none"]), tmp_path / "x.mp4")
+        shutil.copy(clips["mp3"], clips["none"])
+        with pytest.raises(VideoError, match="has changed since the run"):
+            annotate_video(run, video_id(clips["none"]), tmp_path / "x.mp4")
+    finally:
+        moved.replace(clips["none"])
+    assert not list(tmp_path.glob("*x*"))

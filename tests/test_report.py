@@ -1,0 +1,393 @@
+"""Reports without a browser: what a page holds and leaves out, what the command does with odd runs and odd wishes."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import io
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from pipeline.cli import main
+from pipeline.detect import load_detector
+from pipeline.report.data import MISSING, load_video, presence
+from pipeline.report.index import emotion_strip
+from pipeline.report.pictures import choose, hide, read_pictures, view_around
+from pipeline.schemas import TABLES
+from pipeline.tables import RunFolder, empty, fingerprint, video_id
+from pipeline.video import open_video
+from pipeline.vocabulary import AUS, AUS_LABELLED, EMOTIONS, REGION_AUS, REGIONS
+from pipeline.wording import compose
+
+FACE = [200.0, 60.0, 420.0, 340.0]
+
+
+def rows_of(key: str, seconds: int, people: int = 1, seed: int = 0, rate: float = 25.0) -> tuple[pa.Table, pa.Table]:
+    """Faces and descriptions of made-up people: everybody's face in every second, with one or two regions; person 2 pauses."""
+    chance = np.random.default_rng(seed)
+    faces: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
+    for track in range(1, people + 1):
+        for second in range(seconds):
+            if track == 2 and second % 10 >= 7:
+                continue
+            frame = round((second + 0.4) * rate)
+            face: dict[str, Any] = {"video_id": key, "frame_index": frame, "time_s": frame / rate, "track_id": track}
+            faces.append({**face, "det_score": 0.9, "box": FACE, "landmarks5": [0.0] * 10, "yaw": 1.0, "pitch": 2.0, "sharpness": 300.0})
+            for region in ("face", *chance.choice(REGIONS[1:], int(chance.integers(1, 3)), replace=False).tolist()):
+                scores = {au: float(chance.random() ** 2) for au in REGION_AUS[region] if au in AUS_LABELLED}
+                active = [au for au in AUS if scores.get(au, 0) > 0.5]
+                shares = chance.dirichlet(np.full(len(EMOTIONS), 0.4))
+                emotion, age = EMOTIONS[int(shares.argmax())], float(chance.integers(20, 60))
+                rows.append(
+                    {name: face[name] for name in ("video_id", "frame_index", "time_s", "track_id")}
+                    | {"window_index": second, "start_s": float(second), "end_s": second + 1.0, "region": region}
+                    | {"box": [210.0, 70.0, 400.0, 330.0], "activity": float(chance.random() * 4), **scores, "aus": active}
+                    | {f"emotion_{name}": float(share) for name, share in zip(EMOTIONS, shares, strict=True)}
+                    | {"emotion": emotion, "age": age, "age_low": age - 8, "age_high": age + 10, "model": "nano"}
+                    | {"description": compose(active, emotion, int(age))}
+                )
+    return pa.Table.from_pylist(faces, TABLES["faces"]), pa.Table.from_pylist(rows, TABLES["descriptions"])
+
+
+def add_video(run: RunFolder, path: str | Path, tables: tuple[pa.Table, pa.Table], **values: Any) -> str:
+    """Put a video into a run, as the run itself does; returns its video_id."""
+    faces, rows = tables
+    row: dict[str, Any] = {
+        "video_id": video_id(path),
+        "path": str(path),
+        "status": "ok" if faces.num_rows else "no_faces",
+        "sampled_frames": 50,
+    }
+    row |= {"tracks": len(set(faces["track_id"].to_pylist())), "windows": 0, "descriptions": rows.num_rows, "duration_s": 20.0}
+    run.commit(row | values, faces, rows, fingerprint(path) if os.path.exists(path) else "")
+    return str(row["video_id"])
+
+
+def new_run(folder: Path) -> RunFolder:
+    run = RunFolder(folder)
+    run.begin({})
+    run.note(settings={"select": {"window": 1.0}, "video": {"fps": 10.0}}, model="nano", detector="centerface")
+    return run
+
+
+def command(*words: str | Path) -> int:
+    with pytest.raises(SystemExit) as end:
+        main([str(word) for word in words])
+    return int(end.value.code or 0)
+
+
+def block(page: Path, name: str) -> str:
+    found = re.search(rf'<script type="application/json" id="{name}">(.*?)</script>', page.read_text(encoding="utf-8"))
+    assert found
+    return found[1]
+
+
+def payload(page: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Read a page's payload back by its documented form."""
+    data = gzip.decompress(base64.b64decode(block(page, "payload")))
+    size = int.from_bytes(data[:4], "little")
+    header = json.loads(data[4 : 4 + size])
+    columns, at = {}, 4 + size
+    for name, kind in header.get("columns", ()):
+        columns[name] = np.frombuffer(data, f"<{kind}", header["rows"], at)
+        at += columns[name].nbytes
+    assert at == len(data)
+    return header, columns
+
+
+@pytest.fixture
+def clip(samples: Path) -> Path:
+    return samples / "WolfgangLanger_Pexels.mp4"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    return new_run(tmp_path / "run")
+
+
+def test_a_page_holds_every_row_to_three_decimals(run: RunFolder) -> None:
+    tables = rows_of(video_id("gone.mp4"), 12, people=2)
+    key = add_video(run, "gone.mp4", tables)
+    assert command("report", run.path) == 0
+    header, columns = payload(run.path / "report" / "videos" / f"{key}.html")
+    rows = load_video(run, {"video_id": key}).rows.to_pylist()
+    assert header["rows"] == len(rows) == tables[1].num_rows
+    assert [one["id"] for one in header["people"]] == [1, 2]
+    for i, row in enumerate(rows):
+        assert header["people"][columns["person"][i]]["id"] == row["track_id"]
+        assert header["regions"][columns["region"][i]] == row["region"]
+        assert header["sentences"][columns["text"][i]] == row["description"]
+        assert columns["time_ms"][i] == round(row["time_s"] * 1000)
+        assert [au for bit, au in enumerate(AUS) if columns["active"][i] >> bit & 1] == row["aus"]
+        assert EMOTIONS[columns["emotion"][i]] == row["emotion"]
+        for au in header["knownAus"]:
+            assert columns[au][i] == (MISSING if row[au] is None else pytest.approx(row[au] * 1000, abs=0.51))
+    assert "AU06" not in header["knownAus"]  # nano does not know it
+
+
+def test_presence_ends_where_the_face_is_long_gone() -> None:
+    assert presence(np.array([0.0, 0.5, 1.0, 5.0, 5.5])) == [(0.0, 1.0), (5.0, 5.5)]
+    assert presence(np.array([3.0])) == [(3.0, 3.0)]
+    assert presence(np.array([])) == []
+
+
+def test_pictures_show_everybody_and_then_the_most_telling_moment_of_each_stretch() -> None:
+    tracks = np.array([1] * 99 + [2])
+    telling, looks = np.zeros(100), np.zeros(100)
+    telling[[13, 37, 58, 80]] = 1
+    looks[42] = 1
+    chosen, best = choose(tracks, telling, looks, 6)
+    assert chosen.tolist() == [13, 37, 42, 58, 80, 99]
+    assert best == {1: 42, 2: 99}
+    everybody, _ = choose(np.arange(50), np.zeros(50), np.zeros(50), 8)
+    assert len(everybody) == 8
+    assert choose(tracks, telling, looks, 500)[0].tolist() == list(range(100))
+    assert len(choose(np.zeros(0), np.zeros(0), np.zeros(0), 5)[0]) == 0
+
+
+@pytest.mark.parametrize("box", [(0, 0, 50, 50), (600, 300, 640, 360), (-40, -40, 30, 30), (0, 0, 640, 360), (5, 5, 5, 5)])
+def test_a_view_lies_in_the_frame_and_holds_what_of_the_box_is_in_it(box: tuple[float, float, float, float]) -> None:
+    x0, y0, x1, y1 = view_around(box, 640, 360)
+    assert 0 <= x0 < x1 <= 640 and 0 <= y0 < y1 <= 360
+    assert x0 <= max(0, box[0]) and y0 <= max(0, box[1]) and x1 >= min(640, box[2]) and y1 >= min(360, box[3])
+
+
+def test_frames_are_picked_as_they_are_read(clip: Path, samples: Path) -> None:
+    for file, wanted in ((clip, {3, 100, 101, 250}), (samples / "no_face.mp4", {0, 40, 77}), (samples / "face_noface.mov", {5, 60})):
+        with open_video(file) as video:
+            read = {frame.index: frame for frame in video.frames() if frame.index in wanted}
+        with open_video(file) as video:
+            picked = list(video.pick([*wanted, 10**6]))
+        assert [frame.index for frame in picked] == sorted(read) == sorted(wanted)
+        for frame in picked:
+            assert frame.time_s == pytest.approx(read[frame.index].time_s)
+            np.testing.assert_array_equal(frame.image, read[frame.index].image)
+
+
+def test_no_face_is_left_in_blurred_pictures(run: RunFolder, clip: Path) -> None:
+    detector = load_detector("centerface", min_face=40, threads=1)
+    faces, rows = [], []
+    _, (example, *_) = (table.to_pylist() for table in rows_of(video_id(clip), 1))
+    with open_video(clip) as video:
+        for frame in video.pick([100, 300, 450]):
+            (found,) = detector.detect([frame.image])
+            assert len(found) == 1
+            box = found.boxes[0].tolist()
+            place = {"video_id": video_id(clip), "frame_index": frame.index, "time_s": frame.time_s, "track_id": 1, "box": box}
+            faces.append(place | {"landmarks5": [0.0] * 10})
+            rows.append(example | place | {"start_s": frame.time_s, "end_s": frame.time_s + 1})
+    tables = pa.Table.from_pylist(faces, TABLES["faces"]), pa.Table.from_pylist(rows, TABLES["descriptions"])
+    key = add_video(run, clip, tables)
+    data = load_video(run, {"video_id": key, "path": str(clip)})
+
+    def found_in(kind: Any) -> list[int]:
+        pictures = read_pictures(data, fingerprint(clip), kind).pictures
+        assert len(pictures) == 3
+        images = [np.asarray(Image.open(io.BytesIO(one.jpeg)).convert("RGB")) for one in pictures]
+        return [len(detector.detect([image])[0]) for image in images]
+
+    assert found_in("show") == [1, 1, 1]
+    assert found_in("blur") == [0, 0, 0]
+    still = np.asarray(hide(Image.fromarray(np.random.default_rng(0).integers(0, 255, (200, 200, 3), np.uint8)), np.zeros((0, 4))))
+    assert still.std() < 20  # also where the detector saw nobody, nothing fine is left
+
+
+def test_many_pictures_keep_within_their_share() -> None:
+    from pipeline.report.pictures import MOST_PICTURES, PICTURE_BYTES, _jpeg
+
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (360, 360, 3), np.uint8))
+    assert len(_jpeg(noise, PICTURE_BYTES / MOST_PICTURES)) <= PICTURE_BYTES / MOST_PICTURES
+
+
+def test_pictures_are_left_out_when_asked_or_gone_or_of_another_file(run: RunFolder, tmp_path: Path, clip: Path) -> None:
+    copy = tmp_path / "clip.mp4"
+    shutil.copy(clip, copy)
+    key = add_video(run, copy, rows_of(video_id(copy), 3))
+    page = run.path / "report" / "videos" / f"{key}.html"
+
+    def shown(*options: str) -> tuple[int, str]:
+        assert command("report", run.path, *options) == 0
+        return len(json.loads(block(page, "pictures"))), payload(page)[0]["note"]
+
+    assert shown() == (3, "")
+    assert shown("--no-faces") == (0, "Pictures were left out on request (--no-faces).")
+    assert "data:image/jpeg;base64,/9j" not in page.read_text() and '"jpeg"' not in page.read_text()
+    with copy.open("ab") as file:
+        file.write(b"more")
+    count, note = shown()
+    assert count == 0 and "changed since the run" in note
+    copy.unlink()
+    count, note = shown()
+    assert count == 0 and "no longer where it was" in note
+
+
+def test_a_strip_says_who_had_most_of_each_stretch() -> None:
+    happy, sad = EMOTIONS.index("happiness"), EMOTIONS.index("sadness")
+    starts, emotions = np.array([0.0, 1, 2, 3, 8, 9.4]), np.array([happy, happy, sad, sad, sad, happy])
+    assert emotion_strip(starts, starts + 1, emotions, 10.0, 5) == f"{happy}{sad}..{sad}"
+    assert emotion_strip(starts, starts + 1, emotions, 10.0) == f"{happy}{happy}{sad}{sad}....{sad}{happy}"  # a cell a window at most
+    assert emotion_strip(np.zeros(0), np.zeros(0), np.zeros(0), 10.0) == ""
+    assert emotion_strip(starts, starts + 1, emotions, float("nan")) == ""
+
+
+def test_made_again_only_what_changed_is_written(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    one, other = (add_video(run, name, rows_of(video_id(name), 3)) for name in ("one.mp4", "other.mp4"))
+    pages = run.path / "report" / "videos"
+    assert command("report", run.path) == 0
+    before = {key: (pages / f"{key}.html").stat().st_mtime_ns for key in (one, other)}
+    first = (pages / f"{other}.html").read_bytes()
+    assert command("report", run.path) == 0
+    assert "0 pages written" in capsys.readouterr().out
+    assert before == {key: (pages / f"{key}.html").stat().st_mtime_ns for key in (one, other)}
+    add_video(run, "other.mp4", rows_of(other, 4))
+    assert command("report", run.path) == 0
+    assert "1 page written" in capsys.readouterr().out
+    add_video(run, "other.mp4", rows_of(other, 3))
+    assert command("report", run.path) == 0
+    strip = rb'<meta name="focalface" content="\w+">'
+    assert re.sub(strip, b"", (pages / f"{other}.html").read_bytes()) == re.sub(strip, b"", first)  # the same rows, the same page
+
+
+def test_pages_of_videos_that_are_no_more_go_and_other_files_stay(run: RunFolder) -> None:
+    key = add_video(run, "one.mp4", rows_of(video_id("one.mp4"), 2))
+    assert command("report", run.path) == 0
+    run.discard(key)
+    add_video(run, "other.mp4", rows_of(video_id("other.mp4"), 2))
+    notes = run.path / "report" / "videos" / "notes.html"
+    notes.write_text("mine")
+    assert command("report", run.path) == 0
+    assert not (run.path / "report" / "videos" / f"{key}.html").exists() and notes.read_text() == "mine"
+    foreign = run.path / "foreign"
+    (foreign / "videos").mkdir(parents=True)
+    (foreign / "videos" / f"{key}.html").write_text("not ours")
+    assert command("report", run.path, "--out", foreign) == 0
+    assert (foreign / "videos" / f"{key}.html").read_text() == "not ours"
+
+
+def test_a_killed_runs_complete_videos_are_reported(run: RunFolder) -> None:
+    whole = add_video(run, "whole.mp4", rows_of(video_id("whole.mp4"), 2))
+    half = add_video(run, "half.mp4", rows_of(video_id("half.mp4"), 2))
+    (run.path / "videos" / f"{half}.parquet").unlink()
+    assert command("report", run.path) == 0
+    assert [file.stem for file in (run.path / "report" / "videos").iterdir()] == [whole]
+
+
+def test_a_damaged_table_costs_its_own_video_only(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = add_video(run, "whole.mp4", rows_of(video_id("whole.mp4"), 2))
+    bad = add_video(run, "bad.mp4", rows_of(video_id("bad.mp4"), 2))
+    (run.path / "descriptions" / f"{bad}.parquet").write_bytes(b"PAR1 not really")
+    assert command("report", run.path) == 2
+    errors = capsys.readouterr().err.strip().splitlines()
+    assert len(errors) == 1 and "cannot be read" in errors[0] and bad in errors[0]
+    assert (run.path / "report" / "videos" / f"{whole}.html").exists()
+    rows = {row["id"]: row for row in payload(run.path / "report" / "index.html")[0]["videos"]}
+    assert "cannot be read" in rows[bad]["error"] and rows[whole]["error"] == ""
+
+
+def test_odd_rows_make_a_page(run: RunFolder) -> None:
+    """Nulls where there may be some, NaN, an unknown region and emotion, columns of another release missing."""
+    key = video_id("odd.mp4")
+    faces, rows = rows_of(key, 3)
+    odd = rows.to_pylist()
+    odd[0] |= {"AU01": float("nan"), "activity": None, "region": "left_ear", "emotion": "bliss", "aus": ["AU99"], "box": [-5, -5, 1e9, 9]}
+    odd[1] |= {"activity": float("inf"), "emotion_fear": float("nan"), "description": ""}
+    add_video(run, "odd.mp4", (faces, pa.Table.from_pylist(odd, TABLES["descriptions"])), fps=float("nan"), duration_s=None)
+    file = run.path / "descriptions" / f"{key}.parquet"
+    pq.write_table(pq.read_table(file).drop_columns(["AU43", "age_low", "model"]), file)
+    assert command("report", run.path) == 0
+    header, columns = payload(run.path / "report" / "videos" / f"{key}.html")
+    assert header["rows"] == rows.num_rows and "left_ear" in header["regions"]
+    assert set(columns["age_low"].tolist()) == {MISSING}
+
+
+def test_names_models_and_errors_stay_text(run: RunFolder, tmp_path: Path) -> None:
+    evil = "</script><script>alert(1)</script><img src=x onerror=alert(2)>.mp4"
+    faces, rows = rows_of(video_id(evil), 2)
+    said = [row | {"description": evil, "model": evil, "region": evil} for row in rows.to_pylist()]
+    add_video(run, evil, (faces, pa.Table.from_pylist(said, TABLES["descriptions"])), error=evil)
+    add_video(run, "broken.mp4", (empty("faces"), empty("descriptions")), status="failed", error=evil)
+    assert command("report", run.path) == 0
+    pages = [run.path / "report" / "index.html", *(run.path / "report" / "videos").iterdir()]
+    assert len(pages) == 2
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        assert "<script>alert" not in text and "<img src=x" not in text
+        assert "&lt;script&gt;alert(1)" in text
+        assert re.search(r"Content-Security-Policy\" content=\"default-src 'none'; script-src 'sha256-", text)
+    assert {file.name for file in (run.path / "report" / "videos").iterdir()} == {f"{video_id(evil)}.html"}
+
+
+def test_two_hours_of_two_people_are_a_small_page(run: RunFolder) -> None:
+    """15 MB, less 8 MB for as many pictures as a page may hold, is what the rows may take."""
+    key = add_video(run, "long.mp4", rows_of(video_id("long.mp4"), 7200, people=2), duration_s=7200.0)
+    assert command("report", run.path) == 0
+    page = run.path / "report" / "videos" / f"{key}.html"
+    assert payload(page)[0]["rows"] > 25_000
+    assert page.stat().st_size < 7e6
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--only", "holyday.mp4"], r"--only holyday\.mp4: no such video in this run; did you mean holiday\.mp4\?"),
+        (["--frames", "xlsx"], r"--frames takes csv, jsonl, parquet, not 'xlsx'"),
+        (["--frames", "csv", "--columns", "facs"], r"--columns must be one of focalface, openface, pyfeat"),
+        (["--empty-frames"], r"give --frames csv as well"),
+        (["--no-faces", "--blur"], r"give one of them"),
+        (["--no-faces", "--video"], r"give --blur instead"),
+        (["--out", "FILE/report"], r"cannot write to .*FILE"),
+    ],
+)
+def test_wishes_that_cannot_be_met_end_in_one_line(
+    run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_video(run, "holiday.mp4", rows_of(video_id("holiday.mp4"), 1))
+    monkeypatch.chdir(tmp_path)
+    Path("FILE").write_text("")
+    assert command("report", run.path, *words) == 2
+    errors = capsys.readouterr().err.strip().splitlines()
+    assert len(errors) == 1 and re.search(said, errors[0])
+    assert not (run.path / "report" / "videos").exists()
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("report", tmp_path) == 2
+    assert "holds no run" in capsys.readouterr().err
+
+
+def test_one_video_is_chosen_by_name_path_or_id(run: RunFolder) -> None:
+    keys = [add_video(run, name, rows_of(video_id(name), 1)) for name in ("a/one.mp4", "b/two.mp4", "b/three.mp4")]
+    assert command("report", run.path, "--only", "one.mp4", "--only", keys[1]) == 0
+    assert {file.stem for file in (run.path / "report" / "videos").iterdir()} == set(keys[:2])
+    rows = {row["id"]: row["files"] for row in payload(run.path / "report" / "index.html")[0]["videos"]}
+    assert rows == {keys[0]: [f"videos/{keys[0]}.html"], keys[1]: [f"videos/{keys[1]}.html"], keys[2]: []}
+
+
+def test_frame_tables_and_films_lie_beside_the_pages(run: RunFolder, samples: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clip = samples / "single_face.mp4"
+    key = add_video(run, clip, rows_of(video_id(clip), 2, rate=30.0), width=640, height=360, fps=30.0)
+    report = run.path / "report"
+    assert command("report", run.path, "--frames", "csv,parquet", "--video") == 0
+    film = report / "films" / f"{key}.mp4"
+    (row,) = payload(report / "index.html")[0]["videos"]
+    assert row["files"][0] == f"videos/{key}.html"
+    assert set(row["files"][1:]) == {f"frames/{key}.csv", f"frames/{key}.parquet", f"films/{key}.mp4"}
+    made = film.stat().st_mtime_ns
+    assert command("report", run.path, "--video") == 0
+    assert film.stat().st_mtime_ns == made  # a film takes long: once is enough
+    capsys.readouterr()
+    assert command("report", run.path, "--no-faces") == 0
+    assert "1 annotated videos of an earlier report show faces" in capsys.readouterr().out
+    assert command("report", run.path, "--blur", "--video") == 0
+    assert film.stat().st_mtime_ns != made and "show faces" not in capsys.readouterr().out

@@ -1,0 +1,210 @@
+"""Videos and results on an S3 server: a real one on loopback, spoken to as any other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from pyarrow import fs
+from servers import bucket, s3_server
+
+from pipeline import storage
+from pipeline.analyse import analyse
+from pipeline.detect import load_detector
+from pipeline.errors import SettingsError, VideoError
+from pipeline.run import find_videos
+from pipeline.settings import load_settings
+from pipeline.storage import Mirror, fetched, find, is_url
+from pipeline.tables import RunFolder, empty, video_id
+
+ODD = 'deep/it\'s "odd"?x=1&%20 [1].mp4'
+
+
+@pytest.fixture(scope="module")
+def films(samples: Path) -> Iterator[fs.S3FileSystem]:
+    """A bucket `films` with a clip at a plain and at an odd name, and what is no video."""
+    with s3_server():
+        system = bucket("films")
+        clip = (samples / "single_face.mp4").read_bytes()
+        for name, content in (("a.mp4", clip), (ODD, clip), ("deep/.hidden.mp4", b""), ("notes.txt", b"passed over")):
+            with system.open_output_stream(f"films/{name}") as stream:
+                stream.write(content)
+        yield system
+        storage._filesystem.cache_clear()
+
+
+def names(system: fs.FileSystem, folder: str) -> set[str]:
+    entries = system.get_file_info(fs.FileSelector(folder, recursive=True, allow_not_found=True))
+    return {entry.path.removeprefix(f"{folder}/") for entry in entries if entry.type == fs.FileType.File}
+
+
+@pytest.mark.parametrize(
+    ("url", "found"),
+    [
+        ("s3://films", ["a.mp4", ODD]),
+        ("s3://films/", ["a.mp4", ODD]),
+        ("s3://films/deep", [ODD]),
+        (f"s3://films/{ODD}", [ODD]),
+        ("s3://films/*.mp4", ["a.mp4"]),
+        ("s3://films/**/*odd*", [ODD]),
+    ],
+)
+def test_files_folders_and_patterns_are_found_as_on_a_disk(films: fs.FileSystem, url: str, found: list[str]) -> None:
+    assert find_videos([url]) == [f"s3://films/{name}" for name in found]
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("s3://films/none.mp4", "there is no file or folder s3://films/none.mp4"),
+        ("s3://films/*.avi", "no file matches s3://films/*.avi"),
+        ("s3://nowhere/", "there is no file or folder s3://nowhere/"),
+        ("nosuch://films", "cannot open nosuch://films: Protocol not known: nosuch"),
+    ],
+)
+def test_what_is_not_there_is_said_in_one_line(films: fs.FileSystem, url: str, says: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        find_videos([url])
+    assert str(raised.value) == says
+
+
+def test_a_url_stands_for_itself_whatever_folder_it_is_read_from(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    before = video_id("s3://films/a.mp4"), video_id("a.mp4")
+    monkeypatch.chdir(tmp_path)
+    assert video_id("s3://films/a.mp4") == before[0] != before[1] != video_id("a.mp4")
+    assert is_url("s3://films") and not is_url("films/s3") and not is_url("C:/films") and not is_url("odd: name")
+
+
+def test_a_fetched_file_is_the_same_and_goes_when_it_was_read(films: fs.FileSystem, samples: Path) -> None:
+    with fetched(f"s3://films/{ODD}") as file:
+        assert Path(file).read_bytes() == (samples / "single_face.mp4").read_bytes()
+        assert "odd" not in file
+    assert not Path(file).parent.exists()
+    with pytest.raises(VideoError, match=r"s3://films/gone\.mp4: cannot be fetched"), fetched("s3://films/gone.mp4"):
+        pass
+
+
+def test_a_changed_object_has_another_mark(films: fs.S3FileSystem) -> None:
+    def write(content: bytes) -> str:
+        with films.open_output_stream("films/other/b.mp4") as stream:
+            stream.write(content)
+        return find("s3://films/other", lambda name: True)["s3://films/other/b.mp4"]
+
+    assert write(b"one") != write(b"three")
+    films.delete_file("films/other/b.mp4")
+
+
+def test_a_video_from_elsewhere_gives_what_it_gives_from_the_disk(films: fs.FileSystem, samples: Path) -> None:
+    settings, detector = load_settings(assignments=["video.fps=2"]), load_detector("centerface")
+    (*_, here) = analyse(str(samples / "single_face.mp4"), settings, detector)
+    (*_, there) = analyse(f"s3://films/{ODD}", settings, detector)
+    assert here.video is not None and there.video is not None
+    assert there.video["path"] == f"s3://films/{ODD}"
+    differing = {"video_id", "path"}
+    assert {key: value for key, value in there.video.items() if key not in differing} == {
+        key: value for key, value in here.video.items() if key not in differing
+    }
+    assert here.video["faces"] > 0
+    (*_, gone) = analyse("s3://films/notes.txt", settings, detector)
+    assert gone.video is not None
+    assert gone.video["status"] == "failed" and gone.video["error"].startswith("s3://films/notes.txt: not a video")
+
+
+def commit(folder: RunFolder, key: str, mark: str) -> None:
+    folder.commit({"video_id": key, "path": key, "status": "no_faces"}, empty("faces"), empty("descriptions"), mark)
+
+
+@pytest.mark.parametrize("place", ["s3://films/out/run", "memory://out/run"])
+def test_a_run_goes_on_from_its_copy(films: fs.FileSystem, place: str) -> None:
+    with Mirror(place) as mirror:
+        folder = RunFolder(mirror.path)
+        folder.begin({})
+        for key in ("a", "b"):
+            commit(folder, key, "1")
+        folder.note(settings={})
+        mirror.push(now=True)
+    assert not mirror.path.exists()
+    with Mirror(place) as mirror:
+        folder = RunFolder(mirror.path)
+        assert folder.committed() == {"a": "1", "b": "1"}
+        folder.begin({})
+        commit(folder, "b", "2")
+        folder.discard("a")
+        folder.finish()
+    with Mirror(place) as mirror:
+        assert RunFolder(mirror.path).committed() == {"b": "2"}
+        assert RunFolder(mirror.path).read("videos")["path"].to_pylist() == ["b"]
+        assert not any("_" in path.name for path in mirror.path.rglob("*"))
+
+
+def test_killed_between_any_two_requests_the_copy_holds_no_commit_without_its_rows(
+    films: fs.S3FileSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a push was doing when it ended, every commit there is of one state of the run, with its tables beside it."""
+
+    class Killed(BaseException):
+        pass
+
+    with Mirror("s3://films/killed") as mirror:
+        folder = RunFolder(mirror.path)
+        folder.begin({})
+        for key in ("a", "b", "c"):
+            commit(folder, key, "old")
+        mirror.push(now=True)
+        commit(folder, "a", "new")
+        folder.discard("b")
+        commit(folder, "d", "new")
+        steps = 0
+        while True:
+            steps += 1
+            left = iter(range(steps))
+
+            def counted(do: Callable[[Mirror, str], None], left: Iterator[int] = left) -> Callable[[Mirror, str], None]:
+                def step(mirror: Mirror, file: str) -> None:
+                    if next(left, None) is None:
+                        raise Killed
+                    do(mirror, file)
+
+                return step
+
+            with monkeypatch.context() as patch:
+                patch.setattr(Mirror, "_write", counted(Mirror._write))
+                patch.setattr(Mirror, "_remove", counted(Mirror._remove))
+                there = dict(mirror._there)
+                try:
+                    mirror.push(now=True)
+                    finished = True
+                except Killed:
+                    finished = False
+            held = names(films, "films/killed")
+            for name in held:
+                if name.startswith("videos/"):
+                    assert {name.replace("videos", table) for table in ("faces", "descriptions")} <= held
+            if finished:
+                break
+            mirror._there = {**there, **mirror._there}
+            for name in set(mirror._there) - held:
+                del mirror._there[name]
+        assert {name for name in held if name.startswith("videos/")} == {f"videos/{key}.parquet" for key in "acd"}
+        assert steps > 3
+
+
+def test_a_place_that_cannot_be_written_is_said_in_one_line(films: fs.FileSystem) -> None:
+    mirror = Mirror("s3://nosuch-bucket/run").__enter__()
+    commit_to = RunFolder(mirror.path)
+    commit_to.begin({})
+    commit_to.note(settings={})
+    with pytest.raises(SettingsError, match=r"cannot write to s3://nosuch-bucket/run"):
+        mirror.__exit__(None, None, None)
+    assert not mirror.path.exists()
+
+
+def test_a_plain_path_is_its_own(tmp_path: Path) -> None:
+    with Mirror(tmp_path / "run") as mirror:
+        assert mirror.path == tmp_path / "run"
+        mirror.push(now=True)
+    with Mirror(f"file://{tmp_path}/run") as mirror:
+        assert mirror.path == tmp_path / "run"
+    assert os.listdir(tmp_path) == []
