@@ -19,7 +19,7 @@ from pipeline.describe import QwenDescriber
 from pipeline.errors import ModelError
 from pipeline.grammar import FILE, Grammar
 from pipeline.records import Request
-from pipeline.training.nano import build_model, save_checkpoint
+from pipeline.training.nano import PIXELS, build_model, save_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def spelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>")
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("spelled")
-    save_checkpoint(build_model(fast), fast, Grammar(face_size=112), folder)
+    save_checkpoint(build_model(fast), fast, Grammar(face_size=112), PIXELS, folder)
     (folder / FILE).unlink()
     return folder
 
