@@ -22,7 +22,7 @@ def train(
 ) -> None:
     """Train in stages, each starting from the one before. Stopped at any moment, the same command goes on.
 
-    Example: focalface train configs/train/[0-4]-*.yaml --data outputs/faces --out outputs/train
+    Example: focalface train configs/train/[0-9]-*.yaml --data outputs/faces --out outputs/train
 
     Example: focalface train configs/train/lora/*.yaml --data outputs/faces --out outputs/lora --model Qwen/Qwen2.5-VL-3B-Instruct
     """

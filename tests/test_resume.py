@@ -1,0 +1,110 @@
+"""Runs that are killed again and again end with the tables of one that was not. FOCALFACE_THOROUGH=1 kills twenty times."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from corpus import small_clip
+
+from pipeline.schemas import TABLES
+from pipeline.tables import RunFolder, video_id
+
+THOROUGH = os.environ.get("FOCALFACE_THOROUGH") == "1"
+KILLS = 20 if THOROUGH else 3
+SOURCES = ("single_face.mp4", "no_face.mp4", "WolfgangLanger_Pexels.mp4")
+
+
+def command(folder: Path, out: Path) -> list[str]:
+    words = ["--fps", "6", "--min-face", "32", "--set", "engine.analysers=1", "--set", "video.timeout_s=60"]
+    return [sys.executable, "-m", "pipeline.cli", "run", str(folder), "--out", str(out), *words]
+
+
+def run(folder: Path, out: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(folder, out), capture_output=True, text=True, check=False)
+
+
+def assert_same(one: Path, other: Path) -> None:
+    """The tables are equal, but for the time they took."""
+    for table in TABLES:
+        rows = [RunFolder(out).read(table) for out in (one, other)]
+        if table == "videos":
+            rows = [part.drop_columns("elapsed_s") for part in rows]
+        assert rows[0].equals(rows[1]), table
+
+
+@pytest.fixture(scope="module")
+def archive(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve short clips, a text among them, and one cut short."""
+    folder = tmp_path_factory.mktemp("archive")
+    for index in range(10):
+        small_clip(samples / SOURCES[index % 3], folder / f"{index}.mp4", 10 + 5 * index)
+    (folder / "text.mp4").write_text("not a video")
+    whole = small_clip(samples / SOURCES[0], folder / "cut.mkv", 30).read_bytes()
+    (folder / "cut.mkv").write_bytes(whole[: len(whole) // 2])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def unbroken(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+    """A whole run, and the seconds it took."""
+    out, began = tmp_path_factory.mktemp("unbroken") / "run", time.monotonic()
+    ended = run(archive, out)
+    assert ended.returncode == 0, ended.stderr
+    return out, time.monotonic() - began
+
+
+def test_killed_at_any_moments_it_ends_as_if_nothing_had_happened(archive: Path, unbroken: tuple[Path, float], tmp_path: Path) -> None:
+    rng, out, moments = random.Random(7), tmp_path / "run", []
+    for _ in range(KILLS):
+        with subprocess.Popen(command(archive, out), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True) as job:
+            try:
+                job.wait(rng.uniform(0.2, 1.0) * unbroken[1])
+            except subprocess.TimeoutExpired:
+                job.send_signal(signal.SIGKILL)
+            done = RunFolder(out).committed() if (out / "videos").is_dir() else {}
+        moments.append(len(done))
+        assert_whole(out, unbroken[0], set(done))
+        if len(done) == 12:  # nothing left to kill: begin anew
+            ended = run(archive, out)
+            assert ended.returncode == 0, ended.stderr
+            assert_same(out, unbroken[0])
+            shutil.rmtree(out)
+    print("videos committed at each kill:", moments)
+    ended = run(archive, out)
+    assert ended.returncode == 0, ended.stderr
+    assert_same(out, unbroken[0])
+
+
+def assert_whole(out: Path, unbroken: Path, done: set[str]) -> None:
+    """What is committed is what the unbroken run has of these videos, no row more or less."""
+    for table in TABLES if done else ():
+        columns = [name for name in TABLES[table].names if name != "elapsed_s"]
+        rows = RunFolder(out).read(table, columns).to_pylist()
+        assert rows == [row for row in RunFolder(unbroken).read(table, columns).to_pylist() if row["video_id"] in done]
+
+
+def test_changed_and_new_files_are_done_and_no_others(archive: Path, unbroken: tuple[Path, float], samples: Path, tmp_path: Path) -> None:
+    folder, out = tmp_path / "archive", tmp_path / "run"
+    shutil.copytree(archive, folder)
+    assert run(folder, out).returncode == 0
+    before = {file.stem: file.stat().st_mtime_ns for file in (out / "videos").iterdir()}
+    began = time.monotonic()
+    assert run(folder, out).returncode == 0
+    print(f"a finished run again: {time.monotonic() - began:.1f} s; the first time {unbroken[1]:.1f} s")
+    small_clip(samples / SOURCES[2], folder / "0.mp4", 20)
+    small_clip(samples / SOURCES[0], folder / "new.mp4", 12)
+    assert run(folder, out).returncode == 0
+    after = {file.stem: file.stat().st_mtime_ns for file in (out / "videos").iterdir()}
+    assert after.keys() - before.keys() == {video_id(folder / "new.mp4")}
+    assert {key for key in before if before[key] != after[key]} == {video_id(folder / "0.mp4")}
+    fresh = tmp_path / "fresh"
+    assert run(folder, fresh).returncode == 0
+    assert_same(out, fresh)
