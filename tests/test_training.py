@@ -233,7 +233,9 @@ def test_a_kill_in_mid_stage_changes_nothing(data: Path, tmp_path: Path) -> None
     command = [*COMMAND, str(tmp_path / "focal.yaml"), "--data", str(data)]
     alone = {**os.environ, "OMP_NUM_THREADS": "1"}  # sums over several threads differ in their last bits
     subprocess.run([*command, "--out", str(tmp_path / "whole")], check=True, capture_output=True, env=alone)
-    killed = subprocess.Popen([*command, "--out", str(tmp_path / "killed")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=alone)
+    killed = subprocess.Popen(
+        [*command, "--out", str(tmp_path / "killed")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=alone
+    )
     states = tmp_path / "killed" / "focal" / "state"
     while killed.poll() is None and len(list(states.glob("checkpoint-*/complete"))) < 2:
         time.sleep(0.05)
