@@ -43,6 +43,9 @@ AHEAD_BYTES = 64 * 2**20
 _BEAT = mmap.PAGESIZE
 """The shared memory's first page, whose first number counts the decoder's steps; frames follow."""
 
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+"""Numerical libraries set memory aside for every core of the machine; a limit must mean the same on all machines."""
+
 _EXHAUSTED = "the decoder needs more memory than video.memory_mb allows"
 
 
@@ -120,7 +123,7 @@ class Decoder:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             pass_fds=(its.fileno(), self._memory),
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))},
+            env=os.environ | _ONE_THREAD | {"PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))},
         )
         its.close()
         self._connection = Connection(ours.detach())

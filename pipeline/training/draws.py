@@ -90,14 +90,14 @@ class FocalCollator:
     """
 
     def __init__(self, faces: Faces, stage: FocalStage, layout: Layout) -> None:
-        self._dense = DenseCollator(faces, stage.seed)
+        self._dense = DenseCollator(faces, stage.draws)
         self._faces, self._stage, self._layout = faces, stage, layout
         self._kinds, self._shares = zip(*stage.boxes.items(), strict=True)
 
     def __call__(self, samples: Sequence[tuple[int, int]]) -> dict[str, Any]:
         """A dense batch with `asked`: the fields of `Laid`, `visible` (T, 16) bool, `opens` (T,) bool; None in steps without questions."""
         batch = self._dense(samples)
-        chance = random.Random(self._stage.seed * 1_000_003 + samples[0][0])
+        chance = random.Random(self._stage.draws * 1_000_003 + samples[0][0])
         flip = batch.pop("mirrored").tolist()
         if chance.random() >= self._stage.asked:
             return {**batch, "asked": None}

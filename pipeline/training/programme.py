@@ -130,7 +130,7 @@ def _dense(training: DenseTraining, place: Place, faces: Faces, watched: Faces, 
     network = _NETWORKS[training.network](len(faces.blendshape_names))
     learner = learners.DenseLearner(network, training.learning_rate)
     noted = fit(
-        learner, Draws(len(faces), training.samples, training.seed), DenseCollator(faces, training.seed), place.folder / "state",
+        learner, Draws(len(faces), training.samples, training.draws), DenseCollator(faces, training.draws), place.folder / "state",
         _schedule(training), say,
     )  # fmt: skip
     if _leads():
@@ -148,7 +148,7 @@ def _stage(
     checkpoint, head, pixels = _start(stage, place.out, model, adapter, faces)
     layout, learner = _learner(stage, place.out, checkpoint, head, faces)
     noted = fit(
-        learner, Draws(len(faces), stage.samples, stage.seed), FocalCollator(faces, stage, layout), place.folder / "state",
+        learner, Draws(len(faces), stage.samples, stage.draws), FocalCollator(faces, stage, layout), place.folder / "state",
         _schedule(stage), say,
     )  # fmt: skip
     if _leads():
@@ -188,11 +188,11 @@ def _start(
         known = tuple(au for au in checkpoint.grammar.aus if au in AUS_LABELLED)
         checkpoint = replace(checkpoint, grammar=replace(checkpoint.grammar, aus=known))
     head = None
-    if stage.dense:
+    kept = Path(model).parent / "head.safetensors" if model else None
+    if stage.dense or (kept and kept.is_file()):  # a stage without dense learning hands the head on
         vision = checkpoint.model.config.vision_config
         tokens = (lay_trunk(checkpoint.model, checkpoint.tokenizer, checkpoint.grammar)).image
         head = DenseHead(tokens.stop - tokens.start, vision.out_hidden_size, len(faces.blendshape_names))
-        kept = Path(model).parent / "head.safetensors" if model else None
         if kept and kept.is_file():
             head.load_state_dict(load_file(kept))
     tower = out / "tower" / "network.safetensors"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,8 +23,13 @@ class _Training(BaseModel):
     samples: int = Field(gt=0, description="Faces to see, each drawn and changed anew; more learn more.")
     batch: int = Field(64, gt=1, description="Faces a step; more give a steadier direction and fewer steps.")
     learning_rate: float = Field(1e-3, gt=0, description="Highest rate; it rises to it and falls to zero.")
-    seed: int = Field(0, ge=0, description="Of all randomness.")
+    seed: int = Field(0, ge=0, description="Of all randomness, together with the name.")
     save_every: int = Field(200, gt=0, description="Steps between states on the disk, so at most so many are done again after a kill.")
+
+    @property
+    def draws(self) -> int:
+        """Seed of what is drawn; it hangs on the name too, as stages that drew alike would see but the first faces of one order, again and again."""
+        return zlib.crc32(f"{self.name} {self.seed}".encode())
 
 
 class DenseTraining(_Training):
