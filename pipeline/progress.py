@@ -1,4 +1,4 @@
-"""What a run shows while it works, on stderr: a live line on a terminal, a plain one now and then elsewhere."""
+"""What long work shows on stderr: a live line on a terminal, a plain one now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 from rich.text import Text
 
 PLAIN_EVERY_S = 30.0
@@ -70,3 +72,40 @@ class Progress:
 
     def __rich__(self) -> Text:
         return Text(str(self) if self.frames else "starting ...")
+
+
+class Steps:
+    """What is being done, step by step; a context manager.
+
+    >>> with Steps() as steps:
+    ...     steps.say("asking", 3, 10)
+    """
+
+    def __init__(self) -> None:
+        console = Console(stderr=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bar = Bar(*columns, console=console, transient=True) if console.is_terminal else None
+        self._step = ""
+        self._said = time.monotonic()
+
+    def __enter__(self) -> Steps:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def say(self, step: str, done: int = 0, total: int | None = None) -> None:
+        """Tell how far a step is; where it is not known how long it is, that it begins."""
+        if self._bar:
+            if step != self._step:  # anew, as each step has a speed of its own
+                for task in self._bar.task_ids:
+                    self._bar.remove_task(task)
+                self._bar.add_task(step)
+            self._bar.update(self._bar.task_ids[0], completed=done, total=total)
+        elif total is None or time.monotonic() - self._said >= PLAIN_EVERY_S:
+            self._said = time.monotonic()
+            print(step if total is None else f"{step} {done}/{total}", file=sys.stderr, flush=True)
+        self._step = step

@@ -181,16 +181,7 @@ def load_settings(config: Path | None = None, assignments: Sequence[str] = (), o
         SettingsError: an unknown key, a wrong type or a value out of range; one line that names the key and what is allowed.
     """
     values = _read(config) if config else {}
-    given: dict[str, object] = {}
-    for assignment in assignments:
-        key, equals, text = assignment.partition("=")
-        if not equals:
-            raise SettingsError(f"--set takes group.key=value, not {assignment!r}")
-        try:
-            given[key.strip()] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise SettingsError(f"the value of {key} is not YAML: {text!r}") from error
-    given |= {key: value for key, value in (options or {}).items() if value is not None}
+    given = parse_assignments(assignments, "group.key=value") | {key: value for key, value in (options or {}).items() if value is not None}
     for key, value in given.items():
         if key not in _keys():
             raise _unknown(key)
@@ -199,15 +190,35 @@ def load_settings(config: Path | None = None, assignments: Sequence[str] = (), o
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        raise _first_fault(error) from error
+        fault = error.errors()[0]
+        key = ".".join(str(part) for part in fault["loc"][:2])
+        raise (_unknown(key) if fault["type"] == "extra_forbidden" else SettingsError(f"{key}: {fault_text(fault)}")) from error
 
 
-def _first_fault(error: ValidationError) -> SettingsError:
-    fault = error.errors()[0]
-    key = ".".join(str(part) for part in fault["loc"][:2])
-    if fault["type"] == "extra_forbidden":
-        return _unknown(key)
+def parse_assignments(assignments: Sequence[str], form: str) -> dict[str, object]:
+    """`KEY=VALUE` texts of `--set` to values, read as YAML does.
+
+    Args:
+        form: what one looks like, for whoever gets it wrong.
+
+    Raises:
+        SettingsError: where there is no `=`, or the value is not YAML.
+    """
+    given: dict[str, object] = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals:
+            raise SettingsError(f"--set takes {form}, not {assignment!r}")
+        try:
+            given[key.strip()] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise SettingsError(f"the value of {key} is not YAML: {text!r}") from error
+    return given
+
+
+def fault_text(fault: Mapping[str, Any]) -> str:
+    """What pydantic found wrong with a value, as one would say it."""
     message = fault["msg"].removeprefix("Value error, ")
     if message.startswith("Input should"):
         message = f"{message.replace('Input should', 'must', 1)}, not {fault['input']!r}"
-    return SettingsError(f"{key}: {message}")
+    return message

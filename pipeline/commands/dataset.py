@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as RichProgress
 
-from pipeline.commands.options import Debug
+from pipeline.commands.options import Debug, check_picture
 from pipeline.errors import SettingsError
-from pipeline.progress import PLAIN_EVERY_S
+from pipeline.progress import Steps
 
 if TYPE_CHECKING:
     from pipeline.dataset.boxes import Counts
@@ -46,21 +44,10 @@ def build_dataset(
 
     counts = _counts(boxes)
     labels = Labels(tuple(name.strip() for name in emotions.split(",")) if emotions else (), active)
-    began = said = time.monotonic()
-    console = Console(stderr=True)
-    columns = (TextColumn("faces"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]:.0f}/s"), TimeRemainingColumn())
-    with RichProgress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("faces", total=None, rate=0.0)
-
-        def progress(done: int, total: int) -> None:
-            nonlocal said
-            now = time.monotonic()
-            bar.update(task, completed=done, total=total, rate=done / (now - began))
-            if not console.is_terminal and now - said >= PLAIN_EVERY_S:
-                said = now
-                print(f"{done}/{total} faces, {done / (now - began):.0f}/s", file=sys.stderr, flush=True)
-
-        info = build(sources, out, seed=seed, counts=counts, labels=labels, limit=limit, overwrite=overwrite, progress=progress)
+    began = time.monotonic()
+    with Steps() as steps:
+        told = partial(steps.say, "faces")
+        info = build(sources, out, seed=seed, counts=counts, labels=labels, limit=limit, overwrite=overwrite, progress=told)
     elapsed = time.monotonic() - began
     for text in info["warnings"]:
         print(f"focalface: {text}", file=sys.stderr)
@@ -91,8 +78,7 @@ def show_dataset(
     from pipeline.dataset.card import SHEET, contact_sheet
 
     out = out or folder / SHEET
-    if out.suffix.lower() not in {".png", ".jpg", ".jpeg", ".webp"}:
-        raise SettingsError(f"--out takes a .png, .jpg or .webp file, not {out}")
+    check_picture("--out", out)
     sheet = contact_sheet(folder, count, seed)
     try:
         sheet.save(out)

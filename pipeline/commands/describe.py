@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.commands.options import Adapter, Debug, Device, Finder, MinFace, Model
+from pipeline.commands.options import Adapter, Debug, Device, Finder, MinFace, Model, check_picture
 from pipeline.errors import SettingsError
 from pipeline.settings import load_settings, parse_box, parse_regions
 from pipeline.vocabulary import REGIONS, UNIT
@@ -45,8 +45,8 @@ def describe(
     settings = load_settings(options=options)
     asked = _regions(region or ["face"])
     place = _box(box)
-    if save and save.suffix.lower() not in {".png", ".jpg", ".jpeg", ".webp"}:
-        raise SettingsError(f"--save takes a .png, .jpg or .webp file, not {save}")
+    if save:
+        check_picture("--save", save)
 
     from pipeline.picture import clip_box, describe_picture, load_image
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.markdown import Markdown
-from rich.progress import Progress as RichProgress
 
 from pipeline.commands.options import Adapter, Debug, Device, Model
 from pipeline.errors import SettingsError
+from pipeline.progress import Steps
 from pipeline.settings import load_settings
 
 if TYPE_CHECKING:
@@ -22,9 +20,6 @@ if TYPE_CHECKING:
     from pipeline.benchmark.predictions import Predictions
 
 PREDICTIONS = "predictions.parquet"
-
-SAY_EVERY_S = 30.0
-"""Seconds between two lines where stderr is not a terminal."""
 
 
 def evaluate(
@@ -61,7 +56,7 @@ def evaluate(
     endpoint = find_endpoint(judge, judge_model)
     if endpoint and not out:
         raise SettingsError("--judge needs --out: what the judge replies is kept there")
-    with _Steps() as steps:
+    with Steps() as steps:
         if answers:
             predictions = read_answers(answers, faces, limit)
         else:
@@ -96,32 +91,6 @@ def _make(folder: Path | None) -> None:
             folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SettingsError(f"cannot write to {folder}: {error.strerror}") from error
-
-
-class _Steps:
-    """What is being done, on stderr: a bar on a terminal, a line now and then elsewhere."""
-
-    def __init__(self) -> None:
-        console = Console(stderr=True)
-        self._bar = RichProgress(console=console, transient=True) if console.is_terminal else None
-        self._task = self._bar.add_task("loading", total=None) if self._bar else None
-        self._said = time.monotonic()
-
-    def __enter__(self) -> _Steps:
-        if self._bar:
-            self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar:
-            self._bar.stop()
-
-    def say(self, step: str, done: int = 0, total: int | None = None) -> None:
-        if self._bar and self._task is not None:
-            self._bar.update(self._task, description=step, completed=done, total=total)
-        elif total is None or time.monotonic() - self._said >= SAY_EVERY_S:
-            self._said = time.monotonic()
-            print(step if total is None else f"{step} {done}/{total}", file=sys.stderr, flush=True)
 
 
 def _keep(file: Path, predictions: Predictions) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from pipeline.errors import SettingsError
 from pipeline.settings import Settings
 
 DEFAULTS = Settings()
@@ -14,6 +16,16 @@ DEFAULTS = Settings()
 def setting(help: str, default: object, *names: str) -> Any:
     """An option that stands for a setting: None where it is not given, its default said in the help."""
     return typer.Option(*names, help=help, show_default=str(default))
+
+
+def check_picture(option: str, path: Path) -> None:
+    """See before any work that a picture can be written under this name.
+
+    Raises:
+        SettingsError: when its ending names no kind of picture.
+    """
+    if path.suffix.lower() not in {".png", ".jpg", ".jpeg", ".webp"}:
+        raise SettingsError(f"{option} takes a .png, .jpg or .webp file, not {path}")
 
 
 Debug = Annotated[bool, typer.Option("--debug", help="On an error, show where in the program it arose.")]

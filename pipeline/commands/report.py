@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import Progress as RichProgress
 
 from pipeline.commands.options import Debug
 from pipeline.errors import FocalfaceError, SettingsError
+from pipeline.progress import Steps
 
 if TYPE_CHECKING:
     from pipeline.report.pictures import Faces
@@ -61,10 +61,10 @@ def report(
     prints, made = run.committed(), _films_made(out)
     faces: Faces = "none" if no_faces else "blur" if blur else "show"
 
-    def make(row: dict[str, Any], say: Callable[[str], Callable[[int, int], None]]) -> bool:
+    def make(row: dict[str, Any], steps: Steps, label: str) -> bool:
         """All that is asked for of one video; whether its page was written."""
         key, print_ = row["video_id"], prints.get(row["video_id"], "")
-        written = write_page(run, row, out / "videos" / f"{key}.html", print_, faces, say("pictures"))
+        written = write_page(run, row, out / "videos" / f"{key}.html", print_, faces, partial(steps.say, f"{label}: pictures"))
         if formats:
             from pipeline.report.export import export_frames
 
@@ -73,25 +73,19 @@ def report(
         if video and not (film.exists() and made.get(key) == mark):  # a film takes long
             from pipeline.report.film import annotate_video
 
-            annotate_video(run, key, film, faces="blur" if blur else "show", say=say("film"))
+            annotate_video(run, key, film, faces="blur" if blur else "show", say=partial(steps.say, f"{label}: film"))
             made[key] = mark
             write_whole(out / _MADE, json.dumps(made))
         return written
 
     faults: list[str] = []
     written = 0
-    with RichProgress(console=Console(stderr=True), transient=True) as bar:
-        task, part = bar.add_task("videos", total=len(chosen)), bar.add_task("", total=1, visible=False)
-
-        def say(what: str) -> Callable[[int, int], None]:
-            return lambda done, total: bar.update(part, description=what, completed=done, total=total, visible=done < total)
-
-        for row in chosen:
+    with Steps() as steps:
+        for number, row in enumerate(chosen, 1):
             try:
-                written += row["status"] != "failed" and make(row, say)
+                written += row["status"] != "failed" and make(row, steps, f"video {number}/{len(chosen)}")
             except FocalfaceError as error:  # one video's fault; the others go on
                 faults.append(str(error))
-            bar.advance(task)
         faults += [fault for fault in write_index(run, videos, out) if fault not in faults]
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"pages    {len(chosen)} video{'s' * (len(chosen) != 1)}, {written} page{'s' * (written != 1)} written")

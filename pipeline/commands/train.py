@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pipeline.commands.options import Adapter, Debug
+from pipeline.settings import parse_assignments
 
 
 def train(
@@ -27,9 +28,9 @@ def train(
     Example: focalface train configs/train/lora/*.yaml --data outputs/faces --out outputs/lora --model Qwen/Qwen2.5-VL-3B-Instruct
     """
     from pipeline.training.programme import train as run_trainings
-    from pipeline.training.stages import load_training, parse_changes
+    from pipeline.training.stages import load_training
 
-    changes = parse_changes(sets or ())
+    changes = parse_assignments(sets or (), "KEY=VALUE")
     trainings = [load_training(path, changes) for path in configs]
     folder = run_trainings(trainings, data, out, model, Path(adapter) if adapter else None, limit, lambda line: print(line, flush=True))
     print(f"result  {folder}")

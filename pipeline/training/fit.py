@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,12 +43,12 @@ _WEIGHTS = "learner.safetensors"
 _AVERAGE = "average.safetensors"
 
 
-class Learner(nn.Module):
+class Learner(nn.Module, ABC):
     """What `fit` trains. `forward(**batch)` returns the parts of the loss, name -> scalar."""
 
+    @abstractmethod
     def rates(self) -> dict[str, float]:
         """Learning rate by the beginning of a parameter's name; the longest beginning that fits counts."""
-        raise NotImplementedError
 
     def carried(self) -> dict[str, torch.Tensor]:
         """What training changes: trained parameters and buffers, each tensor once."""
@@ -104,16 +104,6 @@ class Average:
     def apply(self) -> None:
         """Make the average the learner's state."""
         self._learner.load_state_dict(self.values, strict=False)
-
-    @contextmanager
-    def applied(self) -> Iterator[None]:
-        """The learner with the average for a while."""
-        own = {name: value.detach().clone() for name, value in self._learner.carried().items()}
-        self.apply()
-        try:
-            yield
-        finally:
-            self._learner.load_state_dict(own, strict=False)
 
 
 def fit(

@@ -134,9 +134,7 @@ def _dense(training: DenseTraining, place: Place, faces: Faces, watched: Faces, 
         _schedule(training), say,
     )  # fmt: skip
     if _leads():
-        save_tensors(
-            {name.removeprefix("network."): value for name, value in learner.carried().items()}, place.folder / "network.safetensors"
-        )
+        save_tensors(network.state_dict(), place.folder / "network.safetensors")
         _finish(place, training, noted, learners.measure_dense(network.cpu(), watched))
     _together()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from pipeline.dataset.boxes import KINDS
 from pipeline.errors import SettingsError
+from pipeline.settings import fault_text
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -28,7 +28,7 @@ class _Training(BaseModel):
 
     @property
     def draws(self) -> int:
-        """Seed of what is drawn; it hangs on the name too, as stages that drew alike would see but the first faces of one order, again and again."""
+        """Seed of what is drawn; it hangs on the name too: short stages that drew alike would all see the first faces of one order."""
         return zlib.crc32(f"{self.name} {self.seed}".encode())
 
 
@@ -90,21 +90,6 @@ def load_training(path: Path, changes: dict[str, Any] | None = None) -> Training
     try:
         return kind(**values)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise SettingsError(f"{path}: {key}: {first['msg']}; keys are {', '.join(kind.model_fields)}") from error
-
-
-def parse_changes(sets: Sequence[str]) -> dict[str, Any]:
-    """`KEY=VALUE` texts to values, read as YAML does.
-
-    Raises:
-        SettingsError: where there is no `=`.
-    """
-    changes = {}
-    for text in sets:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise SettingsError(f"--set {text}: wants KEY=VALUE")
-        changes[key.strip()] = yaml.safe_load(value)
-    return changes
+        fault = error.errors()[0]
+        key = ".".join(str(part) for part in fault["loc"])
+        raise SettingsError(f"{path}: {key}: {fault_text(fault)}; keys are {', '.join(kind.model_fields)}") from error
