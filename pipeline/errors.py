@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from os import PathLike
+
 
 class FocalfaceError(Exception):
     """Base of all errors that are the input's or the settings' fault; the command exits 2."""
@@ -17,3 +21,16 @@ class VideoError(FocalfaceError):
 
 class ModelError(FocalfaceError):
     """A detector or a checkpoint cannot be loaded."""
+
+
+@contextmanager
+def writing(place: str | PathLike[str]) -> Iterator[None]:
+    """Tell of a file or folder that cannot be written in one line.
+
+    Raises:
+        SettingsError: naming the place and the reason.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise SettingsError(f"cannot write {place}: {error.strerror or error}") from error

@@ -27,7 +27,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from pipeline.errors import FocalfaceError, SettingsError
+from pipeline.errors import FocalfaceError, SettingsError, writing
 from pipeline.schemas import TABLES
 from pipeline.storage import absolute
 
@@ -130,12 +130,10 @@ class RunFolder:
             for name in ("run.json", "preview.png"):
                 (self.path / name).unlink(missing_ok=True)
         self.check(identity)
-        try:
+        with writing(self.path):
             shutil.rmtree(self.path / _SCRATCH, ignore_errors=True)
             for name in [*TABLES, _SCRATCH]:
                 (self.path / name).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise SettingsError(f"cannot write to {self.path}: {error.strerror}") from error
         for name in TABLES:
             counted = set(self.files(name))
             for file in (self.path / name).glob("*.parquet"):

@@ -193,7 +193,7 @@ def test_a_judge_marks_and_compares(out: Path, slice_: Path, tmp_path: Path) -> 
     [
         (["--answers", "nothing.parquet"], "nothing.parquet"),
         (["--judge", "localhost:8000"], "must begin with http"),
-        (["--out", "slice.parquet/x"], "cannot write to"),
+        (["--out", "slice.parquet/x"], "cannot write"),
         (["--judge-model", "m", "--judge", "http://localhost:9/v1"], "--judge needs --out"),
     ],
 )

@@ -346,7 +346,7 @@ def test_two_hours_of_two_people_are_a_small_page(run: RunFolder) -> None:
         (["--empty-frames"], r"give --frames csv as well"),
         (["--no-faces", "--blur"], r"give one of them"),
         (["--no-faces", "--video"], r"give --blur instead"),
-        (["--out", "FILE/report"], r"cannot write to .*FILE"),
+        (["--out", "FILE/report"], r"cannot write .*FILE"),
     ],
 )
 def test_wishes_that_cannot_be_met_end_in_one_line(

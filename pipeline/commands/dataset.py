@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.commands.options import Debug, check_picture
-from pipeline.errors import SettingsError
+from pipeline.errors import SettingsError, writing
 from pipeline.progress import Steps
 
 if TYPE_CHECKING:
@@ -80,10 +80,8 @@ def show_dataset(
     out = out or folder / SHEET
     check_picture("--out", out)
     sheet = contact_sheet(folder, count, seed)
-    try:
+    with writing(out):
         sheet.save(out)
-    except OSError as error:
-        raise SettingsError(f"cannot write {out}: {error.strerror or error}") from error
     print(f"picture  {out}")
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from pipeline.commands.options import Debug
-from pipeline.errors import FocalfaceError, SettingsError
+from pipeline.errors import FocalfaceError, SettingsError, writing
 from pipeline.progress import Steps
 
 if TYPE_CHECKING:
@@ -157,11 +157,9 @@ def _prepare(out: Path, folders: list[str], known: set[str]) -> None:
     """
     from pipeline.report.page import is_ours
 
-    try:
+    with writing(out):
         for name in folders:
             (out / name).mkdir(parents=True, exist_ok=True)
         for file in out.glob("*/*") if is_ours(out / "index.html") else ():
             if file.parent.name in _FOLDERS and _VIDEO_ID.fullmatch(file.stem) and file.stem not in known:
                 file.unlink()
-    except OSError as error:
-        raise SettingsError(f"cannot write to {out}: {error.strerror or error}") from error

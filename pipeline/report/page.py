@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import __version__
-from pipeline.errors import SettingsError
+from pipeline.errors import writing
 from pipeline.report.data import load_video, pack
 from pipeline.report.pictures import Faces, Pictures, read_pictures, why_none
 from pipeline.tables import RunFolder
@@ -82,11 +82,9 @@ def write_whole(file: Path, text: str) -> None:
         SettingsError: when it cannot be written.
     """
     part = file.with_name(f".{file.name}.part")
-    try:
+    with writing(file):
         part.write_text(text, encoding="utf-8")
         os.replace(part, file)
-    except OSError as error:
-        raise SettingsError(f"cannot write {file}: {error.strerror}") from error
 
 
 def is_current(file: Path, key: str) -> bool:

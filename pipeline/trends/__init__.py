@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from pipeline.errors import SettingsError
+from pipeline.errors import writing
 from pipeline.trends import archive as many
 from pipeline.trends import events, people
 from pipeline.trends.options import Options
@@ -67,13 +67,11 @@ class Trends:
             SettingsError: when the folder cannot be written.
         """
         folder = Path(folder)
-        try:
+        with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             for name, table in self.tables.items():
                 pq.write_table(table, folder / f"{name}.parquet", compression="zstd")
                 pyarrow.csv.write_csv(table, folder / f"{name}.csv")
-        except OSError as error:
-            raise SettingsError(f"cannot write to {folder}: {error.strerror or error}") from error
 
 
 def load(

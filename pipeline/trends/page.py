@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment
 
-from pipeline.errors import SettingsError
+from pipeline.errors import writing
 from pipeline.trends import Trends
 from pipeline.trends.figures import MOST_PEOPLE, MOST_TIMELINES, SURE, clock, draw, longest_seen, measure_name, save, who
 from pipeline.vocabulary import EMOTIONS
@@ -75,7 +75,7 @@ def write(trends: Trends, folder: Path | str, progress: Callable[[str], None] = 
     progress("writing the tables")
     trends.save(folder)
     drawn = []
-    try:
+    with writing(folder):
         for old in [*folder.glob("figures/timeline_*.png"), *folder.glob("figures/timeline_*.svg")]:
             old.unlink()
         for name in ("people", "transitions", "cooccurrence", "days", "groups"):
@@ -87,8 +87,6 @@ def write(trends: Trends, folder: Path | str, progress: Callable[[str], None] = 
             drawn.append((name, caption, b64encode(save(figure, folder / "figures", name).read_bytes()).decode()))
         page = folder / "summary.html"
         page.write_text(_render(trends, drawn), encoding="utf-8")
-    except OSError as error:
-        raise SettingsError(f"cannot write to {folder}: {error.strerror or error}") from error
     return page
 
 
