@@ -18,6 +18,8 @@ if TYPE_CHECKING:  # finding a checkpoint needs neither, and they take seconds t
 EMBEDDED = Path(__file__).parent / "models"
 """Folder of the checkpoints that come with the package, one folder a name."""
 
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+
 _FILES = ["*.safetensors", "*.json", "*.txt", "*.jinja"]
 
 
@@ -69,6 +71,30 @@ def locate(model: str) -> Path:
         raise ModelError(f"model {model!r} is neither embedded ({names}), nor a folder, nor to be had from the hub ({reason})") from error
 
 
+def locate_adapter(adapter: str | None) -> Path | None:
+    """The folder of a LoRA adapter, where one is asked for.
+
+    Raises:
+        ModelError: when there is no adapter in it.
+    """
+    if adapter is None:
+        return None
+    folder = Path(adapter).expanduser()
+    if not all((folder / name).is_file() for name in ADAPTER_FILES):
+        raise ModelError(f"{folder}: no LoRA adapter there ({' and '.join(ADAPTER_FILES)})")
+    return folder
+
+
+def name_of(model: str, adapter: Path | None) -> str:
+    """A checkpoint's name in the tables."""
+    return f"{model}+{adapter.name}" if adapter else model
+
+
+def grammar_of(folder: Path, adapter: Path | None) -> Grammar:
+    """How a checkpoint is asked; an adapter that was tuned here knows how it was asked."""
+    return Grammar.load(adapter if adapter and (adapter / FILE).is_file() else folder)
+
+
 def fingerprint(folder: Path) -> str:
     """A checkpoint's identity by content: a digest over its configuration, grammar and weights."""
     digest = hashlib.sha256()
@@ -100,7 +126,7 @@ def open_checkpoint(model: str = "nano", *, adapter: str | None = None, device: 
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ModelError(f"device {device!r}: this machine's torch sees no CUDA device; use --device cpu")
-    folder = locate(model)
+    folder, added = locate(model), locate_adapter(adapter)
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
     transformers_logging.disable_progress_bar()
     try:
@@ -112,15 +138,10 @@ def open_checkpoint(model: str = "nano", *, adapter: str | None = None, device: 
         mean, std = torch.tensor(pixels["image_mean"]), torch.tensor(pixels["image_std"])
     except Exception as error:  # the libraries beneath raise kinds of their own
         raise ModelError(f"{folder}: not a Qwen2.5-VL checkpoint that can be opened ({str(error).partition(chr(10))[0]})") from error
-    name, asked_as = model, folder
-    if adapter is not None:
-        added = Path(adapter).expanduser()
+    if added:
         network = _with_adapter(network, added)
-        name = f"{model}+{added.name}"
-        if (added / FILE).is_file():
-            asked_as = added  # an adapter that was tuned here knows how it was asked
     network = speed_up(network).to(device).eval()
-    return Checkpoint(name, network, tokenizer, Grammar.load(asked_as), mean.to(device), std.to(device))
+    return Checkpoint(name_of(model, added), network, tokenizer, grammar_of(folder, added), mean.to(device), std.to(device))
 
 
 def _with_adapter(network: Qwen2_5_VLForConditionalGeneration, folder: Path) -> Any:
@@ -129,8 +150,6 @@ def _with_adapter(network: Qwen2_5_VLForConditionalGeneration, folder: Path) -> 
     from peft import PeftModel
     from safetensors.torch import load_file
 
-    if not (folder / "adapter_config.json").is_file() or not (folder / "adapter_model.safetensors").is_file():
-        raise ModelError(f"{folder}: no LoRA adapter there (adapter_config.json and adapter_model.safetensors)")
     adapted = PeftModel.from_pretrained(network, str(folder))
     stored = load_file(folder / "adapter_model.safetensors")
     placed = {name.replace(".default.", "."): tensor for name, tensor in adapted.state_dict().items() if "lora_" in name}

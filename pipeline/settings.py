@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -72,11 +72,13 @@ class _Group(BaseModel):
 
 class VideoGroup(_Group):
     """Decoding. `fps`: frames a second to look at; none for every frame; `timeout_s`: seconds without a frame after which a decoder
-    is taken for hung; `memory_mb`: MiB that it may take."""
+    is taken for hung; `memory_mb`: MiB that it may take; `segment_s`: about the seconds of a long video that one analyser looks at
+    while others look at the rest, 0 for never."""
 
     fps: Annotated[float, Field(gt=0, le=1000)] | None = 10.0
     timeout_s: Annotated[float, Field(gt=0, le=86400)] = 120.0
     memory_mb: Annotated[int, Field(ge=256)] = 4096
+    segment_s: Annotated[float, Field(ge=0, le=86400)] = 60.0
 
 
 class DetectGroup(_Group):
@@ -97,10 +99,12 @@ class SelectGroup(_Group):
 
 
 class DescribeGroup(_Group):
-    """Putting it into words. `model`: `nano`, a folder or a hub id; `adapter`: a LoRA adapter; `device`; `batch_size`."""
+    """Putting it into words. `model`: `nano`, a folder or a hub id; `adapter`: a LoRA adapter; `engine`: what runs the model; `device`;
+    `batch_size`."""
 
     model: str = "nano"
     adapter: str | None = None
+    engine: Literal["transformers", "vllm"] = "transformers"
     device: Annotated[str, AfterValidator(_known_device)] = "auto"
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
 
@@ -134,7 +138,9 @@ class Settings(_Group):
 
     def identity(self) -> dict[str, Any]:
         """What decides the results, as plain data: two runs may share an output folder when theirs are equal."""
-        return self.model_dump(mode="json", exclude={ENGINE: True, "video": {"timeout_s", "memory_mb"}, "describe": {"batch_size"}})
+        return self.model_dump(
+            mode="json", exclude={ENGINE: True, "video": {"timeout_s", "memory_mb", "segment_s"}, "describe": {"batch_size"}}
+        )
 
 
 def _keys() -> dict[str, Any]:

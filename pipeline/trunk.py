@@ -11,7 +11,7 @@ from pipeline.grammar import IMAGE_TOKEN, USER_IMAGE_END, USER_START, Grammar
 from pipeline.preprocess import grid_thw
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,12 @@ class Trunk:
         return int(self.positions.max()) + 1
 
 
+def picture_side(vision: PretrainedConfig, grammar: Grammar) -> int:
+    """Pixels a side of the picture: the grammar's, to the nearest that a vision tower's merged patches tile."""
+    unit = vision.patch_size * vision.spatial_merge_size
+    return max(unit, round(grammar.face_size / unit) * unit)
+
+
 def lay_trunk(model: Qwen2_5_VLForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, grammar: Grammar) -> Trunk:
     """Lay the trunk out as the reference model counts positions."""
 
@@ -46,9 +52,8 @@ def lay_trunk(model: Qwen2_5_VLForConditionalGeneration, tokenizer: PreTrainedTo
         return tokenizer.encode(text, add_special_tokens=False)
 
     vision = model.config.vision_config
-    unit = vision.patch_size * vision.spatial_merge_size
-    side = max(unit, round(grammar.face_size / unit) * unit)
-    tokens = (side // unit) ** 2
+    side = picture_side(vision, grammar)
+    tokens = (side // (vision.patch_size * vision.spatial_merge_size)) ** 2
     (image_id,) = ids(IMAGE_TOKEN)
     head = ids(USER_START)
     laid = torch.tensor([[*head, *[image_id] * tokens, *ids(USER_IMAGE_END), *ids(grammar.instruction)]])

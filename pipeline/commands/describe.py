@@ -11,8 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.commands.options import Adapter, Debug, Device, Finder, MinFace, Model, check_picture
-from pipeline.errors import SettingsError
+from pipeline.commands.options import Adapter, Debug, Device, Engine, Finder, MinFace, Model, check_picture
+from pipeline.errors import SettingsError, writing
 from pipeline.settings import load_settings, parse_box, parse_regions
 from pipeline.vocabulary import REGIONS, UNIT
 
@@ -28,6 +28,7 @@ def describe(
     min_face: MinFace = None,
     model: Model = None,
     adapter: Adapter = None,
+    engine: Engine = None,
     device: Device = None,
     debug: Debug = False,
 ) -> None:
@@ -40,6 +41,7 @@ def describe(
         "detect.min_face": min_face,
         "describe.model": model,
         "describe.adapter": adapter,
+        "describe.engine": engine,
         "describe.device": device,
     }
     settings = load_settings(options=options)
@@ -61,15 +63,14 @@ def describe(
     from pipeline.detect import load_detector
 
     eyes = load_detector(settings.detect.detector, min_face=settings.detect.min_face)
-    words = load_describer(settings.describe.model, adapter=settings.describe.adapter, device=settings.describe.device)
+    chosen = settings.describe
+    words = load_describer(chosen.model, adapter=chosen.adapter, device=chosen.device, engine=chosen.engine)
     faces = describe_picture(pixels, eyes, words, asked, place, in_turn)
     if save and faces:
         from pipeline.draw import annotate
 
-        try:
+        with writing(save):
             annotate(pixels, faces).save(save)
-        except OSError as error:
-            raise SettingsError(f"cannot write {save}: {error.strerror}") from error
     if as_json:
         print(json.dumps([face.as_dict() for face in faces], indent=2))
         return

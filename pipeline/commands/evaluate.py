@@ -10,8 +10,8 @@ import typer
 from rich.console import Console
 from rich.markdown import Markdown
 
-from pipeline.commands.options import Adapter, Debug, Device, Model
-from pipeline.errors import SettingsError
+from pipeline.commands.options import Adapter, Debug, Device, Engine, Model
+from pipeline.errors import SettingsError, writing
 from pipeline.progress import Steps
 from pipeline.settings import load_settings
 
@@ -34,6 +34,7 @@ def evaluate(
     bert_model: Annotated[Path | None, typer.Option(help="Folder of a BERT model, for BERTScore.")] = None,
     model: Model = None,
     adapter: Adapter = None,
+    engine: Engine = None,
     device: Device = None,
     debug: Debug = False,
 ) -> None:
@@ -41,7 +42,7 @@ def evaluate(
 
     Example: focalface eval val.parquet --model nano --out outputs/benchmark
     """
-    options = {"describe.model": model, "describe.adapter": adapter, "describe.device": device}
+    options = {"describe.model": model, "describe.adapter": adapter, "describe.engine": engine, "describe.device": device}
     settings = load_settings(options=options).describe
     for place in (out, as_json.parent if as_json else None):
         _make(place)
@@ -62,7 +63,9 @@ def evaluate(
         else:
             from pipeline.describe import load_describer
 
-            describer = load_describer(settings.model, adapter=settings.adapter, device=settings.device, batch_size=64)
+            describer = load_describer(
+                settings.model, adapter=settings.adapter, device=settings.device, batch_size=64, engine=settings.engine
+            )
             predictions = ask(describer, faces, limit, lambda done, total: steps.say("asking", done, total))
         if out:  # before the scoring, so that a fault there costs no answers: --answers takes them up again
             _keep(out / PREDICTIONS, predictions)
@@ -86,11 +89,9 @@ def evaluate(
 
 
 def _make(folder: Path | None) -> None:
-    try:
-        if folder:
+    if folder:
+        with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SettingsError(f"cannot write to {folder}: {error.strerror}") from error
 
 
 def _keep(file: Path, predictions: Predictions) -> None:
@@ -98,10 +99,8 @@ def _keep(file: Path, predictions: Predictions) -> None:
 
     from pipeline.benchmark.predictions import to_table
 
-    try:
+    with writing(file):
         pq.write_table(to_table(predictions), file, compression="zstd")
-    except OSError as error:
-        raise SettingsError(f"cannot write {file}: {error.strerror}") from error
 
 
 def _write(folder: Path, report: str, evaluation: Evaluation, faces: Path) -> None:
