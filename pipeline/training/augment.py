@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from pipeline.align import CROP_SIZE
 
 
-def to_crops(pixels: torch.Tensor, generator: torch.Generator | None, flip: torch.Tensor | None = None) -> torch.Tensor:
+def to_crops(
+    pixels: torch.Tensor, generator: torch.Generator | None, flip: torch.Tensor | None = None, coarse: float = 0.0
+) -> torch.Tensor:
     """Cut (B, S, S) uint8 canvases to (B, CROP_SIZE, CROP_SIZE) float, values 0 to 255, changed at random.
 
     Each face is turned, scaled and shifted a little (as landmarks err), made lighter or darker, harder or softer, coarser (as small
@@ -20,6 +22,7 @@ def to_crops(pixels: torch.Tensor, generator: torch.Generator | None, flip: torc
         pixels: canvases with `pipeline.training.faces.MARGIN` pixels around the crop.
         generator: the source of randomness, or None for none.
         flip: (B,) bool, the faces to mirror; used with a generator only.
+        coarse: share of the faces that are made coarse; likewise.
     """
     batch, side = pixels.shape[:2]
     images = pixels.float().unsqueeze(1)
@@ -42,11 +45,11 @@ def to_crops(pixels: torch.Tensor, generator: torch.Generator | None, flip: torc
     grid = F.affine_grid(theta, [batch, 1, CROP_SIZE, CROP_SIZE], align_corners=False)
     images = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
-    coarse = torch.rand(batch, generator=generator) < 0.25
-    if coarse.any():
+    chosen = torch.rand(batch, generator=generator) < coarse
+    if chosen.any():
         size = int(torch.randint(28, 72, (1,), generator=generator))
-        small = F.interpolate(images[coarse], size=(size, size), mode="area")
-        images[coarse] = F.interpolate(small, size=(CROP_SIZE, CROP_SIZE), mode="bilinear", align_corners=False)
+        small = F.interpolate(images[chosen], size=(size, size), mode="area")
+        images[chosen] = F.interpolate(small, size=(CROP_SIZE, CROP_SIZE), mode="bilinear", align_corners=False)
     mean = images.mean((2, 3), keepdim=True)
     images = (images - mean) * uniform(0.7, 1.35, 1, 1, 1) + mean + normal(18.0).view(-1, 1, 1, 1)
 

@@ -24,12 +24,6 @@ AGES = 101
 AGE_SPREAD = 3.0
 """Years; an age is taught as a bell of this width, as neighbouring years are nearly right. Wider costs sharpness, narrower data."""
 
-SMOOTHING = 0.1
-"""Share of an emotion's target spread over the others: FER2013's labels are known to be noisy."""
-
-RARE = 0.35
-"""Power of the inverse frequency in the emotions' loss weights: 0 serves accuracy alone, 1 makes every emotion count the same."""
-
 WEIGHTS = {"au": 4.0, "blendshapes": 4.0, "emotion": 1.0, "age": 0.5}
 """Shares of the parts in the loss; they bring the gradients of the four to about one size."""
 
@@ -39,8 +33,8 @@ class Labels:
     """What is known of B faces.
 
     Attributes:
-        emotion: (B,) int64, UNKNOWN without one.
-        emotion_weight: (B,) float32, how much it counts.
+        emotion: (B, 7) float32, what to answer, in shares of 1.
+        emotion_weight: (B,) float32, how much it counts; 0 without one.
         age: (B,) float32, NaN without one.
         aus, aus_known: (B, 16) float32, 0 or 1.
         blendshapes: (B, shapes) float32, NaN without them.
@@ -99,8 +93,8 @@ def age_targets(age: torch.Tensor) -> torch.Tensor:
     return torch.softmax(-((years - age[:, None]) ** 2) / (2 * AGE_SPREAD**2), -1)
 
 
-def emotion_weights(faces: Faces) -> np.ndarray:
-    """(N,) float32 weight of each face's emotion in the loss: its frequency in its own source, to the power of minus `RARE`.
+def emotion_weights(faces: Faces, rare: float) -> np.ndarray:
+    """(N,) float32 weight of each face's emotion in the loss: its frequency in its own source, to the power of minus `rare`.
 
     By source, as what is rare differs: every fifth labelled face of FER2013 is angry or afraid, of the web pictures every fiftieth.
     """
@@ -108,14 +102,19 @@ def emotion_weights(faces: Faces) -> np.ndarray:
     for source in np.unique(faces.source):
         rows = (faces.source == source) & (faces.emotion != UNKNOWN)
         counts = np.bincount(faces.emotion[rows], minlength=len(EMOTIONS)).clip(1)
-        weights[rows] = ((counts.mean() / counts) ** RARE)[faces.emotion[rows]]
+        weights[rows] = ((counts.mean() / counts) ** rare)[faces.emotion[rows]]
     return weights
 
 
-def emotion_loss(scores: torch.Tensor, emotion: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Weighted mean cross-entropy of (B, 7) logits or log-probabilities; 0 where no face is labelled."""
-    each = F.cross_entropy(scores, emotion, ignore_index=UNKNOWN, label_smoothing=SMOOTHING, reduction="none")
-    return (each * weight).sum() / (weight * (emotion != UNKNOWN)).sum().clamp(min=1e-6)
+def emotion_targets(emotion: torch.Tensor, smoothing: float) -> torch.Tensor:
+    """(B,) indexes into `EMOTIONS`, or UNKNOWN, -> (B, 7) shares: all but `smoothing` for the label, that spread over all seven."""
+    count = len(EMOTIONS)
+    return F.one_hot(emotion.clamp(min=0), count) * (1 - smoothing) + smoothing / count
+
+
+def emotion_loss(scores: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Weighted mean cross-entropy of (B, 7) logits or log-probabilities with target shares; 0 where nothing has weight."""
+    return (F.cross_entropy(scores, target, reduction="none") * weight).sum() / weight.sum().clamp(min=1e-6)
 
 
 def age_loss(scores: torch.Tensor, age: torch.Tensor) -> torch.Tensor:

@@ -18,9 +18,9 @@ from pipeline.dataset.boxes import KINDS
 from pipeline.grammar import ANSWER_END, fields_text
 from pipeline.training.augment import to_crops
 from pipeline.training.conversation import Layout, Turn
-from pipeline.training.dense import emotion_weights
+from pipeline.training.dense import emotion_targets, emotion_weights
 from pipeline.training.faces import UNKNOWN, Faces, mirror_names
-from pipeline.training.stages import FocalStage
+from pipeline.training.stages import FocalStage, Training
 from pipeline.vocabulary import AUS_LABELLED, EMOTIONS, Box
 from pipeline.wording import compose
 
@@ -51,27 +51,27 @@ class DenseCollator:
 
     Args:
         faces: to draw from.
-        seed: of the changes.
+        training: how they are changed, and what counts how much.
     """
 
-    def __init__(self, faces: Faces, seed: int) -> None:
-        self.faces, self.seed = faces, seed
+    def __init__(self, faces: Faces, training: Training) -> None:
+        self.faces, self._training = faces, training
         self._mirrored = mirror_names(faces.blendshape_names)
-        self._weights = emotion_weights(faces)
+        self._weights = emotion_weights(faces, training.rare)
 
     def __call__(self, samples: Sequence[tuple[int, int]]) -> dict[str, Any]:
         """`crops` (B, 112, 112) float32, `known` with the fields of `Labels`, `mirrored` (B,) bool."""
         rows = np.array([row for _, row in samples])
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + samples[0][0])
+        generator = torch.Generator().manual_seed(self._training.draws * 1_000_003 + samples[0][0])
         flip = torch.rand(len(rows), generator=generator) < 0.5
-        crops = to_crops(torch.from_numpy(self.faces.pixels[rows]), generator, flip)
+        crops = to_crops(torch.from_numpy(self.faces.pixels[rows]), generator, flip, self._training.coarse)
         return {"crops": crops, "known": self._known(rows, flip), "mirrored": flip}
 
     def _known(self, rows: np.ndarray, flip: torch.Tensor) -> dict[str, torch.Tensor]:
         """The fields of `pipeline.training.dense.Labels` for these faces, mirrored where their pictures are."""
         faces, shapes = self.faces, torch.from_numpy(self.faces.blendshapes[rows])
         return {
-            "emotion": torch.from_numpy(faces.emotion[rows]),
+            "emotion": emotion_targets(torch.from_numpy(faces.emotion[rows]), self._training.smoothing),
             "emotion_weight": torch.from_numpy(self._weights[rows]),
             "age": torch.from_numpy(faces.age[rows]),
             "aus": torch.from_numpy(faces.aus[rows]).float(),
@@ -90,7 +90,7 @@ class FocalCollator:
     """
 
     def __init__(self, faces: Faces, stage: FocalStage, layout: Layout) -> None:
-        self._dense = DenseCollator(faces, stage.draws)
+        self._dense = DenseCollator(faces, stage)
         self._faces, self._stage, self._layout = faces, stage, layout
         self._kinds, self._shares = zip(*stage.boxes.items(), strict=True)
 

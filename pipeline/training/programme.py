@@ -130,7 +130,7 @@ def _dense(training: DenseTraining, place: Place, faces: Faces, watched: Faces, 
     network = _NETWORKS[training.network](len(faces.blendshape_names))
     learner = learners.DenseLearner(network, training.learning_rate)
     noted = fit(
-        learner, Draws(len(faces), training.samples, training.draws), DenseCollator(faces, training.draws), place.folder / "state",
+        learner, Draws(len(faces), training.samples, training.draws), DenseCollator(faces, training), place.folder / "state",
         _schedule(training), say,
     )  # fmt: skip
     if _leads():

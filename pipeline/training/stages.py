@@ -23,6 +23,11 @@ class _Training(BaseModel):
     samples: int = Field(gt=0, description="Faces to see, each drawn and changed anew; more learn more.")
     batch: int = Field(64, gt=1, description="Faces a step; more give a steadier direction and fewer steps.")
     learning_rate: float = Field(1e-3, gt=0, description="Highest rate; it rises to it and falls to zero.")
+    rare: float = Field(
+        0.35, ge=0, le=1, description="Power of an emotion's inverse frequency in its weight: 0 serves accuracy, 1 counts all the same."
+    )
+    smoothing: Share = Field(0.1, description="Share of an emotion's target that is spread over all: FER2013's labels are noisy.")
+    coarse: Share = Field(0.25, description="Share of the faces made coarse, as FER2013's and small ones are.")
     seed: int = Field(0, ge=0, description="Of all randomness, together with the name.")
     save_every: int = Field(200, gt=0, description="Steps between states on the disk, so at most so many are done again after a kill.")
 
