@@ -1,11 +1,12 @@
 """One video from file to described-to-be regions, as a stream: open -> frames -> faces -> tracks -> crops -> windows -> regions.
 
+A long video's frames may be looked at by several (`pipeline.sharing`); what follows from them, and the chunks, are the same.
+
 What is wrong with a file is data here: it ends in the video's row, never in an exception, so that an archive goes on.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
@@ -18,13 +19,14 @@ import pyarrow as pa
 from pipeline.detect import Detector
 from pipeline.errors import VideoError
 from pipeline.metrics import Stages, TimedDetector
-from pipeline.records import Answer, Face, Frame, Selection
+from pipeline.records import Answer, Face, Selection
 from pipeline.schemas import TABLES
 from pipeline.select import RegionSelector, SelectSettings
 from pipeline.settings import Settings
+from pipeline.sharing import Crew, SharedVideo
 from pipeline.storage import fetched
 from pipeline.tables import shown, video_id
-from pipeline.track import FaceTracker, track_faces
+from pipeline.track import FaceTracker, SceneCuts, track_faces
 from pipeline.video import Video, open_video
 from pipeline.watchdog import WatchedVideo
 
@@ -102,7 +104,7 @@ def description_rows(video: str, selections: Sequence[Selection], answers: Seque
     return pa.Table.from_pylist(rows, TABLES["descriptions"])
 
 
-def analyse(path: str, settings: Settings, detector: Detector, opener: Opener = open_video) -> Iterator[Chunk]:
+def analyse(path: str, settings: Settings, detector: Detector, opener: Opener = open_video, crew: Crew | None = None) -> Iterator[Chunk]:
     """Everything of one video but the words, in bounded memory.
 
     Args:
@@ -110,42 +112,53 @@ def analyse(path: str, settings: Settings, detector: Detector, opener: Opener = 
         settings: of the run.
         detector: from `pipeline.detect.load_detector`; it may serve many videos, one after the other.
         opener: opens the video: here, or (`pipeline.watchdog.Decoder.open`) in a process that may die without harm.
+        crew: with whom to share a long video, if it is opened in such a process.
 
     Yields:
         Chunks; the last one carries the video's row. A file that cannot be read ends in a `failed` row with the reason.
     """
     stages = Stages()
-    chunks = _chunks(path, settings, detector, opener, stages)
-    while True:
-        began = time.perf_counter()  # the time between chunks is not ours: it is spent waiting for whoever takes them
-        chunk = next(chunks, None)
-        if chunk is None:
-            return
-        yield replace(chunk, elapsed_s=time.perf_counter() - began, stages=stages.take())
+    for chunk in _chunks(path, settings, detector, opener, crew, stages):
+        seconds = stages.take()
+        yield replace(chunk, elapsed_s=sum(seconds.values()), stages=seconds)
+
+
+def _followed(
+    video: Video | WatchedVideo | SharedVideo, settings: Settings, detector: Detector, stages: Stages
+) -> Iterator[tuple[float, list[Face]]]:
+    """The time of each sampled frame, and its faces."""
+    tracker = FaceTracker(min(settings.video.fps or video.info.fps, video.info.fps))
+    if isinstance(video, SharedVideo):
+        cuts = SceneCuts()
+        for look in video.looks(settings.video.fps):
+            with stages.on("track"):
+                faces = tracker.name(look.faces, look.time_s, cuts.begins(look.small))
+            yield look.time_s, faces
+        return
+    frames = stages.each("decode", video.frames(settings.video.fps))
+    for frame, faces in stages.each("track", track_faces(frames, TimedDetector(detector, stages), tracker, settings.detect.every)):
+        yield frame.time_s, faces
 
 
 def _looks(
-    video: Video | WatchedVideo, settings: Settings, detector: Detector, stages: Stages
-) -> Iterator[tuple[Frame | None, list[Face], list[Selection]]]:
-    """Each sampled frame with its faces and the selections that it completes; at the end, with no frame, the last selections."""
+    video: Video | WatchedVideo | SharedVideo, settings: Settings, detector: Detector, stages: Stages
+) -> Iterator[tuple[float | None, list[Face], list[Selection]]]:
+    """Each sampled frame's time, its faces and the selections that it completes; at the end, with no frame, the last selections."""
     options = settings.select
-    fps = min(settings.video.fps or video.info.fps, video.info.fps)
     selector = RegionSelector(SelectSettings(window_s=options.window, regions=options.regions, box=options.box))
-    frames = stages.each("decode", video.frames(settings.video.fps))
-    tracked = track_faces(frames, TimedDetector(detector, stages), FaceTracker(fps), settings.detect.every)
-    for frame, faces in stages.each("track", tracked):
+    for time_s, faces in _followed(video, settings, detector, stages):
         with stages.on("select"):
             chosen = selector.add(faces, (video.info.width, video.info.height))
-        yield frame, faces, chosen
+        yield time_s, faces, chosen
     with stages.on("select"):
         chosen = selector.finish()
     yield None, [], chosen
 
 
-def _chunks(path: str, settings: Settings, detector: Detector, opener: Opener, stages: Stages) -> Iterator[Chunk]:
+def _chunks(path: str, settings: Settings, detector: Detector, opener: Opener, crew: Crew | None, stages: Stages) -> Iterator[Chunk]:
     video_key, batch = video_id(path), settings.describe.batch_size
     file = path
-    video: Video | WatchedVideo | None = None
+    video: Video | WatchedVideo | SharedVideo | None = None
     status, error = "ok", None
     faces: list[Face] = []
     selections: list[Selection] = []
@@ -166,16 +179,17 @@ def _chunks(path: str, settings: Settings, detector: Detector, opener: Opener, s
                 file = held.enter_context(fetched(path))
             with stages.on("decode"):
                 video = held.enter_context(opener(file))
-            for frame, new_faces, new_selections in _looks(video, settings, detector, stages):
-                if frame is not None:
-                    sampled += 1
+                if crew is not None and isinstance(video, WatchedVideo):
+                    video = crew.share(path, file, video, stages)
+            for time_s, new_faces, new_selections in _looks(video, settings, detector, stages):
+                sampled += time_s is not None
                 faces += new_faces
                 selections += new_selections
                 found, chosen = found + len(new_faces), chosen + len(new_selections)
                 tracks.update(face.track_id for face in new_faces)
                 windows.update((face.track_id, floor(face.time_s / settings.select.window)) for face in new_faces)
                 while len(selections) > batch or len(faces) >= FACES_IN_CHUNK:
-                    yield cut(frame.time_s / max(video.info.duration_s, 1e-6) if frame else 1.0)
+                    yield cut(1.0 if time_s is None else time_s / max(video.info.duration_s, 1e-6))
             error = video.warning
     except VideoError as fault:
         status, error = "failed", str(fault)

@@ -2,6 +2,12 @@
 
     videos to do -> analyse (actors with a detector, a core each) -> describe (actors with the model, a GPU or a core) -> driver
 
+An analyser for which no video is left helps others with long ones (`pipeline.sharing`). Ray Data has no word for that: a stage
+takes its rows as they come, and who goes through a video needs its frames in order. So helping is a row of the list, too, behind all
+videos, and what passes between analysers goes past Ray Data: over a board that is an actor beside the driver, and Ray's object store.
+A graph with a row a segment would have to know, before it starts, how long videos are that only its workers can open, to stitch in
+one actor that everything passes, and to begin all over when that actor is lost.
+
 Stages are plain Python; Ray is handed them here. A row is one pickled `Chunk` between the stages and one pickled `Result` to the
 driver: each is small, so that a video streams through while it is still being decoded, and only a few wait in between.
 """
@@ -14,23 +20,29 @@ import pickle
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 import pyarrow as pa
 
 from pipeline.analyse import Chunk, analyse, description_rows
+from pipeline.board import Board, Gone
 from pipeline.errors import FocalfaceError, ModelError
 from pipeline.records import Request
 from pipeline.settings import EngineGroup, Settings
-from pipeline.tables import shown
+from pipeline.sharing import Crew, Part
+from pipeline.storage import find, is_url
+from pipeline.tables import fingerprint, shown
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its C++ part writes to stderr, whatever `logging_level` says
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's coming default; silences its notice
 import ray  # reads the variables above when it is imported
 from ray.data import ActorPoolStrategy, DataContext
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 ANALYSER_MEMORY = 1 << 30
 """Bytes that Ray sets aside for one analyser, which holds decoded frames; more keeps large ones from crowding a machine."""
@@ -44,6 +56,13 @@ CORES_PER_DESCRIBER = 5
 
 LISTED_AT_ONCE = 2000
 """Blocks in which the list of videos is handed to Ray; more balances better at the end and takes longer to start."""
+
+WORTH_HELP = 32 * 2**20
+"""Bytes of a video for each of which another analyser may be worth its start where there are fewer videos than cores; less starts
+more of them, to no use where videos are large and short."""
+
+_HELP = b""
+"""What stands for a path in a row that asks to help others."""
 
 
 @dataclass(frozen=True)
@@ -74,15 +93,19 @@ class Result:
 class _Analyse:
     """The first pool's actor: one detector and one process that decodes, one video at a time."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, board: Any = None) -> None:
         self.settings = settings
         self.fault = ""
+        self.crew: Crew | None = None
         try:
             from pipeline.detect import load_detector
             from pipeline.watchdog import Decoder
 
             self.decoder = Decoder(settings.video.timeout_s, settings.video.memory_mb)
             self.detector = load_detector(settings.detect.detector, min_face=settings.detect.min_face, threads=1)
+            if board is not None:
+                there: Any = _There(board)
+                self.crew = Crew(there, settings, self.detector, self.decoder.open, ray.put, _fetch)
         except FocalfaceError as error:  # said once, by the driver, instead of as a dead actor
             self.fault = str(error)
 
@@ -90,10 +113,39 @@ class _Analyse:
         if self.fault:
             yield {"chunk": b"", "detector": "", "fault": self.fault}
             return
+        if row["path"] == _HELP:
+            if self.crew:
+                self.crew.help()
+            return
         path = os.fsdecode(row["path"])
         print(f"focalface: {shown(path)}", file=sys.stderr, flush=True)  # in this worker's log: what it was at when it died
-        for chunk in analyse(path, self.settings, self.detector, self.decoder.open):
+        for chunk in analyse(path, self.settings, self.detector, self.decoder.open, self.crew):
             yield {"chunk": pickle.dumps(chunk), "detector": self.detector.name, "fault": ""}
+        if self.crew:
+            with suppress(Gone):
+                self.crew.board.finish(path)
+
+
+class _There:
+    """An object that is an actor elsewhere, here."""
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *arguments: _got(getattr(self._actor, name).remote(*arguments))
+
+
+def _got(reference: Any) -> Any:
+    try:
+        return ray.get(reference)
+    except RayError as error:
+        raise Gone(" ".join(str(error).split())) from error
+
+
+def _fetch(reference: Any) -> Part:
+    part: Part = _got(reference)
+    return part
 
 
 class _Describe:
@@ -106,7 +158,12 @@ class _Describe:
 
             options = settings.describe
             self.describer = load_describer(
-                options.model, adapter=options.adapter, device=options.device, batch_size=options.batch_size, threads=threads
+                options.model,
+                adapter=options.adapter,
+                device=options.device,
+                batch_size=options.batch_size,
+                threads=threads,
+                engine=options.engine,
             )
         except FocalfaceError as error:
             self.fault = str(error)
@@ -163,10 +220,11 @@ def engine(settings: EngineGroup) -> Iterator[None]:
         with _hushed():  # Ray says there that it heeds RAY_BACKEND_LOG_LEVEL
             if settings.address:
                 ray.init(settings.address, **quiet)
-            else:  # two pools of one core each must fit, whatever the machine has
+            else:  # two pools of one core each must fit, whatever the machine has, and what was asked for
+                cores = max(os.cpu_count() or 2, (settings.analysers or 1) + (settings.describers or 1))
                 shown_at = settings.dashboard_host
                 quiet |= {"include_dashboard": shown_at is not None, "dashboard_host": shown_at or "127.0.0.1"}
-                ray.init("local", num_cpus=max(2, os.cpu_count() or 2), **quiet)
+                ray.init("local", num_cpus=cores, **quiet)
     except (ConnectionError, ValueError) as error:
         raise FocalfaceError(f"no Ray answers at {settings.address}: start one, or leave engine.address out") from error
     try:
@@ -185,13 +243,13 @@ class Pools:
     reserve: bool
 
 
-def pools(settings: Settings, has: Mapping[str, float], videos: int) -> Pools:
+def pools(settings: Settings, has: Mapping[str, float], work: int) -> Pools:
     """Share a machine or a cluster out between the two stages, so that both always have a place.
 
     Args:
         settings: of the run; what they say of the engine goes first.
         has: Ray's resources: `CPU`, `GPU`, `memory` in bytes, and custom ones.
-        videos: to be done; more analysers than these would have nothing to do.
+        work: for how many analysers there is something to do.
     """
     cores, gpus, engine = int(has.get("CPU", 1)), int(has.get("GPU", 0)), settings.engine
     on_gpu = settings.describe.device.startswith("cuda") or (gpus > 0 and settings.describe.device == "auto")
@@ -203,9 +261,24 @@ def pools(settings: Settings, has: Mapping[str, float], videos: int) -> Pools:
     room = int(has.get("memory", 0) - describers * DESCRIBER_MEMORY) // ANALYSER_MEMORY
     apart = on_gpu or engine.analyser_resource or engine.describer_resource
     fitting = max(1, min(cores - (0 if apart else describers), room))
-    analysers = min(engine.analysers or fitting, videos)
+    analysers = min(engine.analysers or fitting, work)
     # A machine with less memory than the two stages ask for gets to try all the same; reserved, they would wait for ever.
     return Pools(analysers, describers, on_gpu, reserve=analysers <= room)
+
+
+def _work(paths: Sequence[str], settings: Settings, cores: int) -> int:
+    """For how many analysers there is something to do: one a video, and more where fewer videos than cores may be long."""
+    if not _shares(settings) or len(paths) >= cores:
+        return len(paths)
+    if settings.engine.analysers:
+        return settings.engine.analysers
+    marks = [find(path, lambda _: False).get(path, "0") if is_url(path) else fingerprint(path) for path in paths]
+    return sum(max(1, int(mark.partition("-")[0]) // WORTH_HELP) for mark in marks)
+
+
+def _shares(settings: Settings) -> bool:
+    """Whether analysers share long videos."""
+    return settings.video.segment_s > 0 and settings.detect.every == 1
 
 
 def _one_of(resource: str | None) -> dict[str, float]:
@@ -231,12 +304,19 @@ def results(paths: Sequence[str], settings: Settings) -> Iterator[Result]:
     context.target_max_block_size = 1  # every chunk is a block of its own, handed on at once
     logging.getLogger("ray.data").setLevel(logging.ERROR)
 
-    shares = pools(settings, ray.cluster_resources(), len(paths))
-    rows = [{"path": os.fsencode(path)} for path in paths]
-    videos = ray.data.from_items(rows, override_num_blocks=min(len(rows), LISTED_AT_ONCE))
+    resources = ray.cluster_resources()
+    shares = pools(settings, resources, _work(paths, settings, int(resources.get("CPU", 1))))
+    board: Any = None
+    step = max(1, ceil(len(paths) / LISTED_AT_ONCE))
+    listed = [[os.fsencode(path) for path in paths[start : start + step]] for start in range(0, len(paths), step)]
+    if shares.analysers > 1 and _shares(settings):
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        board = ray.remote(num_cpus=0)(Board).options(scheduling_strategy=here).remote(len(paths), shares.analysers)
+        listed += [[_HELP]] * (shares.analysers - 1)
+    videos = ray.data.from_arrow([pa.table({"path": pa.array(part, pa.binary())}) for part in listed])
     chunks = videos.flat_map(
         _Analyse,
-        fn_constructor_kwargs={"settings": settings},
+        fn_constructor_kwargs={"settings": settings, "board": board},
         # A long video must not hold up others that were promised to the same actor.
         compute=ActorPoolStrategy(size=shares.analysers, max_tasks_in_flight_per_actor=1),
         num_cpus=1,

@@ -96,6 +96,11 @@ class Stages:
                     return
             yield item
 
+    def add(self, seconds: Mapping[str, float]) -> None:
+        """Count what was done elsewhere."""
+        for stage, spent in seconds.items():
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + spent
+
     def take(self) -> dict[str, float]:
         """The seconds since this was last called."""
         self._credit()

@@ -77,6 +77,22 @@ class Face:
 
 
 @dataclass(frozen=True)
+class Look:
+    """What is kept of one sampled frame where its pixels cannot be: all that following people through a video needs.
+
+    Attributes:
+        frame_index, time_s: of the frame.
+        small: (36, 64, 3) uint8 RGB, by which scenes are told apart.
+        faces: those that the detector found, their `track_id` still 0.
+    """
+
+    frame_index: int
+    time_s: float
+    small: np.ndarray
+    faces: tuple[Face, ...]
+
+
+@dataclass(frozen=True)
 class Selection:
     """One region of one face that is worth describing in one window of its track.
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -13,7 +14,7 @@ from trackers.utils.iou import BIoU
 from pipeline.align import align, crop
 from pipeline.detect import Detector
 from pipeline.pose import head_pose
-from pipeline.records import Detections, Face, Frame
+from pipeline.records import Detections, Face, Frame, Look
 
 NEW_FACE_SCORE = 0.5
 """A detection of at least this score may begin a track; weaker ones only go on with one. Lower begins more tracks on things that
@@ -44,6 +45,14 @@ AHEAD_BYTES = 256 * 2**20
 
 _WEAK = NEW_FACE_SCORE - 0.01
 
+_SMALL = (64, 36)
+"""Width and height at which scenes are told apart."""
+
+
+def small(image: np.ndarray) -> np.ndarray:
+    """(36, 64, 3) uint8: a frame as `SceneCuts` looks at it; one that is so small already as it is."""
+    return np.asarray(cv2.resize(image, _SMALL, interpolation=cv2.INTER_AREA))
+
 
 class SceneCuts:
     """Tells where a new scene begins, one frame at a time."""
@@ -55,15 +64,15 @@ class SceneCuts:
         """Whether a new scene begins with this frame. Blank frames (white flashes, black leaders) belong to no scene.
 
         Args:
-            image: (H, W, 3) uint8 RGB; frames in order.
+            image: (H, W, 3) uint8 RGB, whole or `small`; frames in order.
         """
-        small = cv2.cvtColor(cv2.resize(image, (64, 36), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2HSV).astype(np.float32)
-        if small[..., 2].std() < 4:
+        now = cv2.cvtColor(small(image), cv2.COLOR_RGB2HSV).astype(np.float32)
+        if now[..., 2].std() < 4:
             return False
-        last, self._last = self._last, small
-        if last is None or np.abs(small - last).mean() < CUT_CHANGE:
+        last, self._last = self._last, now
+        if last is None or np.abs(now - last).mean() < CUT_CHANGE:
             return False
-        blurred = [cv2.resize(picture[..., 2], (32, 18), interpolation=cv2.INTER_AREA).ravel() for picture in (last, small)]
+        blurred = [cv2.resize(picture[..., 2], (32, 18), interpolation=cv2.INTER_AREA).ravel() for picture in (last, now)]
         return bool(np.corrcoef(blurred[0], blurred[1])[0, 1] < CUT_LIKENESS)
 
 
@@ -106,38 +115,46 @@ class FaceTracker:
             By `track_id`. Faces whose landmarks are unusable are left out.
         """
         if cut:
-            self._tracker.reset()
-            self._ids.clear()
             self._last = None
         found = self._carried(frame.image) if detections is None else detections
-        usable = [row for row in range(len(found)) if _usable(found.landmarks5[row])]
-        found = Detections(found.boxes[usable], found.scores[usable], found.landmarks5[usable])
-        faces = []
-        for row, track_id in enumerate(self._name(found, frame.time_s)):
-            if track_id is not None:
-                score = None if detections is None else float(found.scores[row])
-                faces.append(_face(frame, track_id, score, found.boxes[row], found.landmarks5[row]))
-        faces.sort(key=lambda face: face.track_id)
+        faces = self.name(faces_in(frame, found, scored=detections is not None), frame.time_s, cut)
         self._last = (frame.image, faces)
         return faces
 
-    def _name(self, found: Detections, time_s: float) -> list[int | None]:
+    def name(self, faces: Sequence[Face], time_s: float, cut: bool = False) -> list[Face]:
+        """`update` where the frame's faces were cut out before.
+
+        Args:
+            faces: from `faces_in`.
+            time_s: of the frame.
+            cut: whether a new scene begins with it.
+        """
+        if cut:
+            self._tracker.reset()
+            self._ids.clear()
+        boxes = np.array([face.box for face in faces], np.float32).reshape(-1, 4)
+        scores = np.array([_WEAK if face.det_score is None else face.det_score for face in faces], np.float32)
+        ids = self._track_ids(boxes, scores, time_s)
+        named = [replace(face, track_id=track_id) for face, track_id in zip(faces, ids, strict=True) if track_id is not None]
+        return sorted(named, key=lambda face: face.track_id)
+
+    def _track_ids(self, boxes: np.ndarray, scores: np.ndarray, time_s: float) -> list[int | None]:
         """The track id of each detection; None for weak ones that no track goes on with."""
-        numbers = self._numbers(found, time_s)
-        if (numbers[found.scores >= NEW_FACE_SCORE] < 0).any():
+        numbers = self._numbers(boxes, scores, time_s)
+        if (numbers[scores >= NEW_FACE_SCORE] < 0).any():
             # ByteTrack names a face when it sees it the second time: show it again at once, so that its first frame is not lost.
-            numbers = self._numbers(found, time_s + 1e-6)
+            numbers = self._numbers(boxes, scores, time_s + 1e-6)
         for number in numbers[numbers >= 0].tolist():
             if number not in self._ids:
                 self._used += 1
                 self._ids[number] = self._used
         return [self._ids.get(number) for number in numbers.tolist()]
 
-    def _numbers(self, found: Detections, time_s: float) -> np.ndarray:
+    def _numbers(self, boxes: np.ndarray, scores: np.ndarray, time_s: float) -> np.ndarray:
         """(N,) ByteTrack's number of each detection, -1 for none."""
-        given = sv.Detections(found.boxes, confidence=found.scores, data={"row": np.arange(len(found))})
+        given = sv.Detections(boxes, confidence=scores, data={"row": np.arange(len(boxes))})
         named = self._tracker.update(given, timestamp=time_s)
-        numbers = np.full(len(found), -1)
+        numbers = np.full(len(boxes), -1)
         if named.tracker_id is not None and len(named):
             numbers[named.data["row"]] = named.tracker_id
         return numbers
@@ -152,32 +169,65 @@ class FaceTracker:
         return Detections(boxes, np.full(len(kept), _WEAK, np.float32), landmarks)
 
 
-def _usable(landmarks5: np.ndarray) -> bool:
-    try:
-        align(landmarks5)
-    except ValueError:
-        return False
-    return True
+def faces_in(frame: Frame, found: Detections, scored: bool = True) -> list[Face]:
+    """The faces of a frame, cut out and measured, nameless: `track_id` 0.
+
+    Args:
+        frame: of the video.
+        found: its detections; those whose landmarks are unusable are left out.
+        scored: whether their scores are a detector's.
+    """
+    faces = []
+    for box, score, landmarks5 in zip(found.boxes, found.scores, found.landmarks5, strict=True):
+        try:
+            alignment = align(landmarks5)
+        except ValueError:
+            continue
+        aligned = crop(frame.image, alignment)
+        yaw, pitch, roll = head_pose(landmarks5)
+        face = Face(
+            frame_index=frame.index,
+            time_s=frame.time_s,
+            track_id=0,
+            det_score=float(score) if scored else None,
+            box=(float(box[0]), float(box[1]), float(box[2]), float(box[3])),
+            landmarks5=landmarks5,
+            yaw=yaw,
+            pitch=pitch,
+            roll=roll,
+            sharpness=float(cv2.Laplacian(cv2.cvtColor(aligned, cv2.COLOR_RGB2GRAY), cv2.CV_64F).var()),
+            alignment=alignment,
+            crop=aligned,
+        )
+        faces.append(face)
+    return faces
 
 
-def _face(frame: Frame, track_id: int, score: float | None, box: np.ndarray, landmarks5: np.ndarray) -> Face:
-    alignment = align(landmarks5)
-    aligned = crop(frame.image, alignment)
-    yaw, pitch, roll = head_pose(landmarks5)
-    return Face(
-        frame_index=frame.index,
-        time_s=frame.time_s,
-        track_id=track_id,
-        det_score=score,
-        box=(float(box[0]), float(box[1]), float(box[2]), float(box[3])),
-        landmarks5=landmarks5,
-        yaw=yaw,
-        pitch=pitch,
-        roll=roll,
-        sharpness=float(cv2.Laplacian(cv2.cvtColor(aligned, cv2.COLOR_RGB2GRAY), cv2.CV_64F).var()),
-        alignment=alignment,
-        crop=aligned,
-    )
+def look_at(frames: Iterable[Frame], detector: Detector, batch: int = 8) -> Iterator[Look]:
+    """All of following people through a video that needs pixels, and no frame before or after: any stretch of it can be looked at
+    on its own, and `FaceTracker.name` and `SceneCuts` put the looks together in order.
+
+    Args:
+        frames: in order.
+        detector: from `pipeline.detect.load_detector`.
+        batch: frames read ahead, so that the detector gets several at once.
+    """
+    coming = iter(frames)
+    while waiting := _some(coming, batch):
+        for frame, found in zip(waiting, detector.detect([frame.image for frame in waiting]), strict=True):
+            yield Look(frame.index, frame.time_s, small(frame.image), tuple(faces_in(frame, found)))
+
+
+def _some(frames: Iterator[Frame], batch: int) -> list[Frame]:
+    """The next frames, as many as may be held back."""
+    some: list[Frame] = []
+    held = 0
+    for frame in frames:
+        some.append(frame)
+        held += frame.image.nbytes
+        if len(some) >= batch or held + frame.image.nbytes > AHEAD_BYTES:
+            break
+    return some
 
 
 _FLOW_FACE = 96

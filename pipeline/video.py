@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -39,8 +39,9 @@ DECODE_THREADS = 1
 DECORD_MAX_PIXELS = 2560 * 1440
 """Larger frames go to PyAV, which holds a few frames where decord holds some dozens; more costs memory."""
 
-DECORD_MAX_FRAMES = 50_000
-"""Longer videos go to PyAV: decord keeps some three hundred bytes a frame of the whole file; more costs memory where videos are long."""
+DECORD_MAX_FRAMES = 10_000
+"""Longer videos go to PyAV, which can begin at any keyframe, so that analysers can share them (`pipeline.segments`); decord gives
+wrong frames there, and keeps some three hundred bytes a frame of the whole file. More leaves longer videos to one analyser."""
 
 TICK_TOLERANCE_S = 0.002
 """A frame this much before its sampling instant still counts as on it; covers containers that round times to a millisecond."""
@@ -74,7 +75,7 @@ class VideoInfo:
 
 
 @dataclass(frozen=True)
-class _Scan:
+class Scan:
     """What the packets say.
 
     Attributes:
@@ -82,12 +83,16 @@ class _Scan:
         first_pts: of the first shown frame, in units of the stream's time base.
         sound: whether every packet is shown, whole, and timed, so that the decoders cannot disagree about what frame i is.
         cut: why the file seems cut short, or None.
+        keyframes: (K,) places of the keyframes among the frames, rising.
+        key_dts: (K,) their decoding times, in units of the time base: where to seek to.
     """
 
     times: np.ndarray
     first_pts: int
     sound: bool
     cut: str | None
+    keyframes: np.ndarray
+    key_dts: np.ndarray
 
 
 def _declared_s(container: av.container.InputContainer, stream: av.VideoStream) -> float | None:
@@ -107,10 +112,10 @@ def _still() -> None:
     """Nobody asks whether the decoder goes on."""
 
 
-def _scan(container: av.container.InputContainer, stream: av.VideoStream, alive: Callable[[], None]) -> _Scan:
+def _scan(container: av.container.InputContainer, stream: av.VideoStream, alive: Callable[[], None]) -> Scan:
     """Read all packets of the stream, none of its pixels."""
     declared_s = _declared_s(container, stream)
-    shown = array("q")  # eight bytes a packet: films have hundreds of thousands
+    shown, key_pts, key_dts = array("q"), array("q"), array("q")  # eight bytes a packet: films have hundreds of thousands
     packets, sound, cut = 0, True, None
     try:
         for packet in container.demux(stream):
@@ -124,6 +129,9 @@ def _scan(container: av.container.InputContainer, stream: av.VideoStream, alive:
             time = packet.pts if packet.pts is not None else packet.dts
             if time is not None and not packet.is_discard:
                 shown.append(time)
+                if packet.is_keyframe:
+                    key_pts.append(time)
+                    key_dts.append(time if packet.dts is None else packet.dts)
     except av.error.FFmpegError:
         sound, cut = False, "its data is damaged or cut short"
     pts = np.unique(np.frombuffer(shown, np.int64)) if shown else np.empty(0, np.int64)
@@ -133,7 +141,8 @@ def _scan(container: av.container.InputContainer, stream: av.VideoStream, alive:
     last_s = float(pts[-1] * time_base) if len(pts) else 0.0  # containers count from zero, or from a first frame that comes later
     if declared_s and len(times) and max(times[-1], last_s) < declared_s * (1 - SHORT_BY) - 1.0 / _rate(stream, times):
         cut = f"the file is cut short: it ends at {times[-1]:.1f} of {declared_s:.1f} s"
-    return _Scan(times, int(pts[0]) if len(pts) else 0, sound and cut is None, cut)
+    keyframes, at = np.unique(np.searchsorted(pts, np.array(key_pts, np.int64)), return_index=True)
+    return Scan(times, int(pts[0]) if len(pts) else 0, sound and cut is None, cut, keyframes, np.array(key_dts, np.int64)[at])
 
 
 def _rate(stream: av.VideoStream, times: np.ndarray) -> float:
@@ -183,14 +192,15 @@ class Video:
         warning: why the last `frames` call came to fewer frames than the file should hold, or None.
         times: (N,) seconds of the frames that the packets promise; exactly those that decode where decord reads the file.
         first_pts: of the first frame, in units of the stream's time base.
+        scan: what the packets say.
     """
 
-    def __init__(self, info: VideoInfo, scan: _Scan, reader: decord.VideoReader | None, alive: Callable[[], None] = _still) -> None:
+    def __init__(self, info: VideoInfo, scan: Scan, reader: decord.VideoReader | None, alive: Callable[[], None] = _still) -> None:
         self.info = info
         self.decoded = 0
         self.warning: str | None = None
         self.times, self.first_pts = scan.times, scan.first_pts
-        self._scan = scan
+        self.scan = scan
         self._reader = reader
         self._alive = alive
 
@@ -216,7 +226,7 @@ class Video:
             Frames in order, times strictly rising. `index` counts the decoded frames, the ones left out included. Memory does not
             grow with the length of the video.
         """
-        self.decoded, self.warning = 0, self._scan.cut
+        self.decoded, self.warning = 0, self.scan.cut
         sampler = Sampler(fps, self.info.fps)
         if self.info.decoder == "decord":
             reader, self._reader = self._reader or _decord_reader(self.info.path), None  # read forward once, then made anew
@@ -240,10 +250,15 @@ class Video:
         if self.decoded < self.info.frame_count and self.warning is None:
             self.warning = f"{self.decoded} of {self.info.frame_count} frames could be decoded"
 
-    def pick(self, indices: Iterable[int]) -> Iterator[Frame]:
+    def pick(self, indices: Iterable[int], times: Mapping[int, float] | None = None) -> Iterator[Frame]:
         """Frames by their `index`, in order, each once; what does not decode or is not there is left out.
 
-        decord seeks to each of them; PyAV decodes all that lies before the last.
+        decord seeks to each of them; PyAV to the keyframes before them where their times are known, else it decodes all that lies
+        before the last.
+
+        Args:
+            indices: of the frames.
+            times: `time_s` of each.
         """
         wanted = sorted(set(indices))
         if self.info.decoder == "decord":
@@ -259,18 +274,42 @@ class Video:
             else:
                 return
         missing = set(wanted)
-        for index, (time_s, frame) in enumerate(self.av_frames() if missing else ()):
+        if times is not None and self.scan.sound:
+            for frame in self._sought({times[index]: index for index in wanted}):
+                yield frame
+                missing.remove(frame.index)
+        for index, (time_s, decoded) in enumerate(self.av_frames() if missing else ()):
             if index in missing:
-                yield Frame(index, time_s, upright(frame))
+                yield Frame(index, time_s, upright(decoded))
                 missing.remove(index)
             if not missing:
                 return
 
-    def av_frames(self) -> Iterator[tuple[float, av.video.frame.VideoFrame]]:
-        """Every frame as PyAV decodes it, with its time in seconds, leaving out what does not decode."""
+    def _sought(self, wanted: Mapping[float, int]) -> Iterator[Frame]:
+        """Frames by their times, rising, to their indices; what is not found from the keyframe before it is left out."""
+        key_times = self.times[self.scan.keyframes]
+        decoded: Iterator[tuple[float, av.video.frame.VideoFrame]] = iter(())
+        now_s = -1.0
+        for time_s, index in wanted.items():
+            key = int(np.searchsorted(key_times, time_s, "right")) - 1
+            if key >= 0 and key_times[key] > now_s:
+                decoded = self.av_frames(int(self.scan.key_dts[key]))
+            while now_s < time_s and (pair := next(decoded, None)):
+                now_s = pair[0]
+                if now_s == time_s:
+                    yield Frame(index, time_s, upright(pair[1]))
+
+    def av_frames(self, seek_dts: int | None = None) -> Iterator[tuple[float, av.video.frame.VideoFrame]]:
+        """Every frame as PyAV decodes it, with its time in seconds, leaving out what does not decode.
+
+        Args:
+            seek_dts: a keyframe's decoding time, to begin there or before; None for the beginning.
+        """
         with open_container(self.info.path) as container:
             stream = video_streams(container)[0]
             stream.codec_context.thread_count = DECODE_THREADS
+            if seek_dts is not None:
+                container.seek(seek_dts, stream=stream)
             packets = container.demux(stream)
             count = 0
             while True:
@@ -381,7 +420,7 @@ def _check_file(path: str) -> None:
         raise VideoError(f"{path}: empty file")
 
 
-def _first_frame(container: av.container.InputContainer, scan: _Scan) -> tuple[np.ndarray | None, str, float]:
+def _first_frame(container: av.container.InputContainer, scan: Scan) -> tuple[np.ndarray | None, str, float]:
     """The first frame that decodes (None if none does), the codec's name and the mean frame rate."""
     stream = video_streams(container)[0]
     stream.codec_context.thread_count = DECODE_THREADS

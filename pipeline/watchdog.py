@@ -28,7 +28,8 @@ import numpy as np
 
 from pipeline.errors import VideoError
 from pipeline.records import Frame
-from pipeline.video import VideoInfo, open_video
+from pipeline.segments import cut, segment_frames
+from pipeline.video import Video, VideoInfo, open_video
 
 TRIES = 2
 """Times that a file is given a decoder; after a hang or a crash of its own no longer decord. More rides out more bad luck of the
@@ -186,7 +187,7 @@ def _death(code: int | None) -> str:
 
 
 class WatchedVideo:
-    """A video that another process decodes; what `pipeline.video.Video` is, for one pass.
+    """A video that another process decodes; what `pipeline.video.Video` is, for one pass, or for segments one at a time.
 
     Attributes:
         info, decoded, warning: as `Video` has them.
@@ -213,11 +214,11 @@ class WatchedVideo:
         self._decoder.forget_frames()
         self._decoder.ask({"open": os.path.abspath(self._path), "decord": self._decord})
         message = self._hear()
-        self._busy = True
         return replace(VideoInfo(**message["info"]), path=self._path)
 
     def _hear(self) -> dict[str, Any]:
         message = self._decoder.hear()
+        self._busy &= "index" in message
         if error := message.get("error"):
             raise VideoError(error.replace(os.path.abspath(self._path), self._path, 1))
         if fault := message.get("fault"):
@@ -231,30 +232,51 @@ class WatchedVideo:
         if self._busy:  # left before its end: nobody takes the rest
             self._decoder.close()
 
-    def frames(self, fps: float | None = None) -> Iterator[Frame]:
+    def cut(self, segment_s: float) -> list[int]:
+        """See `pipeline.segments.cut`."""
+        try:
+            self._decoder.ask({"segment_s": segment_s})
+            return list(self._hear()["cuts"])
+        except DecoderFault:  # `frames` will see to it
+            return [0]
+
+    def segment(self, fps: float | None, first: int, last: int) -> Iterator[Frame]:
+        """See `pipeline.segments.segment_frames`.
+
+        Raises:
+            VideoError: as there, or because the decoder failed.
+        """
+        try:
+            yield from self._frames({"fps": fps, "first": first, "last": last})
+        except DecoderFault as fault:
+            raise VideoError(f"{self._path}: {fault}") from None
+
+    def _frames(self, request: dict[str, Any]) -> Iterator[Frame]:
+        self._busy = True
+        self._decoder.ask(request)
+        while "end" not in (message := self._hear()):
+            self.decoded = message["index"] + 1
+            yield self._decoder.fetch(message)
+        self.decoded, self.warning = message["end"], message["warning"]
+        self.info = replace(self.info, decoder=message["decoder"])
+
+    def frames(self, fps: float | None = None, after_s: float = -1.0) -> Iterator[Frame]:
         """See `Video.frames`. A decoder that fails on the way is followed by another, which goes on behind the last frame; when that
         fails too, the frames that came are what there is, and `warning` says why.
 
         Raises:
             VideoError: when nothing came.
         """
-        last_s = -1.0
+        last_s = after_s
         while True:
             try:
-                self._decoder.ask({"fps": fps, "after_s": last_s})
-                while "end" not in (message := self._hear()):
-                    self.decoded = message["index"] + 1
-                    frame = self._decoder.fetch(message)
+                for frame in self._frames({"fps": fps, "after_s": last_s}):
                     last_s = frame.time_s
                     yield frame
-                self.decoded, self.warning = message["end"], message["warning"]
-                self.info = replace(self.info, decoder=message["decoder"])
-                self._busy = False
                 return
             except DecoderFault as fault:
                 self._decord &= fault.killed
                 if not self._again():
-                    self._busy = False
                     if last_s < 0:
                         raise VideoError(f"{self._path}: {fault}") from None
                     self.warning = f"{fault} after {last_s:.1f} of {self.info.duration_s:.1f} s; what came before is kept"
@@ -292,13 +314,20 @@ class _Child:
 
     def serve(self) -> None:
         """Decode one file after the other, until the parent goes."""
+        video: Video | None = None
         while True:
             request = self.hear()
             try:
-                with open_video(request["open"], self.alive, request["decord"]) as video:
+                if "open" in request:
+                    video = None  # its memory first
+                    video = open_video(request["open"], self.alive, request["decord"])
                     self.say(info=asdict(video.info))
-                    request = self.hear()
-                    self.send_frames(video.frames(request["fps"], request["after_s"]))
+                elif video is None:
+                    self.say(fault="the decoder was begun anew")
+                elif "segment_s" in request:
+                    self.say(cuts=cut(video, request["segment_s"]))
+                else:
+                    self.send_frames(segment_frames(video, **request) if "first" in request else video.frames(**request))
                     self.say(end=video.decoded, warning=video.warning, decoder=video.info.decoder)
             except VideoError as error:
                 self.say(error=str(error))

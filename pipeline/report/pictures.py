@@ -253,7 +253,7 @@ def _read(data: VideoData, moments: _Moments, chosen: np.ndarray, faces: Faces, 
     boxes = boxes_of(data.faces) if faces == "blur" else np.zeros((len(seen), 4))
     done = 0
     with open_video(data.video["path"]) as video:
-        for frame in video.pick(wanted):
+        for frame in video.pick(wanted, dict(zip(moments.frames.tolist(), moments.times.tolist(), strict=True))):
             height, width = frame.image.shape[:2]
             for place in wanted[frame.index]:
                 around = moments.views[place]

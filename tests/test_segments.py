@@ -1,0 +1,266 @@
+"""A long video that several analysers share ends in the rows of one that read it alone, whatever the file and whoever fails."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from test_resume import assert_same
+from test_video import pictures, write_clip
+
+from pipeline import board as boards
+from pipeline import graph
+from pipeline.analyse import Chunk, analyse
+from pipeline.board import Board, Gone, Job
+from pipeline.detect import load_detector
+from pipeline.errors import VideoError
+from pipeline.segments import cut, segment_frames
+from pipeline.settings import Settings, load_settings
+from pipeline.sharing import Crew
+from pipeline.video import DECORD_MAX_FRAMES, open_video
+from pipeline.watchdog import Decoder
+
+SIZE = (160, 90)
+GROUP = {"g": "30"}
+OPTIONS = ["video.fps=3", "detect.min_face=32", "select.window=4"]
+SEGMENT_S = 40.0
+
+
+def settings(*more: str) -> Settings:
+    return load_settings(assignments=[*OPTIONS, *more])
+
+
+# ---- material
+
+
+def repeat(clip: Path, path: Path, times: int) -> Path:
+    """A clip again and again in one file, its packets as they are."""
+    with av.open(str(clip)) as source, av.open(str(path), "w") as target:
+        packets = [packet for packet in source.demux(video=0) if packet.size]
+        stream = target.add_stream_from_template(source.streams.video[0])
+        assert packets[0].time_base is not None
+        length = round(len(packets) / 30 / packets[0].time_base)
+        with av.open(str(clip)) as again:
+            stamps = [(packet.pts or 0, packet.dts or 0) for packet in again.demux(video=0) if packet.size]
+        for count in range(times):
+            for packet, (pts, dts) in zip(packets, stamps, strict=True):
+                packet.stream, packet.time_base = stream, packets[0].time_base
+                packet.pts, packet.dts = pts + count * length, dts + count * length
+                target.mux(packet)
+    return path
+
+
+@pytest.fixture(scope="module")
+def films(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five and a half minutes of two people and an empty scene, and the same with some packets of the middle destroyed."""
+    folder = tmp_path_factory.mktemp("films")
+    scenes = [pictures(samples / name, 70) for name in ("WolfgangLanger_Pexels.mp4", "no_face.mp4", "single_face.mp4")]
+    clip = write_clip(folder.parent / "clip.mp4", [image for scene in scenes for image in scene], size=SIZE, options=GROUP)
+    whole = repeat(clip, folder / "film.mp4", DECORD_MAX_FRAMES // 210 + 1)
+    with av.open(str(whole)) as container:
+        packets = [(packet.pos or 0, packet.size) for packet in container.demux(video=0) if packet.size]
+    content = bytearray(whole.read_bytes())
+    for position, size in packets[5003:5006]:
+        content[position : position + size] = b"\xff" * size
+    (folder / "hole.mp4").write_bytes(content)
+    return folder
+
+
+# ---- decoding
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options", "times"),
+    [
+        ("closed.ts", "libx264", GROUP, None),
+        ("open.mp4", "libx264", {"x264-params": "keyint=30:open-gop=1:bframes=3"}, None),
+        ("open.mkv", "libx265", GROUP | {"x265-params": "log-level=none"}, None),
+        ("late_and_variable.mkv", "libx264", GROUP, [5 + i / 30 + (i > 90) * 0.4 + (i % 3) * 0.007 for i in range(200)]),
+        ("all.avi", "mjpeg", {}, None),
+    ],
+)
+def test_segments_give_the_frames_of_one_pass(
+    samples: Path, tmp_path: Path, name: str, codec: str, options: dict[str, str], times: list[float] | None
+) -> None:
+    images = pictures(samples / "WolfgangLanger_Pexels.mp4", 200)
+    path = write_clip(tmp_path / name, images, codec, "yuvj420p" if codec == "mjpeg" else "yuv420p", times, SIZE, options)
+    with open_video(path) as video:
+        video.info = replace(video.info, decoder="pyav")
+        cuts = cut(video, 1.5)
+        assert len(cuts) > 2
+        for fps in (None, 7.0):
+            parts = [list(segment_frames(video, fps, *ends)) for ends in zip(cuts, [*cuts[1:], len(video.times)], strict=True)]
+            for one, other in zip([frame for part in parts for frame in part], video.frames(fps), strict=True):
+                assert (one.index, one.time_s) == (other.index, other.time_s)
+                assert np.array_equal(one.image, other.image)
+
+
+def test_a_keyframe_that_is_none_is_found_out(samples: Path, tmp_path: Path) -> None:
+    images = pictures(samples / "WolfgangLanger_Pexels.mp4", 120)
+    path = write_clip(tmp_path / "refresh.ts", images, size=SIZE, options={"x264-params": "intra-refresh=1:keyint=30"})
+    with open_video(path) as video:
+        video.info = replace(video.info, decoder="pyav")
+        first, last, *_ = cut(video, 1.0)
+        with pytest.raises(VideoError, match="depend on where decoding begins"):
+            list(segment_frames(video, None, first, last))
+
+
+def test_what_is_short_or_not_certain_stays_whole(samples: Path, films: Path) -> None:
+    with open_video(films / "film.mp4") as video:
+        assert cut(video, 0) == cut(video, 200.0) == [0]
+        assert len(cut(video, SEGMENT_S)) == int(video.info.duration_s / SEGMENT_S)
+        assert len(cut(video, 0.1)) == len(video.scan.keyframes)
+        video.info = replace(video.info, decoder="decord")
+        assert cut(video, SEGMENT_S) == [0]
+    with open_video(samples / "no_face.mp4") as video:  # packets that are never shown
+        assert video.info.decoder == "pyav"
+        assert cut(video, 0.5) == [0]
+
+
+@pytest.mark.parametrize("name", ["film.mp4", "hole.mp4"])
+def test_frames_are_found_by_their_times(films: Path, name: str) -> None:
+    with open_video(films / name) as video:
+        read = [frame for frame in video.frames(0.5) if frame.index > 4000]  # the hole is behind 5000
+        read = [read[place] for place in (0, 15, 17, 18, 40, 80)]
+        got = list(video.pick([frame.index for frame in read], {frame.index: frame.time_s for frame in read}))
+    for one, other in zip(got, read, strict=True):
+        assert (one.index, one.time_s) == (other.index, other.time_s)
+        assert np.array_equal(one.image, other.image)
+
+
+# ---- sharing
+
+
+@pytest.fixture
+def decoders() -> Iterator[tuple[Decoder, Decoder]]:
+    with Decoder(60, 4096) as one, Decoder(60, 4096) as other:
+        yield one, other
+
+
+def said(chunks: list[Chunk]) -> list[object]:
+    """Everything in chunks but the time they took."""
+    return [
+        (chunk.index, chunk.frames, chunk.share, chunk.faces.to_pylist(), chunk.video)
+        + tuple(
+            (s.window_index, s.region, s.crop_box, s.box, s.activity, s.face.frame_index, s.face.crop.tobytes()) for s in chunk.selections
+        )
+        for chunk in chunks
+    ]
+
+
+@pytest.fixture(scope="module")
+def alone(films: Path) -> dict[str, list[object]]:
+    """What one analyser says of each film."""
+    detector = load_detector("centerface", min_face=32)
+    return {path.name: said(list(analyse(str(path), settings(), detector))) for path in sorted(films.iterdir())}
+
+
+@pytest.mark.parametrize("name", ["film.mp4", "hole.mp4"])
+def test_two_say_what_one_says(films: Path, alone: dict[str, list[object]], name: str, decoders: tuple[Decoder, Decoder]) -> None:
+    board, options, path = Board(1, 2), settings(f"video.segment_s={SEGMENT_S}"), str(films / name)
+    detectors = [load_detector("centerface", min_face=32) for _ in decoders]
+    crews = [Crew(board, options, detector, decoder.open) for detector, decoder in zip(detectors, decoders, strict=True)]
+    given: dict[int, int] = {}
+    give = board.give
+
+    def counting(job: Job, parts: list[object]) -> None:
+        given[threading.get_ident()] = given.get(threading.get_ident(), 0) + bool(parts)
+        give(job, parts)
+
+    board.give = counting  # type: ignore[method-assign]
+    helper = threading.Thread(target=crews[1].help)
+    helper.start()
+    chunks = list(analyse(path, options, detectors[0], decoders[0].open, crews[0]))
+    board.finish(path)
+    helper.join()
+    assert said(chunks) == alone[name]
+    assert given.get(helper.ident or 0, 0) > 0
+    row = chunks[-1].video
+    assert row is not None and row["status"] == "ok" and row["tracks"] > 90
+    assert row["error"] == (None if name == "film.mp4" else "10077 of 10080 frames could be decoded")
+    stages = {stage for chunk in chunks for stage in chunk.stages}
+    assert stages == {"fetch", "decode", "detect", "track", "select"}
+
+
+def test_helpers_that_fail_or_never_come_back_cost_nothing_but_time(
+    films: Path, alone: dict[str, list[object]], decoders: tuple[Decoder, Decoder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(boards, "PATIENCE_S", 2.0)
+    board, path = Board(1, 2), str(films / "film.mp4")
+    options, detector = settings(f"video.segment_s={SEGMENT_S}"), load_detector("centerface", min_face=32)
+
+    def lost(part: object) -> object:
+        raise Gone
+
+    crew = Crew(board, options, detector, decoders[0].open, fetch=lost)  # type: ignore[arg-type]
+    chunks = analyse(path, options, detector, decoders[0].open, crew)
+    first = next(chunks)
+    jobs = [board.claim() for _ in range(3)]
+    assert all(jobs)
+    board.give(jobs[1], [])  # type: ignore[arg-type]
+    board.give(jobs[2], ["what another's memory held"])  # type: ignore[arg-type]
+    assert said([first, *chunks]) == alone["film.mp4"]
+
+
+def test_the_board_gives_each_segment_to_one_and_not_too_far_ahead() -> None:
+    jobs = [Job("a", i, 10 * i, 10 * i + 10) for i in range(9)]
+    board = Board(2, 2)
+    assert board.claim() is None
+    board.offer(jobs)
+    assert [board.claim() for _ in range(5)] == [*jobs[1:5], None]  # the first is the owner's, the sixth too far
+    assert board.take(jobs[0]) is None
+    assert [board.claim("a"), board.claim("a")] == [jobs[0], None]
+    board.give(jobs[1], ["seen"])
+    board.give(jobs[1], ["seen again"])
+    assert board.take(jobs[1]) == ["seen"]
+    board.give(jobs[0], ["too late"])
+    assert [board.claim(), board.claim()] == [jobs[5], None]
+    board.finish("a")
+    board.give(jobs[5], ["for nobody"])
+    board.sign(jobs[5])
+    assert board.claim() is None and not board.over()
+    board.finish("b")
+    assert board.over()
+
+
+# ---- whole runs
+
+
+def test_there_is_work_for_more_analysers_than_videos_where_these_are_large(tmp_path: Path) -> None:
+    small, large = str(tmp_path / "small.mp4"), str(tmp_path / "large.mp4")
+    Path(small).write_bytes(b"1")
+    with open(large, "wb") as file:
+        file.truncate(10 * graph.WORTH_HELP)
+    assert graph._work([small, large], settings(), 16) == 11
+    assert graph._work([small] * 20, settings(), 16) == 20
+    for more in ("video.segment_s=0", "detect.every=2"):
+        assert graph._work([small, large], settings(more), 16) == 2
+    assert graph._work([large], settings("engine.analysers=3"), 16) == 3
+
+
+def test_a_shared_run_that_is_killed_ends_with_the_tables_of_one_that_was_not_shared(films: Path, tmp_path: Path) -> None:
+    def command(out: Path, *more: str) -> list[str]:
+        sets = [word for item in (*OPTIONS, "select.window=8", "select.regions=mouth", *more) for word in ("--set", item)]
+        return [sys.executable, "-m", "pipeline.cli", "run", str(films), "--out", str(out), *sets]
+
+    began = time.monotonic()
+    ended = subprocess.run(command(tmp_path / "alone", "video.segment_s=0"), capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    took = time.monotonic() - began
+    shared = command(tmp_path / "shared", "engine.analysers=3", f"video.segment_s={SEGMENT_S}")
+    with subprocess.Popen(shared, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as job:
+        time.sleep(random.Random(3).uniform(0.4, 0.8) * took)
+        job.send_signal(signal.SIGKILL)
+    ended = subprocess.run(shared, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert_same(tmp_path / "shared", tmp_path / "alone")
