@@ -1,4 +1,4 @@
-"""Runs that are killed again and again end with the tables of one that was not. FOCALFACE_THOROUGH=1 kills twenty times."""
+"""Runs that are killed, or lose a worker or a machine, end with the tables of one that was not. FOCALFACE_THOROUGH=1 kills twenty times."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from corpus import small_clip
+from ray.cluster_utils import Cluster
 
 from pipeline.schemas import TABLES
 from pipeline.tables import RunFolder, video_id
@@ -22,8 +25,9 @@ KILLS = 20 if THOROUGH else 3
 SOURCES = ("single_face.mp4", "no_face.mp4", "WolfgangLanger_Pexels.mp4")
 
 
-def command(folder: Path, out: Path) -> list[str]:
-    words = ["--fps", "6", "--min-face", "32", "--set", "engine.analysers=1", "--set", "video.timeout_s=60"]
+def command(folder: Path, out: Path, *engine: str) -> list[str]:
+    words = ["--fps", "6", "--min-face", "32", "--set", "video.timeout_s=60"]
+    words += [word for key in engine or ("analysers=1",) for word in ("--set", f"engine.{key}")]
     return [sys.executable, "-m", "pipeline.cli", "run", str(folder), "--out", str(out), *words]
 
 
@@ -108,3 +112,47 @@ def test_changed_and_new_files_are_done_and_no_others(archive: Path, unbroken: t
     fresh = tmp_path / "fresh"
     assert run(folder, fresh).returncode == 0
     assert_same(out, fresh)
+
+
+def workers(stage: str) -> list[psutil.Process]:
+    """The processes of Rays started here whose title says that they are at a stage's work."""
+    return [process for process in psutil.Process().children(recursive=True) if stage in title(process)]
+
+
+def title(process: psutil.Process) -> str:
+    try:
+        return "".join(process.cmdline())
+    except psutil.Error:  # it has just ended
+        return ""
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """Two nodes of two cores each, though they share this machine's."""
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    made.add_node(num_cpus=2)
+    yield made
+    made.shutdown()
+
+
+@pytest.mark.parametrize("lost", ["analyser", "describer", "node"])
+def test_what_a_cluster_loses_is_done_again(
+    lost: str, cluster: Cluster, archive: Path, unbroken: tuple[Path, float], tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    words = command(archive, out, f"address={cluster.address}", "analysers=2", "describers=1")
+    at_work = {"analyser": "(_Analyse)).submit", "describer": "(_Describe)).submit"}.get(lost, "")
+    with subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as job:
+        while job.poll() is None and not (workers(at_work) if at_work else any((out / "videos").glob("*.parquet"))):
+            time.sleep(0.05)
+        assert job.poll() is None, job.communicate()[1]
+        if at_work:
+            workers(at_work)[0].kill()
+        else:
+            node = next(node for node in cluster.list_all_nodes() if node is not cluster.head_node)
+            cluster.remove_node(node, allow_graceful=False)
+        done = len(RunFolder(out).committed())
+        _, said = job.communicate(timeout=300)
+    assert done < 12, "there was something left to lose"
+    assert job.returncode == 0, said
+    assert_same(out, unbroken[0])
