@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from pipeline import __version__
-from pipeline.commands import dataset, describe, evaluate, models, report, run, submit, train, trends
+from pipeline.commands import bench, dataset, describe, evaluate, models, report, run, submit, train, trends
 from pipeline.errors import FocalfaceError
 
 app = typer.Typer(name="focalface", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -41,6 +41,7 @@ app.add_typer(dataset.app, name="dataset")
 app.command("trends")(trends.trends)
 app.command("report")(report.report)
 app.command("eval")(evaluate.evaluate)
+app.command("bench")(bench.bench)
 app.command("train")(train.train)
 
 

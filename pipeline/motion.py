@@ -53,9 +53,11 @@ def _grid(side: int) -> np.ndarray:
     return (np.stack(np.meshgrid(np.arange(side), np.arange(side)), -1) + 0.5) * (CROP_SIZE / side) - 0.5
 
 
-_SHAPES = {side: _shapes(_grid(side)) for side in (_HALF, CROP_SIZE)}
+_GRID = {side: _grid(side) for side in (_HALF, CROP_SIZE)}
+_SHAPES = {side: _shapes(grid) for side, grid in _GRID.items()}
 _ON_FACE = {side: np.hypot(shapes[..., 1] / 0.66, (shapes[..., 2] - 0.1) / 0.84) < 1 for side, shapes in _SHAPES.items()}
 
+_FACE_GRID, _FACE_SHAPES = (table[_HALF][_ON_FACE[_HALF]] for table in (_GRID, _SHAPES))  # [N, 2], [N, 4]: registration looks there
 
 _FACE_WEIGHT = _ON_FACE[CROP_SIZE].astype(np.float32)
 _FACE_BLURRED = cv2.GaussianBlur(_FACE_WEIGHT, (0, 0), LIGHT) + 1e-3
@@ -76,7 +78,12 @@ def _gradient(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _warp(image: np.ndarray, motion: np.ndarray) -> np.ndarray:
     """Fetch each pixel from where `motion` (4, 2), in crop pixels, says that it came to lie."""
     side = len(image)
-    source = ((_grid(side) + _SHAPES[side] @ motion + 0.5) * (side / CROP_SIZE) - 0.5).astype(np.float32)
+    return _fetch(image, _GRID[side] + _SHAPES[side] @ motion)
+
+
+def _fetch(image: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """(H, W) what an image shows at (H, W, 2) places in crop pixels."""
+    source = ((places + 0.5) * (len(image) / CROP_SIZE) - 0.5).astype(np.float32)
     return cv2.remap(image, source[..., 0], source[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
@@ -95,8 +102,8 @@ class Registrar:
         for blur, steps in ((4.0, 8), (1.5, 6), (0.5, 5)):
             image = cv2.GaussianBlur(half, (0, 0), blur)
             slopes = np.stack([part[on_face] * (_HALF / CROP_SIZE) for part in _gradient(image)], 1)  # per crop pixel
-            by_motion = (_SHAPES[_HALF][on_face][:, :, None] * slopes[:, None]).reshape(-1, 8)  # [N, 4 shapes x 2]
-            self._levels.append((blur, steps, image, by_motion))
+            by_motion = (_FACE_SHAPES[:, :, None] * slopes[:, None]).reshape(-1, 8)  # [N, 4 shapes x 2]
+            self._levels.append((blur, steps, image[on_face], by_motion))
 
     def register(self, image: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Bring an image, and points on it, onto the reference.
@@ -113,7 +120,7 @@ class Registrar:
         for blur, steps, reference, by_motion in self._levels:
             blurred = cv2.GaussianBlur(half, (0, 0), blur)
             for _ in range(steps):
-                error = (_warp(blurred, motion) - reference)[_ON_FACE[_HALF]]
+                error = _fetch(blurred, (_FACE_GRID + _FACE_SHAPES @ motion)[:, None])[:, 0] - reference
                 scale = 2 * 1.4826 * float(np.median(np.abs(error))) + 1e-3
                 weighted = by_motion * (1 / (1 + (error / scale) ** 2) ** 2)[:, None]
                 step = np.linalg.solve(weighted.T @ by_motion + np.diag(DAMPING), weighted.T @ error).reshape(4, 2)

@@ -35,12 +35,15 @@ def patchify(
     unit = patch_size * merge_size
     if height % unit or width % unit:
         raise ValueError(f"image sides must be divisible by {unit}, not {height}x{width}")
-    pixels = (images.float() / 255.0 - mean.view(1, -1, 1, 1)) / std.view(1, -1, 1, 1)
     rows, columns = height // unit, width // unit
-    patches = pixels.view(batch, channels, rows, merge_size, patch_size, columns, merge_size, patch_size)
+    patches = images.view(batch, channels, rows, merge_size, patch_size, columns, merge_size, patch_size)
     patches = patches.permute(0, 2, 5, 3, 6, 1, 4, 7)  # [B, rows, columns, merge, merge, C, patch, patch]
-    patches = patches.unsqueeze(6).expand(-1, -1, -1, -1, -1, -1, temporal_patch_size, -1, -1)
-    return patches.reshape(batch * rows * columns * merge_size**2, -1)
+    # Bytes are put in order before they become floats, in the place where they stay: memory is what this costs.
+    out = torch.empty(*patches.shape[:6], temporal_patch_size, patch_size, patch_size, device=images.device)
+    first = out.select(6, 0)
+    first.copy_(patches).mul_((1 / (255 * std)).view(-1, 1, 1)).sub_((mean / std).view(-1, 1, 1))
+    out[..., 1:, :, :] = first.unsqueeze(6)
+    return out.view(batch * rows * columns * merge_size**2, -1)
 
 
 def grid_thw(batch: int, height: int, width: int, patch_size: int = 14) -> torch.Tensor:

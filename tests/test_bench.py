@@ -1,0 +1,128 @@
+"""The bench: both sides of every row say the same, and what is written has the promised form. No times are tested."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.bench.clips import first_seconds, sample_clip
+from pipeline.bench.rows import AIMS, same_answers, same_faces
+from pipeline.bench.sides import Side
+from pipeline.cli import main
+from pipeline.errors import FocalfaceError
+from pipeline.records import Answer
+from pipeline.video import open_video
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What `focalface bench --quick` writes about the first second of the clip: all rows."""
+    folder = tmp_path_factory.mktemp("bench")
+    piece = first_seconds(sample_clip(), 1.0, folder / "piece.mp4")
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", "--quick", "--repeats", "1", "--video", str(piece), "--json", str(folder / "out.json")])
+    assert ended.value.code == 0
+    return list(json.loads((folder / "out.json").read_text()))
+
+
+def test_a_row_has_the_promised_form(written: list[dict[str, Any]]) -> None:
+    assert [row["name"] for row in written] == list(AIMS) == ["run", "detect_track", "describe_single", "describe_batched", "preprocess"]
+    for row in written:
+        assert row["unit"] == "s"
+        assert row["ratio"] == pytest.approx(row["theirs"] / row["ours"])
+        assert row["ratio_min"] <= row["ratio"] <= row["ratio_max"]
+        assert min(row["ours"], row["theirs"], row["ours_peak_mb"], row["theirs_peak_mb"], row["count"]) > 0
+        assert row["machine"]["cores"] >= 1
+        assert row["machine"]["versions"]["torch"]
+
+
+@pytest.mark.parametrize("name", AIMS)
+def test_both_sides_say_the_same(written: list[dict[str, Any]], name: str) -> None:
+    (row,) = (row for row in written if row["name"] == name)
+    assert row["same_answers"], row["differences"]
+
+
+def test_the_run_says_where_its_time_goes(written: list[dict[str, Any]]) -> None:
+    details = written[0]["details"]
+    assert {"decode", "detect", "track", "select", "describe", "write"} <= details["run"]["stage_seconds"].keys()
+    assert all(0 <= share <= 1 for share in details["run"]["waits"].values())
+    assert {"command_line", "imports", "ray", "first_row", "describer_weights"} <= details["startup"].keys()
+    assert details["decode_frames_per_s"].keys() == {"1", "2"}
+
+
+def test_a_piece_of_a_clip_is_its_beginning(tmp_path: Path) -> None:
+    piece = open_video(first_seconds(sample_clip(), 0.5, tmp_path / "piece.mp4"))
+    whole = open_video(sample_clip()).frames()
+    count = 0
+    for frame, same in zip(piece.frames(), whole, strict=False):
+        assert np.array_equal(frame.image, same.image)
+        count += 1
+    assert 8 <= count <= 12  # half a second at 23.98
+
+
+def test_a_face_that_is_lost_is_told() -> None:
+    box = np.array([[10.0, 10, 50, 60]])
+    assert same_faces([box], [box + 2])[0]
+    same, differences = same_faces([box], [np.concatenate([box, box + 100])])
+    assert not same
+    assert "1 of 2" in differences
+    assert not same_faces([np.empty((0, 4))], [box])[0]
+    assert not same_faces([box, box], [box])[0]
+    assert same_faces([box], [np.empty((0, 5))])[0]
+
+
+def test_an_answer_that_differs_is_told() -> None:
+    answer = Answer({"AU12": 0.7}, ("AU12",), {"neutral": 1.0}, "neutral", 30.0, 25.0, 35.0, "So it is.")
+    assert same_answers([answer], [answer])[0]
+    for other in (
+        Answer({"AU12": 0.702}, ("AU12",), {"neutral": 1.0}, "neutral", 30.0, 25.0, 35.0, "So it is."),
+        Answer({"AU12": 0.7}, (), {"neutral": 1.0}, "neutral", 30.0, 25.0, 35.0, "So it is."),
+        Answer({"AU12": 0.7}, ("AU12",), {"neutral": 1.0}, "neutral", 30.0, 25.0, 35.0, "So it was."),
+    ):
+        assert not same_answers([answer], [other])[0]
+
+
+def test_a_side_that_fails_says_why() -> None:
+    with Side("ours.describe", "no-such-folder/", []) as side, pytest.raises(FocalfaceError, match=r"ours\.describe: ModelError"):
+        side.ready()
+    with Side("sides.command", ["false"]) as side, pytest.raises(FocalfaceError, match="exit code 1"):
+        side.ready().run()
+
+
+def test_a_shape_is_measured_against_its_limits(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", "--shape", "tiny", "--device", "cpu", "--quick", "--repeats", "1", "--json", str(tmp_path / "out.json")])
+    assert ended.value.code == 0
+    (row,) = json.loads((tmp_path / "out.json").read_text())
+    assert row["name"] == "describe_tiny"
+    assert row["same_answers"], row["differences"]
+    assert 0 < row["fraction_of_limit"] < 1
+    assert row["regions"] == 8
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says what is said where there is no GPU")
+def test_without_a_gpu_a_large_shape_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", "--shape", "3b"])
+    assert ended.value.code == 2
+    assert "torch sees none here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--only", "nothing"], "no row nothing; rows are run, detect_track"),
+        (["--json", "nowhere/out.json"], "no folder nowhere"),
+        (["--video", "nothing.mp4"], "nothing.mp4: no such file"),
+    ],
+)
+def test_a_mistake_is_said_before_any_work(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", *words])
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
