@@ -3,7 +3,8 @@
 decord reads what it reads rightly, PyAV the rest. Before anything is decoded one pass over the packets (no pixels, about a
 hundredth of the work of decoding) learns how many frames the file shows and when; decord is used only where it agrees. Three of
 its habits ask for that care: it counts packets that are never shown, it fills in for frames that it cannot decode, and on damaged
-files it may hang in ways that nothing in the process can end (`pipeline.watchdog` ends the process).
+files it may hang in ways that nothing in the process can end (`pipeline.watchdog` ends the process). It also decodes ahead without
+bound, so that it gets short videos only.
 """
 
 from __future__ import annotations
@@ -36,12 +37,9 @@ decord.logging.set_level(decord.logging.QUIET)
 DECODE_THREADS = 1
 """Threads of either decoder. More decode one large video faster and take cores from the other stages."""
 
-DECORD_MAX_PIXELS = 2560 * 1440
-"""Larger frames go to PyAV, which holds a few frames where decord holds some dozens; more costs memory."""
-
-DECORD_MAX_FRAMES = 10_000
-"""Longer videos go to PyAV, which can begin at any keyframe, so that analysers can share them (`pipeline.segments`); decord gives
-wrong frames there, and keeps some three hundred bytes a frame of the whole file. More leaves longer videos to one analyser."""
+DECORD_MAX_BYTES = 512 * 2**20
+"""Videos whose frames take more than this together go to PyAV: decord decodes ahead as far as it gets while nobody takes its frames,
+and it cannot begin at any keyframe, which analysers that share a video need (`pipeline.segments`). More costs that much memory."""
 
 TICK_TOLERANCE_S = 0.002
 """A frame this much before its sampling instant still counts as on it; covers containers that round times to a millisecond."""
@@ -395,7 +393,7 @@ def open_video(path: str | Path, alive: Callable[[], None] = _still, decord_allo
     duration_s = float(scan.times[-1]) + 1 / rate if len(scan.times) else 1 / rate
     info = VideoInfo(path, "pyav", codec, width, height, rate, max(1, len(scan.times)), duration_s)
     reader = None
-    light = width * height <= DECORD_MAX_PIXELS and len(scan.times) <= DECORD_MAX_FRAMES
+    light = width * height * 3 * len(scan.times) <= DECORD_MAX_BYTES
     if decord_allowed and scan.sound and light:
         try:
             reader = _decord_reader(path)

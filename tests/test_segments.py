@@ -27,13 +27,16 @@ from pipeline.errors import VideoError
 from pipeline.segments import cut, segment_frames
 from pipeline.settings import Settings, load_settings
 from pipeline.sharing import Crew
-from pipeline.video import DECORD_MAX_FRAMES, open_video
+from pipeline.video import DECORD_MAX_BYTES, open_video
 from pipeline.watchdog import Decoder
 
-SIZE = (160, 90)
+SIZE = (192, 108)
 GROUP = {"g": "30"}
 OPTIONS = ["video.fps=3", "detect.min_face=32", "select.window=4"]
 SEGMENT_S = 40.0
+SCENES, SCENE = 3, 70
+TIMES = DECORD_MAX_BYTES // (SCENES * SCENE * 3 * SIZE[0] * SIZE[1]) + 1
+FRAMES = TIMES * SCENES * SCENE
 
 
 def settings(*more: str) -> Settings:
@@ -62,11 +65,11 @@ def repeat(clip: Path, path: Path, times: int) -> Path:
 
 @pytest.fixture(scope="module")
 def films(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five and a half minutes of two people and an empty scene, and the same with some packets of the middle destroyed."""
+    """Nearly five minutes of two people and an empty scene, and the same with some packets of the middle destroyed."""
     folder = tmp_path_factory.mktemp("films")
-    scenes = [pictures(samples / name, 70) for name in ("WolfgangLanger_Pexels.mp4", "no_face.mp4", "single_face.mp4")]
+    scenes = [pictures(samples / name, SCENE) for name in ("WolfgangLanger_Pexels.mp4", "no_face.mp4", "single_face.mp4")]
     clip = write_clip(folder.parent / "clip.mp4", [image for scene in scenes for image in scene], size=SIZE, options=GROUP)
-    whole = repeat(clip, folder / "film.mp4", DECORD_MAX_FRAMES // 210 + 1)
+    whole = repeat(clip, folder / "film.mp4", TIMES)
     with av.open(str(whole)) as container:
         packets = [(packet.pos or 0, packet.size) for packet in container.demux(video=0) if packet.size]
     content = bytearray(whole.read_bytes())
@@ -131,7 +134,7 @@ def test_what_is_short_or_not_certain_stays_whole(samples: Path, films: Path) ->
 def test_frames_are_found_by_their_times(films: Path, name: str) -> None:
     with open_video(films / name) as video:
         read = [frame for frame in video.frames(0.5) if frame.index > 4000]  # the hole is behind 5000
-        read = [read[place] for place in (0, 15, 17, 18, 40, 80)]
+        read = [read[place] for place in (0, 15, 17, 18, 40, 70)]
         got = list(video.pick([frame.index for frame in read], {frame.index: frame.time_s for frame in read}))
     for one, other in zip(got, read, strict=True):
         assert (one.index, one.time_s) == (other.index, other.time_s)
@@ -186,8 +189,8 @@ def test_two_say_what_one_says(films: Path, alone: dict[str, list[object]], name
     assert said(chunks) == alone[name]
     assert given.get(helper.ident or 0, 0) > 0
     row = chunks[-1].video
-    assert row is not None and row["status"] == "ok" and row["tracks"] > 90
-    assert row["error"] == (None if name == "film.mp4" else "10077 of 10080 frames could be decoded")
+    assert row is not None and row["status"] == "ok" and row["tracks"] > 75
+    assert row["error"] == (None if name == "film.mp4" else f"{FRAMES - 3} of {FRAMES} frames could be decoded")
     stages = {stage for chunk in chunks for stage in chunk.stages}
     assert stages == {"fetch", "decode", "detect", "track", "select"}
 
@@ -250,7 +253,8 @@ def test_there_is_work_for_more_analysers_than_videos_where_these_are_large(tmp_
 
 def test_a_shared_run_that_is_killed_ends_with_the_tables_of_one_that_was_not_shared(films: Path, tmp_path: Path) -> None:
     def command(out: Path, *more: str) -> list[str]:
-        sets = [word for item in (*OPTIONS, "select.window=8", "select.regions=mouth", *more) for word in ("--set", item)]
+        items = [*OPTIONS, "video.fps=1", "select.window=8", "select.regions=mouth", *more]
+        sets = [word for item in items for word in ("--set", item)]
         return [sys.executable, "-m", "pipeline.cli", "run", str(films), "--out", str(out), *sets]
 
     began = time.monotonic()
