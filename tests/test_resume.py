@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -135,20 +136,25 @@ def cluster() -> Iterator[Cluster]:
     made.shutdown()
 
 
-@pytest.mark.parametrize("lost", ["analyser", "describer", "node"])
+@pytest.mark.parametrize("lost", ["workers", "node"])
 def test_what_a_cluster_loses_is_done_again(
     lost: str, cluster: Cluster, archive: Path, unbroken: tuple[Path, float], tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
     words = command(archive, out, f"address={cluster.address}", "analysers=2", "describers=1")
-    at_work = {"analyser": "(_Analyse)).submit", "describer": "(_Describe)).submit"}.get(lost, "")
     with subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as job:
-        while job.poll() is None and not (workers(at_work) if at_work else any((out / "videos").glob("*.parquet"))):
-            time.sleep(0.05)
-        assert job.poll() is None, job.communicate()[1]
-        if at_work:
-            workers(at_work)[0].kill()
+
+        def wait(seen: Callable[[], object]) -> None:
+            while job.poll() is None and not seen():
+                time.sleep(0.05)
+            assert job.poll() is None, job.communicate()[1]
+
+        if lost == "workers":
+            for stage in ("(_Analyse)).submit", "(_Describe)).submit"):
+                wait(partial(workers, stage))
+                workers(stage)[0].kill()
         else:
+            wait(lambda: any((out / "videos").glob("*.parquet")))
             node = next(node for node in cluster.list_all_nodes() if node is not cluster.head_node)
             cluster.remove_node(node, allow_graceful=False)
         done = len(RunFolder(out).committed())
