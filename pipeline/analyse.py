@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.detect import Detector
-from pipeline.errors import VideoError
+from pipeline.errors import FetchError, VideoError
 from pipeline.metrics import Stages, TimedDetector
 from pipeline.records import Answer, Face, Selection
 from pipeline.schemas import TABLES
@@ -52,6 +52,7 @@ class Chunk:
         stages: the same by stage (`pipeline.metrics.STAGES`).
         video: in the last chunk, the row of the videos table (`elapsed_s` still to be summed up). Where that says `failed`, rows
             that went before are void.
+        again: whether that is worth another try, as it may have been the network's fault.
     """
 
     video_id: str
@@ -63,6 +64,7 @@ class Chunk:
     elapsed_s: float = 0.0
     stages: dict[str, float] = field(default_factory=dict)
     video: dict[str, Any] | None = None
+    again: bool = False
 
 
 def face_rows(video: str, faces: Sequence[Face]) -> pa.Table:
@@ -159,7 +161,7 @@ def _chunks(path: str, settings: Settings, detector: Detector, opener: Opener, c
     video_key, batch = video_id(path), settings.describe.batch_size
     file = path
     video: Video | WatchedVideo | SharedVideo | None = None
-    status, error = "ok", None
+    status, error, again = "ok", None, False
     faces: list[Face] = []
     selections: list[Selection] = []
     tracks: set[int] = set()
@@ -192,7 +194,7 @@ def _chunks(path: str, settings: Settings, detector: Detector, opener: Opener, c
                     yield cut(1.0 if time_s is None else time_s / max(video.info.duration_s, 1e-6))
             error = video.warning
     except VideoError as fault:
-        status, error = "failed", str(fault)
+        status, error, again = "failed", str(fault), isinstance(fault, FetchError)
     except Exception as fault:  # whatever a strange file brings about, the archive goes on
         status, error = "failed", f"{type(fault).__name__}: {' '.join(str(fault).split())}"
     error = error and error.replace(file, path)
@@ -207,4 +209,4 @@ def _chunks(path: str, settings: Settings, detector: Detector, opener: Opener, c
     elif not found:
         row["status"] = "no_faces"
     row |= {"sampled_frames": sampled, "faces": found, "tracks": len(tracks), "windows": len(windows), "descriptions": chosen}
-    yield replace(cut(1.0), video=row)
+    yield replace(cut(1.0), video=row, again=again)

@@ -19,6 +19,10 @@ class VideoError(FocalfaceError):
     """A video cannot be read. Recorded in its row of the videos table; the rest of the archive goes on."""
 
 
+class FetchError(VideoError):
+    """A video does not come from where it lies; another time it may."""
+
+
 class ModelError(FocalfaceError):
     """A detector or a checkpoint cannot be loaded."""
 

@@ -70,7 +70,7 @@ class Result:
     """A chunk with its words: what the driver writes.
 
     Attributes:
-        video_id, index, frames, share, faces, video: of the `Chunk`.
+        video_id, index, frames, share, faces, video, again: of the `Chunk`.
         descriptions: rows of the descriptions table.
         elapsed_s: seconds of work on it, both stages together.
         stages: the same by stage (`pipeline.metrics.STAGES`).
@@ -88,6 +88,7 @@ class Result:
     detector: str
     model: str
     video: dict[str, Any] | None
+    again: bool
 
 
 class _Analyse:
@@ -190,6 +191,7 @@ class _Describe:
             detector=row["detector"],
             model=self.describer.name,
             video=chunk.video,
+            again=chunk.again,
         )
         return {"result": pickle.dumps(result), "fault": ""}
 
@@ -213,7 +215,7 @@ def engine(settings: EngineGroup) -> Iterator[None]:
     """A Ray to work on: the one at `settings.address`, or one started here and stopped at the end.
 
     Raises:
-        FocalfaceError: when no Ray answers at the address.
+        FocalfaceError: when no Ray answers at the address, or none starts here.
     """
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     try:
@@ -225,8 +227,10 @@ def engine(settings: EngineGroup) -> Iterator[None]:
                 shown_at = settings.dashboard_host
                 quiet |= {"include_dashboard": shown_at is not None, "dashboard_host": shown_at or "127.0.0.1"}
                 ray.init("local", num_cpus=cores, **quiet)
-    except (ConnectionError, ValueError) as error:
-        raise FocalfaceError(f"no Ray answers at {settings.address}: start one, or leave engine.address out") from error
+    except Exception as error:  # what Ray raises here shares no base
+        if settings.address:
+            raise FocalfaceError(f"no Ray answers at {settings.address}: start one, or leave engine.address out") from error
+        raise FocalfaceError(f"Ray does not start here: {' '.join(str(error).split())}") from error
     try:
         yield
     finally:

@@ -220,7 +220,7 @@ def run(
                 if complete and video.row is not None:
                     row = video.row | {"path": shown(videos[key].path), "elapsed_s": video.elapsed_s}
                     with driver.on("write"):
-                        folder.commit(row, *video.tables(), videos[key].mark)
+                        folder.commit(row, *video.tables(), "" if result.again else videos[key].mark)
                         kept()
                     metrics.work(0, 0, 0, driver.take())
                     metrics.finish(row)

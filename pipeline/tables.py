@@ -200,7 +200,7 @@ class RunFolder:
         Args:
             row: of the videos table.
             faces, descriptions: its rows in any order.
-            fingerprint: of the file that was read.
+            fingerprint: of the file that was read; none where the next run is to try again.
         """
         videos = pa.Table.from_pylist([dict(row)], TABLES["videos"])
         tables = {"faces": faces, "descriptions": descriptions, "videos": videos}

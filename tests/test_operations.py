@@ -373,7 +373,7 @@ def test_what_a_video_says_of_itself_names_no_file(tmp_path: Path) -> None:
     assert not any("evil" in str(file) for file in tmp_path.rglob("*"))
 
 
-@pytest.mark.parametrize("name", ["../evil", "videos/../../evil", "/etc/evil", "a/b/c", "_partial/x", ".hidden", ""])
+@pytest.mark.parametrize("name", ["../evil", "videos/../../evil", "/etc/evil", "a/b/c/d", "_partial/x", ".hidden", ""])
 def test_a_name_in_a_bucket_leads_nowhere_else(name: str) -> None:
     assert not _ours(name)
 
@@ -383,3 +383,12 @@ def test_errors_of_the_cluster_are_one_line() -> None:
     assert ended.returncode == 2
     assert ended.stderr.startswith("focalface: no Ray job server answers at http://127.0.0.1:1"), ended.stderr
     assert ended.stderr.count("\n") == 1
+
+
+def test_a_ray_that_does_not_start_is_one_line(samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "file"))
+    words = ["-m", "pipeline.cli", "run", str(samples / "no_face.mp4"), "--out", str(tmp_path / "run")]
+    ended = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr.strip().splitlines()[-1].startswith("focalface: Ray does not start here: "), ended.stderr
