@@ -2,7 +2,7 @@
 
     ray job submit --address http://HEAD:8265 --working-dir . -- python jobs/trends.py DIR... --out DIR
 
-Takes what `focalface trends` takes. The folders must be on storage that the head node sees.
+Takes what `focalface trends` takes. Folders may be URLs (`s3://results/run`); others must be on storage that the head node sees.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from types import TracebackType
 import pyarrow as pa
 from pyarrow import fs
 
-from pipeline.errors import FocalfaceError, SettingsError, VideoError
+from pipeline.errors import FetchError, FocalfaceError, SettingsError
 
 PUSH_EVERY_S = 5.0
 """Seconds between two copies of what a run has committed; more saves requests and loses more work when the machine goes."""
@@ -138,7 +138,7 @@ def fetched(path: str) -> Iterator[str]:
     Its name here does not come from its name there. A plain path is itself, nothing is copied.
 
     Raises:
-        VideoError: when it cannot be fetched.
+        FetchError: when it cannot be fetched.
     """
     if not is_url(path):
         yield path
@@ -150,7 +150,7 @@ def fetched(path: str) -> Iterator[str]:
             with system.open_input_stream(there) as source, open(file, "wb") as target:
                 shutil.copyfileobj(source, target, PIECE_BYTES)
         except (OSError, FocalfaceError) as error:
-            raise VideoError(f"{path}: cannot be fetched ({_reason(error)})") from error
+            raise FetchError(f"{path}: cannot be fetched ({_reason(error)})") from error
         yield file
 
 
@@ -161,7 +161,7 @@ class Mirror:
     ...     run(["s3://films"], mirror.path, settings, kept=mirror.push)
 
     Attributes:
-        path: the local folder, temporary where the place is a URL.
+        path: the local folder, temporary where the place is a URL; its name is about the place's.
         place: as it was given.
     """
 
@@ -170,6 +170,7 @@ class Mirror:
         self._system: fs.FileSystem | None = None
         self._root = ""
         self.path = Path(self.place)
+        self._above = ""
         self._there: dict[str, tuple[int, int]] = {}  # name in the folder -> size and time of change here
         self._pushed = time.monotonic()
         if is_url(self.place):
@@ -177,11 +178,13 @@ class Mirror:
 
     def __enter__(self) -> Mirror:
         if self._system is not None:
-            self.path = Path(tempfile.mkdtemp(prefix="focalface-"))
+            self._above = tempfile.mkdtemp(prefix="focalface-")
+            self.path = Path(self._above) / (re.sub(r"[^\w-]", "", self._root.rpartition("/")[2]) or "run")
+            self.path.mkdir()
             try:
                 self._pull()
             except BaseException:
-                shutil.rmtree(self.path, ignore_errors=True)
+                shutil.rmtree(self._above, ignore_errors=True)
                 raise
         return self
 
@@ -191,7 +194,7 @@ class Mirror:
         try:
             self.push(now=True)
         finally:
-            shutil.rmtree(self.path, ignore_errors=True)
+            shutil.rmtree(self._above, ignore_errors=True)
         if isinstance(error, FocalfaceError):  # a mistake is told of the place that its maker knows
             raise type(error)(str(error).replace(str(self.path), self.place)) from error
 
@@ -200,7 +203,7 @@ class Mirror:
         try:
             for entry in _files(self._system, self._root):
                 name = entry.path.lstrip("/")[len(self._root.strip("/")) + 1 :]  # some file systems put a slash before
-                if not _ours(name):
+                if not _ours(name, depth=2):
                     continue
                 target = self.path / name
                 target.parent.mkdir(exist_ok=True)
@@ -267,10 +270,11 @@ class Mirror:
             stream.write(content)
 
 
-def _ours(name: str) -> bool:
-    """Whether a name belongs to a run's folder: its root or one folder in it, and not for the time of a write only."""
+def _ours(name: str, depth: int = 3) -> bool:
+    """Whether a name belongs to a run's folder, down to some depth, and not for the time of a write only: its tables have two parts,
+    what was made of them later (`trends/figures/...`) up to three."""
     parts = PurePosixPath(name).parts
-    return 0 < len(parts) <= 2 and not any(part.startswith((_PASSING, ".")) for part in parts)
+    return 0 < len(parts) <= depth and not any(part.startswith((_PASSING, ".")) for part in parts)
 
 
 def _commits(name: str) -> bool:

@@ -14,7 +14,7 @@ from pipeline import storage
 from pipeline.analyse import analyse
 from pipeline.detect import load_detector
 from pipeline.errors import SettingsError, VideoError
-from pipeline.run import find_videos
+from pipeline.run import _marked, _planned, find_videos
 from pipeline.settings import load_settings
 from pipeline.storage import Mirror, fetched, find, is_url
 from pipeline.tables import RunFolder, empty, video_id
@@ -208,3 +208,17 @@ def test_a_plain_path_is_its_own(tmp_path: Path) -> None:
     with Mirror(f"file://{tmp_path}/run") as mirror:
         assert mirror.path == tmp_path / "run"
     assert os.listdir(tmp_path) == []
+
+
+def test_what_could_not_be_fetched_is_tried_again(films: fs.FileSystem, tmp_path: Path) -> None:
+    (chunk,) = analyse("s3://films/gone.mp4", load_settings(), load_detector("centerface"))
+    assert chunk.again and chunk.video is not None
+    assert chunk.video["status"] == "failed" and "cannot be fetched" in chunk.video["error"]
+    folder = RunFolder(tmp_path / "run")
+    folder.begin({})
+    for name, fingerprint in ((ODD, ""), ("a.mp4", find("s3://films/a.mp4", lambda _: True)["s3://films/a.mp4"])):
+        row = {"video_id": video_id(f"s3://films/{name}"), "path": name, "status": "failed"}
+        folder.commit(row, empty("faces"), empty("descriptions"), fingerprint)
+    states = {video.path: video.state for video in _planned(_marked(["s3://films"]), folder.committed()).values()}
+    assert states[f"s3://films/{ODD}"] == "changed"
+    assert states["s3://films/a.mp4"] == "done"

@@ -11,13 +11,14 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from servers import bucket, ray_head, s3_server
 
 from pipeline import storage
 from pipeline.commands.submit import JOB, PROJECT
 from pipeline.run import counts
-from pipeline.storage import Mirror
+from pipeline.storage import Mirror, fetched, find
 from pipeline.tables import RunFolder
 
 S3 = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION")
@@ -141,6 +142,19 @@ def test_the_same_run_again_costs_nothing_and_the_scripts_take_plain_ray_job_sub
     for job in ("train", "trends"):
         ended = subprocess.run([*words, "python", f"jobs/{job}.py", "--help"], capture_output=True, text=True, check=False)
         assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_trends_of_a_run_in_a_bucket_go_there(cluster: Cluster, done: subprocess.CompletedProcess[str]) -> None:
+    words = [sys.executable, "-m", "pipeline.cli", "trends", "s3://results/run"]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "page     s3://results/run/trends/summary.html" in ended.stdout
+    with fetched("s3://results/run/trends/people.parquet") as file:
+        assert pq.read_table(file).num_rows == 1
+    figures = find("s3://results/run/trends/figures", lambda name: name.endswith(".png"))
+    assert figures
+    with Mirror("s3://results/run") as mirror:
+        assert len(RunFolder(mirror.path).committed()) == 2
 
 
 def test_what_is_sent_is_small(tmp_path: Path) -> None:

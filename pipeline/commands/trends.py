@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -18,8 +19,8 @@ SHOWN = 8
 
 
 def trends(
-    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of focalface run.")],
-    out: Annotated[Path | None, typer.Option(help="Folder for the results.", show_default="DIR/trends for one DIR")] = None,
+    folders: Annotated[list[str], typer.Argument(metavar="DIR...", help="Folders of focalface run, or URLs of them.")],
+    out: Annotated[str | None, typer.Option(help="Folder for the results.", show_default="DIR/trends for one DIR")] = None,
     groups: Annotated[Path | None, typer.Option(help="CSV with the header video,group: compare these groups.")] = None,
     grid: Annotated[float | None, typer.Option(help="Seconds between two values.", show_default="the runs' window")] = None,
     smooth: Annotated[str, typer.Option(help="none, median, savgol or ema; never across gaps.")] = "median",
@@ -39,17 +40,22 @@ def trends(
     from pipeline.trends.options import Options
 
     options = Options(grid, smooth, width, region, on, off, relative)
+    from pipeline.storage import Mirror
     from pipeline.trends import load
     from pipeline.trends.figures import SURE
     from pipeline.trends.page import COMPARISON_HEAD, PEOPLE_HEAD, comparison_rows, headline, people_rows, write
 
-    with Console(stderr=True).status("starting") as status:
+    place = out or f"{folders[0].rstrip('/')}/trends"
+    with ExitStack() as held:
+        runs = [held.enter_context(Mirror(folder)).path for folder in folders]
+        target = held.enter_context(Mirror(out)).path if out else runs[0] / "trends"
+        status = held.enter_context(Console(stderr=True).status("starting"))
 
         def said(step: str) -> None:
             status.update(step)
 
-        found = load(folders, options, groups, said)
-        page = write(found, out or folders[0] / "trends", said)
+        found = load(runs, options, groups, said)
+        page = write(found, target, said)
 
     console = Console()
     console.print(escape(headline(found)), soft_wrap=True, highlight=False)
@@ -62,8 +68,8 @@ def trends(
         sure = found.pandas("comparisons")["p_corrected"].lt(SURE).sum()
         console.print(f"groups   {sure} of {tests} comparisons found at a false discovery rate of {SURE:.0%}", highlight=False)
         _show(console, COMPARISON_HEAD, comparison_rows(found, min(sure, SHOWN)))
-    console.print(f"tables   {escape(str(page.parent))}/*.parquet, *.csv", soft_wrap=True, highlight=False)
-    console.print(f"page     {escape(str(page))}", soft_wrap=True, highlight=False)
+    console.print(f"tables   {escape(place)}/*.parquet, *.csv", soft_wrap=True, highlight=False)
+    console.print(f"page     {escape(f'{place}/{page.name}')}", soft_wrap=True, highlight=False)
 
 
 def _show(console: Console, head: list[str], rows: list[list[str]]) -> None:
