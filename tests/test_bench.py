@@ -12,6 +12,7 @@ import torch
 
 from pipeline.bench.clips import first_seconds, sample_clip
 from pipeline.bench.rows import AIMS, same_answers, same_faces
+from pipeline.bench.scale import grown, linked, repeated
 from pipeline.bench.sides import Side
 from pipeline.cli import main
 from pipeline.errors import FocalfaceError
@@ -103,6 +104,21 @@ def test_a_shape_is_measured_against_its_limits(tmp_path: Path) -> None:
     assert row["same_answers"], row["differences"]
     assert 0 < row["fraction_of_limit"] < 1
     assert row["regions"] == 8
+
+
+def test_a_run_is_watched_while_it_grows(tmp_path: Path) -> None:
+    piece = first_seconds(sample_clip(), 0.5, tmp_path / "piece.mp4")
+    film = repeated(piece, 2.0, tmp_path / "film.mp4")
+    with open_video(film) as long, open_video(piece) as short:
+        assert long.info.duration_s == pytest.approx(2.0, abs=0.5)
+        frames = [frame.image for frame in long.frames()]
+        for index, frame in enumerate(short.frames()):
+            assert np.array_equal(frame.image, frames[index])
+    one = grown("videos", 3, linked(film, tmp_path / "films", 3), tmp_path / "out", [])
+    assert (one.videos, one.files) == (3, 9)
+    assert one.frames == 3 * len(list(open_video(film).frames(10)))
+    assert 0 < one.run_seconds < one.seconds
+    assert one.peak_mb.keys() == {"driver", "analyser", "decoder", "describer"}
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what is said where there is no GPU")

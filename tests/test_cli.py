@@ -42,7 +42,7 @@ def refused(*arguments: str | Path) -> str:
     return line
 
 
-@pytest.mark.parametrize("command", ["run", "describe", "models"])
+@pytest.mark.parametrize("command", ["run", "describe", "models", "bench"])
 def test_help_has_an_example(command: str) -> None:
     done = focalface(command, "--help")
     assert done.returncode == 0

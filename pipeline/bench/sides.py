@@ -109,12 +109,12 @@ class Side:
             process = psutil.Process(self._process.pid)
             while True:
                 last = over.wait(SAMPLE_S)
-                self.peak_mb = max(self.peak_mb, (_high_water(process.pid) + sum(map(_held, process.children(recursive=True)))) / 2**20)
+                self.peak_mb = max(self.peak_mb, (high_water(process.pid) + sum(map(_held, process.children(recursive=True)))) / 2**20)
                 if last:
                     return
 
 
-def _high_water(pid: int) -> int:
+def high_water(pid: int) -> int:
     """Bytes that a process has had resident at most."""
     status = Path(f"/proc/{pid}/status").read_text()
     return next((int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmHWM")), 0)

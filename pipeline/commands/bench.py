@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -55,6 +56,9 @@ def bench(
         Shape | None, typer.Option(help="Instead: describing with random weights of Qwen2.5-VL's size, on a GPU, beside its limits.")
     ] = None,
     device: Annotated[str, typer.Option(help="For --shape: cuda, or cpu.")] = "cuda",
+    scale: Annotated[
+        bool, typer.Option("--scale", help="Instead: runs with more workers, with thousands of videos, with two hours. About an hour.")
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Measure this project beside what a user would write today: the same work, in turns, with the answers compared.
@@ -63,15 +67,19 @@ def bench(
     """
     from pipeline.bench.machine import machine
     from pipeline.bench.rows import ROWS
+    from pipeline.bench.scale import GROWTHS
 
-    names = list(dict.fromkeys(only or ROWS))
-    if unknown := [name for name in names if name not in ROWS]:
-        raise SettingsError(f"--only: there is no row {unknown[0]}; rows are {', '.join(ROWS)}")
+    known = GROWTHS if scale else tuple(ROWS)
+    names = list(dict.fromkeys(only or known))
+    if unknown := [name for name in names if name not in known]:
+        raise SettingsError(f"--only: there is no row {unknown[0]}; rows are {', '.join(known)}")
     if as_json and not as_json.parent.is_dir():
         raise SettingsError(f"--json: there is no folder {as_json.parent}")
     settings = load_settings(options={"describe.model": model, "describe.device": "cpu", "detect.detector": "centerface"})
     passes = repeats or (QUICK_REPEATS if quick else REPEATS)
-    if shape:
+    if scale:
+        found = measure_scale(names, settings, video, quick)
+    elif shape:
         from pipeline.bench.fullsize import measure as measure_shape
 
         found = [measure_shape(shape.value, device, QUICK_FACES if quick else FACES, passes) | {"machine": machine()}]
@@ -116,6 +124,37 @@ def measure(names: list[str], settings: Settings, video: Path | None, quick: boo
         f"[dim]{here['cpu']}, {here['cores']} cores, {here['memory_gib']} GiB, load {here['load']:.1f}; {versions}[/]", highlight=False
     )
     return [row.as_dict() | {"machine": here} for row in rows]
+
+
+def measure_scale(names: list[str], settings: Settings, video: Path | None, quick: bool) -> list[dict[str, Any]]:
+    """See how runs grow, print it, and return it as plain data.
+
+    Raises:
+        FocalfaceError: when a run fails.
+    """
+    from pipeline.bench.clips import sample_clip
+    from pipeline.bench.machine import machine
+    from pipeline.bench.scale import measure as runs
+
+    here = machine()
+    with tempfile.TemporaryDirectory() as folder:
+        found = runs(video or sample_clip(), Path(folder), quick, names, ["--model", settings.describe.model, "--device", "cpu"], _say)
+    table = Table(
+        "", "", "videos", "frames", "seconds", "frames/s", "s a video", "files", "peak MiB of a process", box=None, padding=(0, 2, 0, 0)
+    )
+    for one in found:
+        table.add_row(
+            one.grows,
+            f"{one.value:g}",
+            *(f"{value:g}" for value in (one.videos, one.frames)),
+            f"{one.seconds:.1f}",
+            f"{one.frames / one.run_seconds:.1f}",
+            f"{one.run_seconds / one.videos:.3f}",
+            str(one.files),
+            ", ".join(f"{kind} {held:.0f}" for kind, held in sorted(one.peak_mb.items())),
+        )
+    Console(width=None if sys.stdout.isatty() else WIDTH).print(table)
+    return [asdict(one) | {"machine": here} for one in found]
 
 
 def _say(text: str) -> None:
