@@ -7,9 +7,6 @@ from dataclasses import replace
 
 import cv2
 import numpy as np
-import supervision as sv
-from trackers import ByteTrackTracker
-from trackers.utils.iou import BIoU
 
 from pipeline.align import align, crop
 from pipeline.detect import Detector
@@ -89,6 +86,11 @@ class FaceTracker:
         Args:
             fps: about how many frames a second will come.
         """
+        from supervision import Detections as Tracked  # here, because they take half a second that only those who follow faces need
+        from trackers import ByteTrackTracker
+        from trackers.utils.iou import BIoU
+
+        self._tracked = Tracked
         self._tracker = ByteTrackTracker(
             lost_track_buffer=round(30 * GAP_S),
             frame_rate=fps,
@@ -152,7 +154,7 @@ class FaceTracker:
 
     def _numbers(self, boxes: np.ndarray, scores: np.ndarray, time_s: float) -> np.ndarray:
         """(N,) ByteTrack's number of each detection, -1 for none."""
-        given = sv.Detections(boxes, confidence=scores, data={"row": np.arange(len(boxes))})
+        given = self._tracked(boxes, confidence=scores, data={"row": np.arange(len(boxes))})
         named = self._tracker.update(given, timestamp=time_s)
         numbers = np.full(len(boxes), -1)
         if named.tracker_id is not None and len(named):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -23,6 +24,7 @@ from pipeline.tables import RunFolder, video_id
 
 THOROUGH = os.environ.get("FOCALFACE_THOROUGH") == "1"
 KILLS = 20 if THOROUGH else 3
+ANALYSING, DESCRIBING = "(_Analyse)).submit", "(_Describe)).submit"  # in the titles of workers that are at it
 SOURCES = ("single_face.mp4", "no_face.mp4", "WolfgangLanger_Pexels.mp4")
 
 
@@ -45,6 +47,53 @@ def assert_same(one: Path, other: Path) -> None:
         assert rows[0].equals(rows[1]), table
 
 
+def workers(stage: str) -> list[psutil.Process]:
+    """The processes of Rays started here whose title says that they are at a stage's work."""
+    return [process for process in psutil.Process().children(recursive=True) if stage in title(process)]
+
+
+def title(process: psutil.Process) -> str:
+    try:
+        return "".join(process.cmdline())
+    except psutil.Error:  # it has just ended
+        return ""
+
+
+def wait(job: subprocess.Popen[Any], seen: Callable[[], object]) -> None:
+    """Until there is something to see of a run that goes on."""
+    while job.poll() is None and not seen():
+        time.sleep(0.05)
+    assert job.poll() is None, "it ended too early"
+
+
+def committed(out: Path) -> int:
+    """How many videos a run has committed."""
+    return sum(1 for _ in (out / "videos").glob("*.parquet"))
+
+
+def holds(out: Path, videos: int) -> bool:
+    """Whether it has committed so many."""
+    return committed(out) >= videos
+
+
+def seconds_at_work(words: list[str]) -> float:
+    """Run a command to its end: the seconds from its first look at a video."""
+    with subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as job:
+        wait(job, partial(workers, ANALYSING))
+        began = time.monotonic()
+        _, said = job.communicate()
+    assert job.returncode == 0, said
+    return time.monotonic() - began
+
+
+def kill_at_work(job: subprocess.Popen[Any], seconds: float) -> None:
+    """Kill a run so many seconds after its first look at a video."""
+    wait(job, partial(workers, ANALYSING))
+    with suppress(subprocess.TimeoutExpired):
+        job.wait(seconds)
+    job.kill()
+
+
 @pytest.fixture(scope="module")
 def archive(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve short clips, a text among them, and one cut short."""
@@ -59,21 +108,18 @@ def archive(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def unbroken(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
-    """A whole run, and the seconds it took."""
-    out, began = tmp_path_factory.mktemp("unbroken") / "run", time.monotonic()
-    ended = run(archive, out)
-    assert ended.returncode == 0, ended.stderr
-    return out, time.monotonic() - began
+    """A whole run, and its seconds from the first look at a video."""
+    out = tmp_path_factory.mktemp("unbroken") / "run"
+    return out, seconds_at_work(command(archive, out))
 
 
 def test_killed_at_any_moments_it_ends_as_if_nothing_had_happened(archive: Path, unbroken: tuple[Path, float], tmp_path: Path) -> None:
     rng, out, moments = random.Random(7), tmp_path / "run", []
     for _ in range(KILLS):
         with subprocess.Popen(command(archive, out), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True) as job:
-            try:
-                job.wait(rng.uniform(0.2, 1.0) * unbroken[1])
-            except subprocess.TimeoutExpired:
-                job.send_signal(signal.SIGKILL)
+            wait(job, partial(holds, out, min(committed(out) + rng.randrange(4), 11)))
+            time.sleep(rng.uniform(0, 0.2) * unbroken[1])
+            job.kill()
             done = RunFolder(out).committed() if (out / "videos").is_dir() else {}
         moments.append(len(done))
         assert_whole(out, unbroken[0], set(done))
@@ -115,18 +161,6 @@ def test_changed_and_new_files_are_done_and_no_others(archive: Path, unbroken: t
     assert_same(out, fresh)
 
 
-def workers(stage: str) -> list[psutil.Process]:
-    """The processes of Rays started here whose title says that they are at a stage's work."""
-    return [process for process in psutil.Process().children(recursive=True) if stage in title(process)]
-
-
-def title(process: psutil.Process) -> str:
-    try:
-        return "".join(process.cmdline())
-    except psutil.Error:  # it has just ended
-        return ""
-
-
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
     """Two nodes of two cores each, though they share this machine's."""
@@ -143,18 +177,12 @@ def test_what_a_cluster_loses_is_done_again(
     out = tmp_path / "run"
     words = command(archive, out, f"address={cluster.address}", "analysers=2", "describers=1")
     with subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as job:
-
-        def wait(seen: Callable[[], object]) -> None:
-            while job.poll() is None and not seen():
-                time.sleep(0.05)
-            assert job.poll() is None, job.communicate()[1]
-
         if lost == "workers":
-            for stage in ("(_Analyse)).submit", "(_Describe)).submit"):
-                wait(partial(workers, stage))
+            for stage in (ANALYSING, DESCRIBING):
+                wait(job, partial(workers, stage))
                 workers(stage)[0].kill()
         else:
-            wait(lambda: any((out / "videos").glob("*.parquet")))
+            wait(job, lambda: any((out / "videos").glob("*.parquet")))
             node = next(node for node in cluster.list_all_nodes() if node is not cluster.head_node)
             cluster.remove_node(node, allow_graceful=False)
         done = len(RunFolder(out).committed())

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import random
-import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +13,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from test_resume import assert_same
+from test_resume import assert_same, kill_at_work, seconds_at_work
 from test_video import pictures, write_clip
 
 from pipeline import board as boards
@@ -257,14 +255,10 @@ def test_a_shared_run_that_is_killed_ends_with_the_tables_of_one_that_was_not_sh
         sets = [word for item in items for word in ("--set", item)]
         return [sys.executable, "-m", "pipeline.cli", "run", str(films), "--out", str(out), *sets]
 
-    began = time.monotonic()
-    ended = subprocess.run(command(tmp_path / "alone", "video.segment_s=0"), capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr
-    took = time.monotonic() - began
+    at_work_s = seconds_at_work(command(tmp_path / "alone", "video.segment_s=0"))
     shared = command(tmp_path / "shared", "engine.analysers=3", f"video.segment_s={SEGMENT_S}")
     with subprocess.Popen(shared, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as job:
-        time.sleep(random.Random(3).uniform(0.4, 0.8) * took)
-        job.send_signal(signal.SIGKILL)
+        kill_at_work(job, random.Random(3).uniform(0.2, 0.8) * at_work_s)
     ended = subprocess.run(shared, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     assert_same(tmp_path / "shared", tmp_path / "alone")
