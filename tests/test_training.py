@@ -200,7 +200,7 @@ def test_the_four_stages_make_a_checkpoint_that_answers(data: Path, faces: Faces
     files = sorted(CONFIGS.glob("[0-9]-*.yaml"))
     trainings: list[Training] = [load_training(file, {"samples": 64, "batch": 32}) for file in files]
     stages = ["global", "region", "focal", "dialogue"]
-    assert [training.name for training in trainings] == ["teacher", "tower", *stages, "settle", "refine", "finish"]
+    assert [training.name for training in trainings] == ["teacher", "tower", *stages, "settle", "refine", "finish", "deepen"]
     assert len({training.draws for training in trainings}) == len(trainings), "each sees the faces in an order of its own"
     folder = train(trainings, data, tmp_path, say=quiet)
     assert folder == tmp_path / "nano"
