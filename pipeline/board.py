@@ -18,6 +18,11 @@ PATIENCE_S = 60.0
 (fetching a film from far away, pictures of 8K) twice."""
 
 
+QUIET_S = 30.0
+"""Seconds in which nothing happens after which helpers go: an analyser that was lost may need their place to start anew. More keeps
+them for a long video that is still being fetched, and holds up what was lost."""
+
+
 class Gone(Exception):
     """The board, or what somebody left there, is no more."""
 
@@ -55,9 +60,11 @@ class Board:
         self._videos, self._ahead = videos, AHEAD * analysers
         self._finished: set[str] = set()
         self._offers: dict[str, _Offer] = {}
+        self._active = time.monotonic()
 
     def offer(self, jobs: Sequence[Job]) -> None:
         """Put a video on the board: all of its segments."""
+        self._active = time.monotonic()
         self._offers[jobs[0].video] = _Offer(jobs)
 
     def claim(self, owned: str | None = None) -> Job | None:
@@ -71,20 +78,21 @@ class Board:
         for offer in self._offers.values() if owned is None else [self._offers[owned]]:
             for job in offer.jobs[offer.at + (owned is None) :]:
                 if (room > 0 or job.index == offer.at) and now - offer.heard[job.index] >= PATIENCE_S:
-                    offer.heard[job.index] = now
+                    offer.heard[job.index] = self._active = now
                     return job
         return None
 
     def sign(self, job: Job) -> None:
         """Say that a segment is being worked on."""
         if self._wanted(job):
-            self._offers[job.video].heard[job.index] = time.monotonic()
+            self._offers[job.video].heard[job.index] = self._active = time.monotonic()
 
     def give(self, job: Job, parts: list[Any]) -> None:
         """Leave what was seen of a segment; no parts where that failed."""
         if self._wanted(job):
             self._offers[job.video].parts[job.index] = parts
             self._offers[job.video].heard[job.index] = float("inf")
+            self._active = time.monotonic()
 
     def _wanted(self, job: Job) -> bool:
         offer = self._offers.get(job.video)
@@ -92,15 +100,17 @@ class Board:
 
     def take(self, job: Job) -> list[Any] | None:
         """The parts of a segment, to which its owner has come now; None while they are not there."""
+        self._active = time.monotonic()
         offer = self._offers[job.video]
         offer.at = job.index
         return offer.parts.pop(job.index, None)
 
     def finish(self, video: str) -> None:
         """Take a video off the board, or say of one that was never there that it is done."""
+        self._active = time.monotonic()
         self._offers.pop(video, None)
         self._finished.add(video)
 
     def over(self) -> bool:
-        """Whether all videos are done."""
-        return len(self._finished) >= self._videos
+        """Whether there is nothing to help with: all videos are done, or nobody has done anything for long."""
+        return len(self._finished) >= self._videos or time.monotonic() - self._active > QUIET_S

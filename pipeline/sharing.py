@@ -91,7 +91,7 @@ class Crew:
         return video
 
     def help(self) -> None:
-        """Look at segments of others' videos until all videos are done."""
+        """Look at segments of others' videos until all videos are done, or nothing happens any more."""
         at_hand = ""
         with ExitStack() as held, suppress(Gone):
             while not self.board.over():

@@ -274,7 +274,7 @@ def _ours(name: str, depth: int = 3) -> bool:
     """Whether a name belongs to a run's folder, down to some depth, and not for the time of a write only: its tables have two parts,
     what was made of them later (`trends/figures/...`) up to three."""
     parts = PurePosixPath(name).parts
-    return 0 < len(parts) <= depth and not any(part.startswith((_PASSING, ".")) for part in parts)
+    return 0 < len(parts) <= depth and not any(part.startswith((_PASSING, ".", "/")) for part in parts)
 
 
 def _commits(name: str) -> bool:

@@ -163,8 +163,8 @@ def test_boxes_are_drawn_where_faces_are_between_samples_too(run: RunFolder, cli
         for time, image, without in zip(times, images, bare, strict=True):
             if before["time_s"] <= time < after["time_s"]:
                 share = (time - before["time_s"]) / (after["time_s"] - before["time_s"])
-                x0, y0, _, y1 = ((1 - share) * np.array(before["box"]) + share * np.array(after["box"])).round().astype(int)
-                rows_of_pixels = slice((y0 + y1) // 2 - 5, (y0 + y1) // 2 + 5)
+                x0, _, _, y1 = ((1 - share) * np.array(before["box"]) + share * np.array(after["box"])).round().astype(int)
+                rows_of_pixels = slice(y1 - 20, y1 - 10)  # under the regions, whose lines lie on the box's
                 line, old_line = (np.median(reach(picture[rows_of_pixels, x0 : x0 + 2], PALETTE[0])) for picture in (image, without))
                 beside = np.median(reach(image[rows_of_pixels, x0 - 9 : x0 - 5], PALETTE[0]))
                 assert line < min(100, old_line - 12, beside - 12), time  # two pixels wide, and 4:2:0 bleeds

@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -232,6 +233,17 @@ def test_the_board_gives_each_segment_to_one_and_not_too_far_ahead() -> None:
     assert board.claim() is None and not board.over()
     board.finish("b")
     assert board.over()
+
+
+def test_helpers_go_when_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    board, jobs = Board(2, 2), [Job("a", i, 10 * i, 10 * i + 10) for i in range(3)]
+    board.offer(jobs)
+    assert board.claim() == jobs[1] and not board.over()
+    monkeypatch.setattr(boards, "QUIET_S", 0.1)
+    time.sleep(0.2)
+    assert board.over()  # whoever had the other video is lost, and may wait for the place that a helper takes
+    board.sign(jobs[1])
+    assert not board.over()
 
 
 # ---- whole runs
