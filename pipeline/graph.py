@@ -17,7 +17,9 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -211,6 +213,22 @@ def _hushed() -> Iterator[None]:
 
 
 @contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """An interrupt waits until this is over: Ray's start swallows some, and then stands still."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: asked.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if asked:
+        raise KeyboardInterrupt
+
+
+@contextmanager
 def engine(settings: EngineGroup) -> Iterator[None]:
     """A Ray to work on: the one at `settings.address`, or one started here and stopped at the end.
 
@@ -219,7 +237,7 @@ def engine(settings: EngineGroup) -> Iterator[None]:
     """
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     try:
-        with _hushed():  # Ray says there that it heeds RAY_BACKEND_LOG_LEVEL
+        with _hushed(), _uninterrupted():  # Ray says there that it heeds RAY_BACKEND_LOG_LEVEL
             if settings.address:
                 ray.init(settings.address, **quiet)
             else:  # two pools of one core each must fit, whatever the machine has, and what was asked for
