@@ -172,7 +172,7 @@ def read_answers(answers: Path, faces: Path, limit: int | None = None) -> Predic
     for name in [*needed, *[name for name in optional if name in table.column_names]]:
         try:
             columns[name] = table[name].cast(fields[name].type)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        except pa.ArrowException as error:
             raise FocalfaceError(f"{answers}: column {name} is {table[name].type}, not {fields[name].type} ({error})") from error
 
     asked = [q for batch in read_faces(faces, limit) for face in batch for q in face.questions]
