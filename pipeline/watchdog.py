@@ -62,6 +62,12 @@ class DecoderFault(Exception):
         self.killed = killed
 
 
+def own_environment() -> dict[str, str]:
+    """The environment in which another process finds this package, wherever it was started."""
+    root = str(Path(__file__).resolve().parents[1])
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
+
+
 class Decoder:
     """A process that decodes, watched from this one.
 
@@ -117,14 +123,13 @@ class Decoder:
         os.ftruncate(self._memory, _BEAT)
         self._beat = mmap.mmap(self._memory, _BEAT)
         self._frames: mmap.mmap | None = None
-        root = str(Path(__file__).resolve().parents[1])
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "pipeline.watchdog", *map(str, (its.fileno(), self._memory, self._memory_mb))],
             stdin=subprocess.PIPE,  # it ends when this end closes, as when this process dies
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             pass_fds=(its.fileno(), self._memory),
-            env=os.environ | _ONE_THREAD | {"PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))},
+            env=own_environment() | _ONE_THREAD,
         )
         its.close()
         self._connection = Connection(ours.detach())

@@ -18,6 +18,7 @@ import psutil
 from pipeline.bench.clips import first_seconds
 from pipeline.bench.sides import high_water
 from pipeline.errors import FocalfaceError
+from pipeline.watchdog import own_environment
 
 WORKERS = (1, 2)
 """Analysers of a run."""
@@ -142,12 +143,10 @@ def grown(grows: str, value: float, videos: Path, out: Path, options: Sequence[s
         FocalfaceError: when the run fails.
     """
     words = [sys.executable, "-m", "pipeline.cli", "run", str(videos), "--out", str(out), "--overwrite", *options]
-    root = str(Path(__file__).resolve().parents[2])
-    places = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     log = out.with_suffix(".log")
     peak_mb: dict[str, float] = {}
     began = time.monotonic()
-    with log.open("w") as said, subprocess.Popen(words, stdout=said, stderr=said, env=os.environ | {"PYTHONPATH": places}) as job:
+    with log.open("w") as said, subprocess.Popen(words, stdout=said, stderr=said, env=own_environment()) as job:
         while job.poll() is None:
             for kind, held in _held(psutil.Process(job.pid)):
                 peak_mb[kind] = max(peak_mb.get(kind, 0.0), held)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import subprocess
 import sys
 import threading
@@ -20,6 +19,7 @@ from typing import Any
 import psutil
 
 from pipeline.errors import FocalfaceError
+from pipeline.watchdog import own_environment
 
 SAMPLE_S = 0.25
 """Seconds between two looks at the memory of a side's child processes; more misses short peaks, fewer takes time from what is measured."""
@@ -153,11 +153,8 @@ def command(words: list[str]) -> Callable[[], None]:
         FocalfaceError: with the last line that it said, when it fails.
     """
 
-    root = str(Path(__file__).resolve().parents[2])
-    places = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-
     def job() -> None:
-        ended = subprocess.run(words, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": places})
+        ended = subprocess.run(words, capture_output=True, text=True, env=own_environment())
         if ended.returncode:
             raise FocalfaceError((ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"])[-1])
 
