@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.children import begin, death
 from pipeline.errors import VideoError
 from pipeline.records import Frame
 from pipeline.segments import cut, segment_frames
@@ -60,12 +61,6 @@ class DecoderFault(Exception):
     def __init__(self, reason: str, killed: bool = False) -> None:
         super().__init__(reason)
         self.killed = killed
-
-
-def own_environment() -> dict[str, str]:
-    """The environment in which another process finds this package, wherever it was started."""
-    root = str(Path(__file__).resolve().parents[1])
-    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
 
 
 class Decoder:
@@ -123,13 +118,12 @@ class Decoder:
         os.ftruncate(self._memory, _BEAT)
         self._beat = mmap.mmap(self._memory, _BEAT)
         self._frames: mmap.mmap | None = None
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "pipeline.watchdog", *map(str, (its.fileno(), self._memory, self._memory_mb))],
-            stdin=subprocess.PIPE,  # it ends when this end closes, as when this process dies
+        self._process = begin(
+            "pipeline.watchdog",
+            *map(str, (its.fileno(), self._memory, self._memory_mb)),
+            variables=_ONE_THREAD,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
             pass_fds=(its.fileno(), self._memory),
-            env=own_environment() | _ONE_THREAD,
         )
         its.close()
         self._connection = Connection(ours.detach())
@@ -158,7 +152,7 @@ class Decoder:
                 with suppress(subprocess.TimeoutExpired):  # its end of the socket is closed: it is about to go
                     self._process.wait(self._timeout_s)
                 code = self._process.returncode
-                fault = _death(code)
+                fault = death("the decoder", code)
                 break
             if (now := int.from_bytes(self._beat[:8], sys.byteorder)) != steps:
                 steps, since = now, time.monotonic()
@@ -182,13 +176,6 @@ class Decoder:
     def forget_frames(self) -> None:
         """Let go of the last video's shared memory."""
         self._frames = None
-
-
-def _death(code: int | None) -> str:
-    if code is None or code >= 0:
-        return f"the decoder ended by itself (code {code})"
-    name = signal.Signals(-code).name
-    return f"the decoder was killed ({name}), most likely for want of memory" if name == "SIGKILL" else f"the decoder crashed ({name})"
 
 
 class WatchedVideo:

@@ -18,8 +18,8 @@ from typing import Any
 
 import psutil
 
+from pipeline.children import own_environment
 from pipeline.errors import FocalfaceError
-from pipeline.watchdog import own_environment
 
 SAMPLE_S = 0.25
 """Seconds between two looks at the memory of a side's child processes; more misses short peaks, fewer takes time from what is measured."""
