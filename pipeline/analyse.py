@@ -19,7 +19,7 @@ import pyarrow as pa
 from pipeline.detect import Detector
 from pipeline.errors import FetchError, VideoError
 from pipeline.metrics import Stages, TimedDetector
-from pipeline.records import Answer, Face, Selection
+from pipeline.records import Face, Selection
 from pipeline.schemas import TABLES
 from pipeline.select import RegionSelector, SelectSettings
 from pipeline.settings import Settings
@@ -75,35 +75,6 @@ def face_rows(video: str, faces: Sequence[Face]) -> pa.Table:
         for face in faces
     ]
     return pa.Table.from_pylist(rows, TABLES["faces"])
-
-
-def description_rows(video: str, selections: Sequence[Selection], answers: Sequence[Answer], model: str) -> pa.Table:
-    """Rows of the descriptions table: each selection with its answer."""
-    rows = [
-        {
-            "video_id": video,
-            "track_id": selection.face.track_id,
-            "window_index": selection.window_index,
-            "start_s": selection.start_s,
-            "end_s": selection.end_s,
-            "frame_index": selection.face.frame_index,
-            "time_s": selection.face.time_s,
-            "region": selection.region,
-            "box": selection.box,
-            "activity": selection.activity,
-            **answer.au_scores,
-            "aus": list(answer.aus),
-            "emotion": answer.emotion,
-            **{f"emotion_{name}": score for name, score in answer.emotion_scores.items()},
-            "age": answer.age,
-            "age_low": answer.age_low,
-            "age_high": answer.age_high,
-            "description": answer.description,
-            "model": model,
-        }
-        for selection, answer in zip(selections, answers, strict=True)
-    ]
-    return pa.Table.from_pylist(rows, TABLES["descriptions"])
 
 
 def analyse(path: str, settings: Settings, detector: Detector, opener: Opener = open_video, crew: Crew | None = None) -> Iterator[Chunk]:

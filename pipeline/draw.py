@@ -264,8 +264,8 @@ def preview(folder: RunFolder) -> Path | None:
     best = max(described, key=lambda key: (worth(key), key))
     (path,) = (row["path"] for row in folder.read("videos").to_pylist() if row["video_id"] == best[0])
     try:
-        with fetched(path) as file, open_video(file) as video:
-            frame = next((frame for frame in video.frames() if frame.index == best[1]), None)
+        with fetched(path) as file, open_video(file, decord_allowed=False) as video:  # PyAV begins at the keyframe before it
+            frame = next(video.pick([best[1]], {best[1]: described[best][0]["time_s"]}), None)
     except VideoError:
         frame = None
     if frame is None:
@@ -281,7 +281,7 @@ def preview(folder: RunFolder) -> Path | None:
         for face in faces[best]
     ]
     picture = folder.path / "preview.png"
-    annotate(frame.image, people, f"{Path(path).name} at {frame.time_s:.2f} s").save(picture)
+    annotate(frame.image, people, f"{Path(path).name} at {frame.time_s:.2f} s").save(picture, compress_level=4)
     return picture
 
 

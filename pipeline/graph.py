@@ -29,10 +29,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.analyse import Chunk, analyse, description_rows
+from pipeline.analyse import Chunk, analyse
 from pipeline.board import Board, Gone
 from pipeline.errors import FocalfaceError, ModelError
-from pipeline.records import Request
+from pipeline.imports import unswept
+from pipeline.results import Result, questions, told
 from pipeline.settings import EngineGroup, Settings
 from pipeline.sharing import Crew, Part
 from pipeline.storage import find, is_url
@@ -65,32 +66,6 @@ more of them, to no use where videos are large and short."""
 
 _HELP = b""
 """What stands for a path in a row that asks to help others."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """A chunk with its words: what the driver writes.
-
-    Attributes:
-        video_id, index, frames, share, faces, video, again: of the `Chunk`.
-        descriptions: rows of the descriptions table.
-        elapsed_s: seconds of work on it, both stages together.
-        stages: the same by stage (`pipeline.metrics.STAGES`).
-        detector, model: their names.
-    """
-
-    video_id: str
-    index: int
-    frames: int
-    share: float
-    faces: pa.Table
-    descriptions: pa.Table
-    elapsed_s: float
-    stages: dict[str, float]
-    detector: str
-    model: str
-    video: dict[str, Any] | None
-    again: bool
 
 
 class _Analyse:
@@ -157,17 +132,10 @@ class _Describe:
     def __init__(self, settings: Settings, threads: int) -> None:
         self.fault = ""
         try:
-            from pipeline.describe import load_describer
+            with unswept():
+                from pipeline.describe import load_describer
 
-            options = settings.describe
-            self.describer = load_describer(
-                options.model,
-                adapter=options.adapter,
-                device=options.device,
-                batch_size=options.batch_size,
-                threads=threads,
-                engine=options.engine,
-            )
+                self.describer = load_describer(**settings.describe.model_dump(), threads=threads)
         except FocalfaceError as error:
             self.fault = str(error)
 
@@ -177,24 +145,8 @@ class _Describe:
             return {"result": b"", "fault": fault}
         began = time.perf_counter()
         chunk: Chunk = pickle.loads(row["chunk"])
-        asked = [Request(s.face.crop, s.crop_box, s.region) for s in chunk.selections]
-        answers = self.describer.describe(asked) if asked else []
-        descriptions = description_rows(chunk.video_id, chunk.selections, answers, self.describer.name)
-        spent = time.perf_counter() - began
-        result = Result(
-            video_id=chunk.video_id,
-            index=chunk.index,
-            frames=chunk.frames,
-            share=chunk.share,
-            faces=chunk.faces,
-            descriptions=descriptions,
-            elapsed_s=chunk.elapsed_s + spent,
-            stages=chunk.stages | {"describe": spent},
-            detector=row["detector"],
-            model=self.describer.name,
-            video=chunk.video,
-            again=chunk.again,
-        )
+        answers = self.describer.describe(questions(chunk))
+        result = told(chunk, answers, row["detector"], self.describer.name, time.perf_counter() - began)
         return {"result": pickle.dumps(result), "fault": ""}
 
 

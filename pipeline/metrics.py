@@ -132,6 +132,34 @@ def slowest(seconds: Mapping[str, float]) -> list[tuple[str, float]]:
 
 
 class Metrics:
+    """The reckoning of a run: seconds of work by stage, a line of the log for each video, and the same for Prometheus."""
+
+    def __init__(self, exported: bool) -> None:
+        """Begin at nothing.
+
+        Args:
+            exported: whether a Ray is running that shows it to Prometheus.
+        """
+        self.seconds: dict[str, float] = {}
+        self._exported = _Exported() if exported else None
+
+    def work(self, frames: int, faces: int, descriptions: int, stages: Mapping[str, float]) -> None:
+        """Count one result, and the seconds of work on it by stage."""
+        spent = {stage: seconds for stage, seconds in stages.items() if seconds > 0}
+        for stage, seconds in spent.items():
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+        if self._exported:
+            self._exported.work({"frames": frames, "faces": faces, "descriptions": descriptions}, spent)
+
+    def finish(self, row: Mapping[str, Any]) -> None:
+        """Count one video, and log which it was and what came of it."""
+        outcome = row["error"] or f"{row['sampled_frames']} frames, {row['faces']} faces, {row['descriptions']} descriptions"
+        logger.info("%s %s: %s, %.1f s of work: %s", row["video_id"], row["path"], row["status"], row["elapsed_s"], outcome)
+        if self._exported:
+            self._exported.finish(row)
+
+
+class _Exported:
     """Counts of a run on the Ray that is running, as Prometheus reads them: names begin with `ray_focalface_`.
 
     videos_total{status}, failures_total{kind}, frames_total, faces_total, descriptions_total, stage_seconds_total{stage},
@@ -142,7 +170,6 @@ class Metrics:
         from ray.util.metrics import Counter as Count
         from ray.util.metrics import Histogram
 
-        self.seconds: dict[str, float] = {}
         self._videos = Count("focalface_videos", "Videos done", ("status",))
         self._failures = Count("focalface_failures", "Videos that failed, by what was wrong", ("kind",))
         self._sums = {
@@ -154,21 +181,15 @@ class Metrics:
             "focalface_video_seconds", "Seconds of work on one video", boundaries=[0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000, 10000]
         )
 
-    def work(self, frames: int, faces: int, descriptions: int, stages: Mapping[str, float]) -> None:
-        """Count one result, and the seconds of work on it by stage."""
-        for name, count in (("frames", frames), ("faces", faces), ("descriptions", descriptions)):
+    def work(self, counts: Mapping[str, int], stages: Mapping[str, float]) -> None:
+        for name, count in counts.items():
             if count:  # Ray refuses to count nothing
                 self._sums[name].inc(count)
         for stage, seconds in stages.items():
-            if seconds > 0:
-                self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
-                self._stages.inc(seconds, {"stage": stage})
+            self._stages.inc(seconds, {"stage": stage})
 
     def finish(self, row: Mapping[str, Any]) -> None:
-        """Count one video, and log which it was and what came of it."""
         self._videos.inc(1, {"status": row["status"]})
         if row["status"] == "failed":
             self._failures.inc(1, {"kind": failure_kind(row["path"], row["error"] or "")})
         self._video_seconds.observe(row["elapsed_s"])
-        outcome = row["error"] or f"{row['sampled_frames']} frames, {row['faces']} faces, {row['descriptions']} descriptions"
-        logger.info("%s %s: %s, %.1f s of work: %s", row["video_id"], row["path"], row["status"], row["elapsed_s"], outcome)

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import torch
 
+TOGETHER = 8
+"""Images that are worked on together: so many of 112x112 stay in a core's cache from one step to the next. More falls out of it."""
+
 
 def patchify(
     images: torch.Tensor,
@@ -38,11 +41,13 @@ def patchify(
     rows, columns = height // unit, width // unit
     patches = images.view(batch, channels, rows, merge_size, patch_size, columns, merge_size, patch_size)
     patches = patches.permute(0, 2, 5, 3, 6, 1, 4, 7)  # [B, rows, columns, merge, merge, C, patch, patch]
-    # Bytes are put in order before they become floats, in the place where they stay: memory is what this costs.
+    scale, shift = (1 / (255 * std)).view(-1, 1, 1), (mean / std).view(-1, 1, 1)
     out = torch.empty(*patches.shape[:6], temporal_patch_size, patch_size, patch_size, device=images.device)
-    first = out.select(6, 0)
-    first.copy_(patches).mul_((1 / (255 * std)).view(-1, 1, 1)).sub_((mean / std).view(-1, 1, 1))
-    out[..., 1:, :, :] = first.unsqueeze(6)
+    # Bytes are put in order before they become floats, in the place where they stay, as memory is what this costs.
+    for some, done in zip(patches.split(TOGETHER), out.split(TOGETHER), strict=True):
+        first = done.select(6, 0)
+        first.copy_(some).mul_(scale).sub_(shift)
+        done[..., 1:, :, :] = first.unsqueeze(6)
     return out.view(batch * rows * columns * merge_size**2, -1)
 
 

@@ -18,6 +18,7 @@ from pipeline import __version__
 from pipeline.checkpoints import fingerprint as fingerprint_of
 from pipeline.checkpoints import locate
 from pipeline.detect import load_detector
+from pipeline.engine import is_little, working
 from pipeline.errors import SettingsError
 from pipeline.metrics import STAGES, Metrics, Stages
 from pipeline.progress import Progress
@@ -190,20 +191,19 @@ def run(
     for key in todo:
         folder.discard(key)
     if todo:
-        from pipeline.graph import engine, results
-
         began = datetime.now(UTC)
+        little = is_little(settings, [int(videos[key].mark.partition("-")[0]) for key in todo])
         folder.note(
             versions=versions(),
             settings=identity,
-            engine=settings.engine.model_dump(),
+            engine=settings.engine.model_dump() | {"ray": "never" if little else "always"},
             timing={"started": began.isoformat(timespec="seconds")},
         )
         open_videos: dict[str, Assembly] = {}
         names: dict[str, str] = {}
-        with Progress(len(todo)) as progress, engine(settings.engine):
-            metrics, driver = Metrics(), Stages()
-            for result in results([absolute(videos[key].path) for key in todo], settings):
+        with Progress(len(todo)) as progress, working(settings, little) as results:
+            metrics, driver = Metrics(exported=not little), Stages()
+            for result in results([absolute(videos[key].path) for key in todo]):
                 key = result.video_id
                 video = open_videos.setdefault(key, Assembly())
                 if result.index not in video.parts:

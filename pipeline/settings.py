@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.errors import SettingsError
 from pipeline.vocabulary import REGIONS, Box
@@ -110,17 +110,30 @@ class DescribeGroup(_Group):
 
 
 class EngineGroup(_Group):
-    """Where the work is done. `address`: of a running Ray, none to start one here; `analysers` and `describers`: how many of each
+    """Where the work is done. `ray`: `auto` for Ray where there is enough to do, `always` or `never`; `address`: of a running Ray, none
+    to start one here; `analysers` and `describers`: how many of each
     work side by side (none: as the machine has cores and GPUs); `analyser_resource` and `describer_resource`: a custom Ray resource
     of which each takes one, which keeps it to nodes that offer it; `dashboard_host`: address at which a Ray started here shows its
     dashboard, none for no dashboard."""
 
+    ray: Literal["auto", "always", "never"] = "auto"
     address: str | None = None
     analysers: Annotated[int, Field(ge=1)] | None = None
     describers: Annotated[int, Field(ge=1)] | None = None
     analyser_resource: Annotated[str, Field(min_length=1)] | None = None
     describer_resource: Annotated[str, Field(min_length=1)] | None = None
     dashboard_host: Annotated[str, Field(min_length=1)] | None = None
+
+    @property
+    def for_ray(self) -> list[str]:
+        """The keys with a value that only a Ray can heed."""
+        return [key for key, value in self if key != "ray" and value is not None]
+
+    @model_validator(mode="after")
+    def _of_one_mind(self) -> EngineGroup:
+        if self.ray == "never" and self.for_ray:
+            raise ValueError(f"ray is never, but {self.for_ray[0]} asks for one")
+        return self
 
 
 class Settings(_Group):

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
-from pipeline.analyse import analyse, description_rows
+from pipeline.analyse import analyse
 from pipeline.describe import load_describer
 from pipeline.detect import load_detector
-from pipeline.records import Request
+from pipeline.results import questions, told
+from pipeline.run import Assembly
 from pipeline.settings import load_settings
-from pipeline.tables import RunFolder, empty, fingerprint
+from pipeline.tables import RunFolder, fingerprint
 
 
 def make_run(folder: Path, paths: Sequence[Path], **options: Any) -> RunFolder:
@@ -23,14 +22,12 @@ def make_run(folder: Path, paths: Sequence[Path], **options: Any) -> RunFolder:
     run = RunFolder(folder)
     run.begin(settings.identity())
     for path in paths:
-        chunks = list(analyse(str(path), settings, detector))
-        selections = [selection for chunk in chunks for selection in chunk.selections]
-        answers = describer.describe([Request(one.face.crop, one.crop_box, one.region) for one in selections])
-        row = {**(chunks[-1].video or {}), "elapsed_s": sum(chunk.elapsed_s for chunk in chunks)}
-        failed = row["status"] == "failed"
-        faces = empty("faces") if failed else pa.concat_tables([chunk.faces for chunk in chunks])
-        words = empty("descriptions") if failed else description_rows(row["video_id"], selections, answers, "nano")
-        run.commit(row, faces, words, fingerprint(path))
+        video = Assembly()
+        for chunk in analyse(str(path), settings, detector):
+            result = told(chunk, describer.describe(questions(chunk)), detector.name, describer.name, 0.0)
+            video.add(result.index, result.faces, result.descriptions, result.elapsed_s, result.video)
+        assert video.row is not None
+        run.commit(video.row | {"elapsed_s": video.elapsed_s}, *video.tables(), fingerprint(path))
     run.note(settings=settings.identity())
     run.finish()
     return run

@@ -1,13 +1,12 @@
 """A property of random archives: whatever is in them, and however often a run is killed, the tables end as an unbroken run's.
 
-The stages and the driver are the real ones; only Ray between them is left out, which lets many archives be tried
+The stages and the driver are the real ones; only the processes between them are left out, which lets many archives be tried
 (tests/test_resume.py kills whole runs). FOCALFACE_THOROUGH=1 tries twenty times as many.
 """
 
 from __future__ import annotations
 
 import os
-import pickle
 import random
 import shutil
 from collections.abc import Iterator, Sequence
@@ -20,11 +19,16 @@ from corpus import Promise, make_corpus
 from pandas.testing import assert_frame_equal
 from test_resume import THOROUGH, assert_same
 
-from pipeline import graph, tables
+import pipeline.run as driver
+from pipeline import tables
+from pipeline.analyse import analyse
+from pipeline.describe import Describer, load_describer
+from pipeline.detect import Detector, load_detector
 from pipeline.report.carried import carried, table_file
 from pipeline.report.data import read_video
+from pipeline.results import Result, questions, told
 from pipeline.run import run
-from pipeline.settings import Settings, load_settings
+from pipeline.settings import load_settings
 from pipeline.tables import RunFolder, video_id
 from pipeline.trends.options import Options
 from pipeline.trends.read import read as read_runs
@@ -45,22 +49,22 @@ def corpus(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[Path
 
 
 @pytest.fixture(scope="module")
-def stages() -> tuple[Any, Any]:
-    """The actors of both pools."""
-    return graph._Analyse(SETTINGS), graph._Describe(SETTINGS, threads=1)
+def stages() -> tuple[Detector, Describer]:
+    """What both of a run's stages work with."""
+    return load_detector(min_face=SETTINGS.detect.min_face), load_describer(threads=1)
 
 
 @pytest.fixture(autouse=True)
-def without_ray(stages: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The graph as a plain loop, videos in any order; parts are made of a few videos already."""
+def one_process(stages: tuple[Detector, Describer], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both stages as a plain loop, videos in any order; parts are made of a few videos already."""
+    detector, describer = stages
 
-    def results(paths: Sequence[str], settings: Settings) -> Iterator[graph.Result]:
+    def results(paths: Sequence[str]) -> Iterator[Result]:
         for path in random.sample(list(paths), len(paths)):
-            for row in stages[0]({"path": os.fsencode(path)}):
-                yield pickle.loads(stages[1](row)["result"])
+            for chunk in analyse(path, SETTINGS, detector):
+                yield told(chunk, describer.describe(questions(chunk)), detector.name, describer.name, 0.0)
 
-    monkeypatch.setattr(graph, "results", results)
-    monkeypatch.setattr(graph, "engine", lambda settings: nullcontext())
+    monkeypatch.setattr(driver, "working", lambda settings, little: nullcontext(results))
     monkeypatch.setattr(tables, "GATHER", 4)
     monkeypatch.setattr(tables, "LOOSE", 2)
 

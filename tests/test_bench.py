@@ -52,7 +52,8 @@ def test_the_run_says_where_its_time_goes(written: list[dict[str, Any]]) -> None
     details = written[0]["details"]
     assert {"decode", "detect", "track", "select", "describe", "write"} <= details["run"]["stage_seconds"].keys()
     assert all(0 <= share <= 1 for share in details["run"]["waits"].values())
-    assert {"command_line", "imports", "ray", "first_row", "describer_weights"} <= details["startup"].keys()
+    assert details["startup"].keys() >= {"command_line", "imports", "first_row", "describer_weights", "ray", "first_row_on_ray"}
+    assert details["ours_on_ray"] > 0
     assert details["decode_frames_per_s"].keys() == {"1", "2"}
 
 

@@ -36,17 +36,18 @@ CLIPS = ("WolfgangLanger_Pexels.mp4", "single_face.mp4", "no_face.mp4", "face_no
 FPS = 8
 
 
-def command(inputs: list[Path], out: Path, *more: str) -> list[str]:
-    return [sys.executable, "-m", "pipeline.cli", "run", *map(str, inputs), "--out", str(out), "--fps", str(FPS), *more]
+def command(inputs: list[Path], out: Path, *more: str, ray: str = "always") -> list[str]:
+    words = ["--out", str(out), "--fps", str(FPS), "--set", f"engine.ray={ray}", *more]
+    return [sys.executable, "-m", "pipeline.cli", "run", *map(str, inputs), *words]
 
 
-def process(inputs: list[Path], out: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(inputs, out, *more), capture_output=True, text=True, check=False)
+def process(inputs: list[Path], out: Path, *more: str, ray: str = "always") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(inputs, out, *more, ray=ray), capture_output=True, text=True, check=False)
 
 
-def stop_when(sign: Callable[[], bool], how: signal.Signals, inputs: list[Path], out: Path) -> tuple[int, str]:
+def stop_when(sign: Callable[[], bool], how: signal.Signals, inputs: list[Path], out: Path, ray: str = "always") -> tuple[int, str]:
     """Start a run and stop it as soon as there is a sign; its exit code and last words."""
-    with subprocess.Popen(command(inputs, out), stderr=subprocess.PIPE, text=True, start_new_session=True) as running:
+    with subprocess.Popen(command(inputs, out, ray=ray), stderr=subprocess.PIPE, text=True, start_new_session=True) as running:
         while running.poll() is None and not sign():
             time.sleep(0.02)
         os.kill(running.pid, how)
@@ -218,11 +219,37 @@ def test_killed_and_interrupted_it_ends_as_if_nothing_had_happened(archive: list
     ended = process(archive, out)
     assert ended.returncode == 0, ended.stderr
     assert first.stat().st_mtime_ns == written
+    assert_same(run, RunFolder(out))
+
+
+def assert_same(one: RunFolder, other: RunFolder) -> None:
+    """The tables are equal, but for the time they took."""
     for table in TABLES:
-        one, other = run.read(table), RunFolder(out).read(table)
+        rows = [folder.read(table) for folder in (one, other)]
         if table == "videos":
-            one, other = one.drop_columns("elapsed_s"), other.drop_columns("elapsed_s")
-        assert one.equals(other), table
+            rows = [part.drop_columns("elapsed_s") for part in rows]
+        assert rows[0].equals(rows[1]), table
+
+
+def test_without_ray_the_tables_are_the_same(archive: list[Path], run: RunFolder, tmp_path: Path) -> None:
+    out = tmp_path / "little"
+    ended = process(archive, out, ray="auto")
+    assert ended.returncode == 0, ended.stderr
+    assert (run.info["engine"]["ray"], RunFolder(out).info["engine"]["ray"]) == ("always", "never")
+    assert_same(run, RunFolder(out))
+    assert run.info["counts"] == RunFolder(out).info["counts"]
+
+
+def test_without_ray_it_may_be_killed_and_interrupted_too(archive: list[Path], run: RunFolder, tmp_path: Path) -> None:
+    out = tmp_path / "little"
+    stop_when(lambda: any((out / "videos").glob("*.parquet")), signal.SIGKILL, archive, out, ray="never")
+    assert 1 <= len(RunFolder(out).committed()) < 9
+    begun = (out / "run.json").stat().st_ino
+    code, words = stop_when(lambda: (out / "run.json").stat().st_ino != begun, signal.SIGINT, archive, out, ray="never")
+    assert (code, words) == (130, "focalface: stopped; the same command goes on where it was\n")
+    ended = process(archive, out, ray="always")
+    assert ended.returncode == 0, ended.stderr
+    assert_same(run, RunFolder(out))
 
 
 def test_a_second_run_does_nothing_again(archive: list[Path], run: RunFolder) -> None:

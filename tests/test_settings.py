@@ -56,6 +56,8 @@ def test_values_are_read_as_yaml() -> None:
         ("describe.device=tpu", "describe.device: must be auto, cpu, cuda or cuda:N"),
         ("describe.model=3", "describe.model: must be a valid string"),
         ("describe.batch_size=true", "describe.batch_size: must be a valid integer"),
+        ("engine={ray: never, analysers: 2}", "engine"),
+        ("engine.ray=perhaps", "engine.ray: must be 'auto', 'always' or 'never'"),
         ("engine.analysers=0", "engine.analysers: must be greater than or equal to 1"),
         ("video.fps", "--set takes group.key=value"),
         ("video.fps=[1", "not YAML"),

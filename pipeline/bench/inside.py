@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.bench.sides import Side
+from pipeline.imports import unswept
 from pipeline.settings import Settings
 
 DECODE_ROUNDS = 5
@@ -25,12 +26,17 @@ def start_up(video: Path, settings: Settings) -> dict[str, float]:
     """Seconds of each step before the first result of a video, each in a fresh process.
 
     Returns:
-        `command_line`: Python and the command line's imports; `imports`: those of a run beside them; `ray`: its start; `first_row`:
-        from there to the first result, which is the workers' start, their models and the first stretch of the video. Of what a
-        describing worker does in that time, `describer_imports` and `describer_weights`.
+        `command_line`: Python and the command line's imports; `imports`: those of a run beside them; `first_row`: from there to the first
+        result, which is the describer's start and the first stretch of the video. Of what a describing process does in that time,
+        `describer_imports` and `describer_weights`. The same on Ray: `ray`, its imports and start, and `first_row_on_ray`.
     """
     found: dict[str, float] = {}
-    for job, arguments in (("command_line", ()), ("first_row", (str(video), settings)), ("describer", (settings.describe.model,))):
+    for job, arguments in (
+        ("command_line", ()),
+        ("first_row", (str(video), settings, True)),
+        ("first_row", (str(video), settings, False)),
+        ("describer", (settings.describe.model,)),
+    ):
         with Side(f"inside.{job}", *arguments) as side:
             found |= side.ready().run().answers
     return found
@@ -47,20 +53,22 @@ def command_line() -> Callable[[], dict[str, float]]:
     return job
 
 
-def first_row(video: str, settings: Settings) -> Callable[[], dict[str, float]]:
-    """A job, once a process: what `focalface run` does between its command line and the first result."""
+def first_row(video: str, settings: Settings, little: bool) -> Callable[[], dict[str, float]]:
+    """A job, once a process: what `focalface run` does between its command line and the first result, without Ray or with it."""
 
     def job() -> dict[str, float]:
         marks = [time.perf_counter()]
-        import pipeline.run  # noqa: F401
-        from pipeline.graph import engine, results
+        with unswept():
+            import pipeline.run  # noqa: F401
+            from pipeline.engine import working
 
         marks.append(time.perf_counter())
-        with engine(settings.engine):
-            marks.append(time.perf_counter())
-            for _ in results([video], settings):
+        with working(settings, little) as results:
+            if not little:
                 marks.append(time.perf_counter())
-        return _steps(("imports", "ray", "first_row"), marks)
+            for _ in results([video]):
+                marks.append(time.perf_counter())
+        return _steps(("imports", "first_row") if little else ("imports", "ray", "first_row_on_ray"), marks)
 
     return job
 
@@ -70,10 +78,11 @@ def describer(model: str) -> Callable[[], dict[str, float]]:
 
     def job() -> dict[str, float]:
         marks = [time.perf_counter()]
-        from pipeline.describe import load_describer
+        with unswept():
+            from pipeline.describe import load_describer
 
-        marks.append(time.perf_counter())
-        load_describer(model, device="cpu")
+            marks.append(time.perf_counter())
+            load_describer(model, device="cpu")
         marks.append(time.perf_counter())
         return _steps(("describer_imports", "describer_weights"), marks)
 

@@ -259,11 +259,13 @@ def run(material: Material, repeats: int) -> Row:
         plan.setdefault(frame, []).append((track, landmarks5.tolist(), request.region))
     Path(asked).write_text(json.dumps(plan))
 
+    def own(video: Path, *more: str) -> Side:
+        words = ["-m", "pipeline.cli", "run", str(video), "--out", out, "--overwrite", "--model", material.model, "--device", "cpu"]
+        return Side("sides.command", [sys.executable, *words, "--detector", material.settings.detect.detector, *more])
+
     def sides(video: Path) -> tuple[Side, Side]:
-        own = ["-m", "pipeline.cli", "run", str(video), "--out", out, "--overwrite", "--model", material.model, "--device", "cpu"]
-        own += ["--detector", material.settings.detect.detector]
         other = ["-m", "pipeline.bench.others", str(video), material.model, str(material.fps), asked, rows]
-        return Side("sides.command", [sys.executable, *own]), Side("sides.command", [sys.executable, *other])
+        return own(video), Side("sides.command", [sys.executable, *other])
 
     with (idle := sides(blank(material.folder / "blank.mp4")))[0], idle[1]:
         started = [passes[0].seconds for passes in _turns(*idle, 1)]
@@ -284,6 +286,8 @@ def run(material: Material, repeats: int) -> Row:
     row.details["ratio_without_startup"] = (row.theirs - started[1]) / (row.ours - started[0])
     row.details["startup"] = start_up(material.video, material.settings)
     row.details["run"] = stages(Path(out))
+    with own(material.video, "--set", "engine.ray=always") as on_ray:
+        row.details["ours_on_ray"] = on_ray.ready().run().seconds
     row.details["decode_frames_per_s"] = decode_rates(material.video)
     return row
 

@@ -17,8 +17,8 @@ import psutil
 
 from pipeline.bench.clips import first_seconds
 from pipeline.bench.sides import high_water
+from pipeline.children import own_environment
 from pipeline.errors import FocalfaceError
-from pipeline.watchdog import own_environment
 
 WORKERS = (1, 2)
 """Analysers of a run."""
@@ -142,7 +142,8 @@ def grown(grows: str, value: float, videos: Path, out: Path, options: Sequence[s
     Raises:
         FocalfaceError: when the run fails.
     """
-    words = [sys.executable, "-m", "pipeline.cli", "run", str(videos), "--out", str(out), "--overwrite", *options]
+    words = [sys.executable, "-m", "pipeline.cli", "run", str(videos), "--out", str(out), "--overwrite"]
+    words += ["--set", "engine.ray=always", *options]
     log = out.with_suffix(".log")
     peak_mb: dict[str, float] = {}
     began = time.monotonic()

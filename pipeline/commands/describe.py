@@ -13,6 +13,7 @@ from rich.table import Table
 
 from pipeline.commands.options import Adapter, Debug, Device, Engine, Finder, MinFace, Model, check_picture
 from pipeline.errors import SettingsError, writing
+from pipeline.imports import unswept
 from pipeline.settings import load_settings, parse_box, parse_regions
 from pipeline.vocabulary import REGIONS, UNIT
 
@@ -59,12 +60,12 @@ def describe(
             inside = ",".join(f"{value:g}" for value in clipped)
             print(f"focalface: the box reaches beyond the picture; clipped to {inside}", file=sys.stderr)
         place = clipped
-    from pipeline.describe import load_describer
-    from pipeline.detect import load_detector
+    with unswept():
+        from pipeline.describe import load_describer
+        from pipeline.detect import load_detector
 
-    eyes = load_detector(settings.detect.detector, min_face=settings.detect.min_face)
-    chosen = settings.describe
-    words = load_describer(chosen.model, adapter=chosen.adapter, device=chosen.device, engine=chosen.engine)
+        eyes = load_detector(settings.detect.detector, min_face=settings.detect.min_face)
+        words = load_describer(**settings.describe.model_dump())
     faces = describe_picture(pixels, eyes, words, asked, place, in_turn)
     if save and faces:
         from pipeline.draw import annotate

@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.commands.options import DEFAULTS, Adapter, Debug, Device, Engine, Finder, MinFace, Model, setting
+from pipeline.imports import unswept
 from pipeline.settings import Settings, load_settings
 from pipeline.vocabulary import UNIT
 
@@ -72,9 +73,10 @@ def run(
 
     Example: focalface run holiday.mp4 archive/ --out outputs/holiday --regions eyes,mouth
     """
-    from pipeline.run import plan
-    from pipeline.run import run as run_pipeline
-    from pipeline.storage import Mirror
+    with unswept():
+        from pipeline.run import plan
+        from pipeline.run import run as run_pipeline
+        from pipeline.storage import Mirror
 
     if verbose:
         logging.basicConfig(format="%(asctime)s %(message)s")

@@ -1,0 +1,128 @@
+"""Little work is done without Ray, by a process beside this one; it may come down, and takes nobody with it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from threading import Thread
+
+import numpy as np
+import psutil
+import pytest
+
+from pipeline.aside import Aside
+from pipeline.describe import load_describer
+from pipeline.engine import WORTH_RAY, is_little, working
+from pipeline.errors import ModelError
+from pipeline.records import Request
+from pipeline.settings import load_settings
+
+FACE = (0.0, 0.0, 112.0, 112.0)
+
+
+@pytest.fixture
+def requests() -> list[Request]:
+    """Two faces of noise, one asked about twice."""
+    faces = np.random.default_rng(5).integers(0, 256, (2, 112, 112, 3), np.uint8)
+    return [Request(faces[0], FACE, "face"), Request(faces[0], (20.0, 60.0, 90.0, 100.0), "mouth"), Request(faces[1], FACE, "face")]
+
+
+def settings(*assignments: str):  # type: ignore[no-untyped-def]
+    return load_settings(assignments=assignments)
+
+
+@pytest.mark.parametrize(
+    ("assignments", "sizes", "little"),
+    [
+        ((), [1000], True),
+        ((), [WORTH_RAY], False),
+        ((), [WORTH_RAY // 2, WORTH_RAY // 2], False),
+        ((), [10] * 15, True),
+        ((), [10] * 16, False),  # each has to be opened
+        (("engine.ray=always",), [1000], False),
+        (("engine.ray=never",), [WORTH_RAY] * 9, True),
+        (("engine.address=auto",), [1000], False),
+        (("engine.analysers=2",), [1000], False),
+        (("engine.describer_resource=words",), [1000], False),
+        (("engine.dashboard_host=127.0.0.1",), [1000], False),
+    ],
+)
+def test_little_work_does_without_ray(assignments: tuple[str, ...], sizes: list[int], little: bool) -> None:
+    assert is_little(settings(*assignments), sizes) == little
+
+
+def test_it_answers_as_a_describer_here(requests: list[Request]) -> None:
+    here = load_describer(threads=1)
+    with Aside(model="nano", threads=1) as aside:
+        coming = [aside.ask(requests), aside.ask([]), aside.ask(requests[1:])]  # while it is still being loaded
+        (answers, seconds, name), (nothing, _, _), (fewer, _, _) = (one.result() for one in coming)
+    assert answers == here.describe(requests)
+    assert fewer == here.describe(requests[1:])
+    assert (nothing, name) == ([], "nano")
+    assert seconds > 0
+
+
+def test_one_that_comes_down_is_begun_anew(requests: list[Request]) -> None:
+    with Aside(model="nano", threads=1) as aside:
+        before, _, _ = aside.ask(requests).result()
+        first = aside.pid
+        os.kill(first, signal.SIGKILL)
+        assert aside.ask(requests).result()[0] == before
+        assert aside.pid != first
+
+
+def test_one_that_comes_down_again_is_said_in_one_line(requests: list[Request]) -> None:
+    with Aside(model="nano", threads=1) as aside:
+        coming = aside.ask(requests)
+
+        def kill() -> None:
+            while not coming.done():
+                with suppress(ProcessLookupError):
+                    os.kill(aside.pid, signal.SIGKILL)
+                time.sleep(0.05)
+
+        killer = Thread(target=kill)
+        killer.start()
+        with pytest.raises(ModelError, match=r"^the describer was killed \(SIGKILL\), most likely for want of memory$"):
+            coming.result()
+        killer.join()
+
+
+def test_a_model_that_cannot_be_opened_is_said_as_ever(requests: list[Request], tmp_path: Path) -> None:
+    with Aside(model=str(tmp_path)) as aside, pytest.raises(ModelError, match=r"no config\.json there"):
+        aside.ask(requests).result()
+
+
+def test_one_that_is_left_answers_nobody(requests: list[Request]) -> None:
+    with Aside(model="nano", threads=1) as aside:
+        coming = [aside.ask(requests) for _ in range(3)]
+        process = psutil.Process(aside.pid)
+    assert not process.is_running()
+    for one in coming[1:]:
+        assert one.cancelled()
+    with pytest.raises(ModelError):
+        coming[0].result()
+
+
+def test_it_ends_with_whoever_started_it(requests: list[Request]) -> None:
+    words = "import time; from pipeline.aside import Aside; print(Aside(model='nano').pid, flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", words], stdout=subprocess.PIPE, text=True) as starter:
+        assert starter.stdout is not None
+        aside = psutil.Process(int(starter.stdout.readline()))
+        starter.kill()
+    aside.wait(60)
+
+
+def test_a_broken_file_and_a_whole_one_go_through_without_ray(samples: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("not a video")
+    with working(settings("video.fps=2"), little=True) as results:
+        found = list(results([str(tmp_path / "text.mp4"), str(samples / "single_face.mp4")]))
+    rows = [result.video for result in found if result.video]
+    assert [row["status"] for row in rows] == ["failed", "ok"]
+    assert sum(result.descriptions.num_rows for result in found) == rows[1]["descriptions"] > 0
+    assert {result.model for result in found} == {"nano"}
