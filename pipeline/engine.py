@@ -81,7 +81,9 @@ def _results(settings: Settings, describer: Aside, paths: Sequence[str]) -> Iter
     from pipeline.watchdog import Decoder
 
     with Decoder(settings.video.timeout_s, settings.video.memory_mb) as decoder:
-        detector = load_detector(settings.detect.detector, min_face=settings.detect.min_face, threads=_threads())
+        detector = load_detector(
+            settings.detect.detector, min_face=settings.detect.min_face, threads=_threads(), device=settings.detect.device
+        )
         asked: deque[tuple[Chunk, Future[tuple[list[Answer], float, str]]]] = deque()
 
         def first() -> Result:

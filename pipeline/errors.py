@@ -27,6 +27,10 @@ class ModelError(FocalfaceError):
     """A detector or a checkpoint cannot be loaded."""
 
 
+class FocalfaceWarning(UserWarning):
+    """Something goes on otherwise than was asked for; the command line prints it in one line, too."""
+
+
 @contextmanager
 def writing(place: str | PathLike[str]) -> Iterator[None]:
     """Tell of a file or folder that cannot be written in one line.

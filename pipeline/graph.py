@@ -2,6 +2,8 @@
 
     videos to do -> analyse (actors with a detector, a core each) -> describe (actors with the model, a GPU or a core) -> driver
 
+Where detectors run on GPUs, analysers ask one that they share, in an actor of its own (`pipeline.streams`).
+
 An analyser for which no video is left helps others with long ones (`pipeline.sharing`). Ray Data has no word for that: a stage
 takes its rows as they come, and who goes through a video needs its frames in order. So helping is a row of the list, too, behind all
 videos, and what passes between analysers goes past Ray Data: over a board that is an actor beside the driver, and Ray's object store.
@@ -17,52 +19,42 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import random
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from pipeline.analyse import Chunk, analyse
 from pipeline.board import Board, Gone
-from pipeline.errors import FocalfaceError, ModelError
+from pipeline.detect import ON_CPU, Detector
+from pipeline.errors import FetchError, FocalfaceError, FocalfaceWarning, ModelError
 from pipeline.imports import unswept
+from pipeline.pools import ANALYSER_MEMORY, DESCRIBER_MEMORY, Pools, pools, segmented, work_for
+from pipeline.records import Detections
 from pipeline.results import Result, questions, told
 from pipeline.settings import EngineGroup, Settings
 from pipeline.sharing import Crew, Part
-from pipeline.storage import find, is_url
-from pipeline.tables import fingerprint, shown
+from pipeline.tables import shown
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its C++ part writes to stderr, whatever `logging_level` says
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's coming default; silences its notice
 import ray  # reads the variables above when it is imported
 from ray.data import ActorPoolStrategy, DataContext
-from ray.exceptions import RayError
+from ray.exceptions import RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-ANALYSER_MEMORY = 1 << 30
-"""Bytes that Ray sets aside for one analyser, which holds decoded frames; more keeps large ones from crowding a machine."""
-
-DESCRIBER_MEMORY = 2 << 30
-"""The same for one describer: nano and torch take about half of it; models of billions of parameters are the GPU's."""
-
-CORES_PER_DESCRIBER = 5
-"""On machines without a GPU, one core in so many describes and the others analyse. With nano one core describes about as fast
-(44 regions a second) as four find regions in clips of one face; more leaves it behind where many faces are seen at once."""
 
 LISTED_AT_ONCE = 2000
 """Blocks in which the list of videos is handed to Ray; more balances better at the end and takes longer to start."""
-
-WORTH_HELP = 32 * 2**20
-"""Bytes of a video for each of which another analyser may be worth its start where there are fewer videos than cores; less starts
-more of them, to no use where videos are large and short."""
 
 _HELP = b""
 """What stands for a path in a row that asks to help others."""
@@ -71,7 +63,7 @@ _HELP = b""
 class _Analyse:
     """The first pool's actor: one detector and one process that decodes, one video at a time."""
 
-    def __init__(self, settings: Settings, board: Any = None) -> None:
+    def __init__(self, settings: Settings, board: Any = None, detectors: Sequence[Any] = ()) -> None:
         self.settings = settings
         self.fault = ""
         self.crew: Crew | None = None
@@ -80,7 +72,11 @@ class _Analyse:
             from pipeline.watchdog import Decoder
 
             self.decoder = Decoder(settings.video.timeout_s, settings.video.memory_mb)
-            self.detector = load_detector(settings.detect.detector, min_face=settings.detect.min_face, threads=1)
+            self.detector: Detector
+            if detectors:
+                self.detector = _Elsewhere(random.choice(detectors))
+            else:
+                self.detector = load_detector(settings.detect.detector, min_face=settings.detect.min_face, threads=1)
             if board is not None:
                 there: Any = _There(board)
                 self.crew = Crew(there, settings, self.detector, self.decoder.open, ray.put, _fetch)
@@ -102,6 +98,44 @@ class _Analyse:
         if self.crew:
             with suppress(Gone):
                 self.crew.board.finish(path)
+
+
+class _Detect:
+    """An actor with a detector that several analysers ask at a time."""
+
+    def __init__(self, settings: Settings, device: str) -> None:
+        from pipeline.detect import load_detector
+        from pipeline.streams import SharedDetector
+
+        self.fault = ""
+        try:
+            with warnings.catch_warnings(action="ignore"):  # the driver says it
+                detector = load_detector(settings.detect.detector, min_face=settings.detect.min_face, device=device)
+            self.detector = SharedDetector(detector)
+        except FocalfaceError as error:
+            self.fault = str(error)
+
+    def about(self) -> tuple[str, str, str]:
+        """Its name, its device, and why it is none."""
+        return ("", "", self.fault) if self.fault else (self.detector.name, self.detector.device, "")
+
+    def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
+        """See `pipeline.detect.Detector.detect`."""
+        return self.detector.detect(images)
+
+
+class _Elsewhere:
+    """A detector that is an actor."""
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+        self.name, self.device, _ = ray.get(actor.about.remote())
+
+    def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
+        try:
+            return list(ray.get(self._actor.detect.remote(images)))
+        except RayActorError as error:  # begun anew by Ray for as long as that is possible
+            raise FetchError(f"the detector is gone: {' '.join(str(error).split())}") from error
 
 
 class _There:
@@ -192,8 +226,8 @@ def engine(settings: EngineGroup) -> Iterator[None]:
         with _hushed(), _uninterrupted():  # Ray says there that it heeds RAY_BACKEND_LOG_LEVEL
             if settings.address:
                 ray.init(settings.address, **quiet)
-            else:  # two pools of one core each must fit, whatever the machine has, and what was asked for
-                cores = max(os.cpu_count() or 2, (settings.analysers or 1) + (settings.describers or 1))
+            else:  # pools of one core each must fit, whatever the machine has, and what was asked for
+                cores = max(os.cpu_count() or 2, (settings.analysers or 1) + (settings.describers or 1) + (settings.detectors or 0))
                 shown_at = settings.dashboard_host
                 quiet |= {"include_dashboard": shown_at is not None, "dashboard_host": shown_at or "127.0.0.1"}
                 ray.init("local", num_cpus=cores, **quiet)
@@ -207,56 +241,35 @@ def engine(settings: EngineGroup) -> Iterator[None]:
         ray.shutdown()
 
 
-@dataclass(frozen=True)
-class Pools:
-    """How many actors each stage gets, whether describers take a GPU each, and whether memory is set aside for them."""
-
-    analysers: int
-    describers: int
-    on_gpu: bool
-    reserve: bool
+def _part_of(resource: str | None, part: float = 1.0) -> dict[str, float]:
+    return {resource: part} if resource else {}
 
 
-def pools(settings: Settings, has: Mapping[str, float], work: int) -> Pools:
-    """Share a machine or a cluster out between the two stages, so that both always have a place.
+def _detectors(settings: Settings, shares: Pools) -> list[Any]:
+    """Actors whose detectors analysers share; none where each has its own.
 
-    Args:
-        settings: of the run; what they say of the engine goes first.
-        has: Ray's resources: `CPU`, `GPU`, `memory` in bytes, and custom ones.
-        work: for how many analysers there is something to do.
+    Raises:
+        ModelError: when the detector cannot be loaded.
     """
-    cores, gpus, engine = int(has.get("CPU", 1)), int(has.get("GPU", 0)), settings.engine
-    on_gpu = settings.describe.device.startswith("cuda") or (gpus > 0 and settings.describe.device == "auto")
-    if engine.analyser_resource:
-        cores = int(has.get(engine.analyser_resource, 0))
-    if engine.describer_resource:
-        gpus = int(has.get(engine.describer_resource, 0))
-    describers = engine.describers or max(1, gpus if on_gpu or engine.describer_resource else cores // CORES_PER_DESCRIBER)
-    room = int(has.get("memory", 0) - describers * DESCRIBER_MEMORY) // ANALYSER_MEMORY
-    apart = on_gpu or engine.analyser_resource or engine.describer_resource
-    fitting = max(1, min(cores - (0 if apart else describers), room))
-    analysers = min(engine.analysers or fitting, work)
-    # A machine with less memory than the two stages ask for gets to try all the same; reserved, they would wait for ever.
-    return Pools(analysers, describers, on_gpu, reserve=analysers <= room)
-
-
-def _work(paths: Sequence[str], settings: Settings, cores: int) -> int:
-    """For how many analysers there is something to do: one a video, and more where fewer videos than cores may be long."""
-    if not _shares(settings) or len(paths) >= cores:
-        return len(paths)
-    if settings.engine.analysers:
-        return settings.engine.analysers
-    marks = [find(path, lambda _: False).get(path, "0") if is_url(path) else fingerprint(path) for path in paths]
-    return sum(max(1, int(mark.partition("-")[0]) // WORTH_HELP) for mark in marks)
-
-
-def _shares(settings: Settings) -> bool:
-    """Whether analysers share long videos."""
-    return settings.video.segment_s > 0 and settings.detect.every == 1
-
-
-def _one_of(resource: str | None) -> dict[str, float]:
-    return {resource: 1.0} if resource else {}
+    on_gpu, asked = shares.detect_on_gpu, settings.detect.device
+    device = (asked if asked.startswith("cuda") else "cuda") if on_gpu else "cpu"
+    kind = ray.remote(_Detect).options(
+        num_cpus=0 if on_gpu else 1,
+        num_gpus=shares.parts[1],
+        resources=_part_of(settings.engine.describer_resource, shares.parts[1]) if on_gpu else _part_of(settings.engine.analyser_resource),
+        max_concurrency=shares.analysers + 1,
+        max_restarts=-1,
+        max_task_retries=-1,
+    )
+    actors: list[Any] = [kind.remote(settings, device) for _ in range(shares.detectors)]
+    about = ray.get([actor.about.remote() for actor in actors])
+    for _, _, fault in about:
+        if fault:
+            raise ModelError(fault)
+    in_vain = any(there == "cpu" for _, there, _ in about) if on_gpu else asked.startswith("cuda")
+    if in_vain:
+        warnings.warn(ON_CPU, FocalfaceWarning, stacklevel=2)
+    return [] if in_vain and not settings.engine.detectors else actors
 
 
 def results(paths: Sequence[str], settings: Settings) -> Iterator[Result]:
@@ -270,7 +283,7 @@ def results(paths: Sequence[str], settings: Settings) -> Iterator[Result]:
         Results as they come; those of one video may come out of order, and among those of others.
 
     Raises:
-        ModelError: when the detector or the model cannot be loaded.
+        ModelError: when the detector or the model cannot be loaded, or there is no GPU for it.
     """
     context = DataContext.get_current()
     context.enable_progress_bars = False
@@ -279,32 +292,37 @@ def results(paths: Sequence[str], settings: Settings) -> Iterator[Result]:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
 
     resources = ray.cluster_resources()
-    shares = pools(settings, resources, _work(paths, settings, int(resources.get("CPU", 1))))
+    shares = pools(settings, resources, work_for(paths, settings, int(resources.get("CPU", 1))))
+    if shares.on_gpu and not resources.get("GPU"):  # Ray would wait for one
+        if settings.engine.address is None:
+            raise ModelError(f"device {settings.describe.device!r}: Ray sees no GPU on this machine; use --device cpu")
+        warnings.warn("the cluster has no GPU yet: nothing is described until it gets one", FocalfaceWarning, stacklevel=2)
+    detectors = _detectors(settings, shares)
     board: Any = None
     step = max(1, ceil(len(paths) / LISTED_AT_ONCE))
     listed = [[os.fsencode(path) for path in paths[start : start + step]] for start in range(0, len(paths), step)]
-    if shares.analysers > 1 and _shares(settings):
+    if shares.analysers > 1 and segmented(settings):
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         board = ray.remote(num_cpus=0)(Board).options(scheduling_strategy=here).remote(len(paths), shares.analysers)
         listed += [[_HELP]] * (shares.analysers - 1)
     videos = ray.data.from_arrow([pa.table({"path": pa.array(part, pa.binary())}) for part in listed])
     chunks = videos.flat_map(
         _Analyse,
-        fn_constructor_kwargs={"settings": settings, "board": board},
+        fn_constructor_kwargs={"settings": settings, "board": board, "detectors": detectors},
         # A long video must not hold up others that were promised to the same actor.
         compute=ActorPoolStrategy(size=shares.analysers, max_tasks_in_flight_per_actor=1),
         num_cpus=1,
         memory=ANALYSER_MEMORY if shares.reserve else None,
-        resources=_one_of(settings.engine.analyser_resource),
+        resources=_part_of(settings.engine.analyser_resource),
     )
     described = chunks.map(
         _Describe,  # type: ignore[arg-type]  # Ray's hints know classes of functions for flat_map alone
         fn_constructor_kwargs={"settings": settings, "threads": 1},
         compute=ActorPoolStrategy(size=shares.describers),
         num_cpus=0 if shares.on_gpu else 1,
-        num_gpus=1 if shares.on_gpu else 0,
+        num_gpus=shares.parts[0] if shares.on_gpu else 0,
         memory=DESCRIBER_MEMORY if shares.reserve else None,
-        resources=_one_of(settings.engine.describer_resource),
+        resources=_part_of(settings.engine.describer_resource, shares.parts[0]),
     )
     for row in described.iter_rows():
         if row["fault"]:

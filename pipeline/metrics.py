@@ -112,7 +112,7 @@ class TimedDetector:
     """A detector whose time is counted."""
 
     def __init__(self, detector: Detector, stages: Stages) -> None:
-        self.name = detector.name
+        self.name, self.device = detector.name, detector.device
         self._detector, self._stages = detector, stages
 
     def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:

@@ -83,9 +83,10 @@ class VideoGroup(_Group):
 
 class DetectGroup(_Group):
     """Finding and following faces. `detector`: `auto`, `centerface`, `insightface` or a path; `min_face`: height in pixels of
-    the smallest face sought; `every`: run the detector on every k-th sampled frame and carry tracks between."""
+    the smallest face sought; `device`: where the detector runs; `every`: run it on every k-th sampled frame and carry tracks between."""
 
     detector: str = "auto"
+    device: Annotated[str, AfterValidator(_known_device)] = "auto"
     min_face: Annotated[int, Field(ge=8, le=2000)] = 40
     every: Annotated[int, Field(ge=1, le=100)] = 1
 
@@ -112,7 +113,8 @@ class DescribeGroup(_Group):
 class EngineGroup(_Group):
     """Where the work is done. `ray`: `auto` for Ray where there is enough to do, `always` or `never`; `address`: of a running Ray, none
     to start one here; `analysers` and `describers`: how many of each
-    work side by side (none: as the machine has cores and GPUs); `analyser_resource` and `describer_resource`: a custom Ray resource
+    work side by side (none: as the machine has cores and GPUs); `detectors`: how many detectors all analysers share (none: one a GPU
+    that they run on, else each has its own); `analyser_resource` and `describer_resource`: a custom Ray resource
     of which each takes one, which keeps it to nodes that offer it; `dashboard_host`: address at which a Ray started here shows its
     dashboard, none for no dashboard."""
 
@@ -120,6 +122,7 @@ class EngineGroup(_Group):
     address: str | None = None
     analysers: Annotated[int, Field(ge=1)] | None = None
     describers: Annotated[int, Field(ge=1)] | None = None
+    detectors: Annotated[int, Field(ge=1)] | None = None
     analyser_resource: Annotated[str, Field(min_length=1)] | None = None
     describer_resource: Annotated[str, Field(min_length=1)] | None = None
     dashboard_host: Annotated[str, Field(min_length=1)] | None = None
@@ -152,7 +155,8 @@ class Settings(_Group):
     def identity(self) -> dict[str, Any]:
         """What decides the results, as plain data: two runs may share an output folder when theirs are equal."""
         return self.model_dump(
-            mode="json", exclude={ENGINE: True, "video": {"timeout_s", "memory_mb", "segment_s"}, "describe": {"batch_size"}}
+            mode="json",
+            exclude={ENGINE: True, "video": {"timeout_s", "memory_mb", "segment_s"}, "detect": {"device"}, "describe": {"batch_size"}},
         )
 
 

@@ -147,13 +147,3 @@ def test_what_is_no_detector_is_refused_in_one_line(samples: Path, tmp_path: Pat
             load_detector(spec)
         assert spec in str(caught.value)
         assert "\n" not in str(caught.value)
-
-
-def test_a_missing_gpu_is_said_aloud(samples: Path) -> None:
-    import onnxruntime
-
-    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        pytest.skip("onnxruntime has CUDA here")
-    with pytest.warns(RuntimeWarning, match="CPU"):
-        detector = load_detector("centerface", device="cuda")
-    assert len(detector.detect([picture(samples / "single_face.jpg")])[0]) == 1

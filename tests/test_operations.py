@@ -28,8 +28,9 @@ from pipeline.commands.submit import command
 from pipeline.describe import load_describer
 from pipeline.detect import load_detector
 from pipeline.errors import ModelError, SettingsError
-from pipeline.graph import engine, pools
+from pipeline.graph import engine
 from pipeline.metrics import FAILURES, STAGES, Stages, failure_kind, slowest
+from pipeline.pools import pools
 from pipeline.run import plan
 from pipeline.settings import load_settings
 from pipeline.storage import _ours

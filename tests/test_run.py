@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import astuple
 from math import floor
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from PIL import Image
 from pipeline.analyse import analyse, face_rows
 from pipeline.detect import load_detector
 from pipeline.errors import SettingsError
-from pipeline.graph import pools
+from pipeline.pools import Pools, pools
 from pipeline.records import Detections
 from pipeline.run import Assembly, find_videos
 from pipeline.schemas import TABLES
@@ -303,6 +302,7 @@ class _Breaking:
     """A detector that meets what it was not made for after a while."""
 
     name = "breaking"
+    device = "cpu"
 
     def __init__(self) -> None:
         self.seen = 0
@@ -335,16 +335,29 @@ def test_results_may_come_in_any_order_and_twice() -> None:
 @pytest.mark.parametrize(
     ("has", "videos", "shared_out"),
     [
-        ({"CPU": 2, "memory": 8 << 30}, 9, (1, 1, False, True)),
-        ({"CPU": 16, "memory": 64 << 30}, 99, (13, 3, False, True)),
-        ({"CPU": 16, "memory": 64 << 30}, 4, (4, 3, False, True)),
-        ({"CPU": 64, "memory": 32 << 30}, 99, (8, 12, False, True)),
-        ({"CPU": 2, "memory": 2 << 30}, 9, (1, 1, False, False)),
-        ({"CPU": 16, "GPU": 2, "memory": 64 << 30}, 99, (16, 2, True, True)),
+        ({"CPU": 2, "memory": 8 << 30}, 9, Pools(1, 1, 0, on_gpu=False, detect_on_gpu=False, reserve=True)),
+        ({"CPU": 16, "memory": 64 << 30}, 99, Pools(13, 3, 0, on_gpu=False, detect_on_gpu=False, reserve=True)),
+        ({"CPU": 16, "memory": 64 << 30}, 4, Pools(4, 3, 0, on_gpu=False, detect_on_gpu=False, reserve=True)),
+        ({"CPU": 64, "memory": 32 << 30}, 99, Pools(8, 12, 0, on_gpu=False, detect_on_gpu=False, reserve=True)),
+        ({"CPU": 2, "memory": 2 << 30}, 9, Pools(1, 1, 0, on_gpu=False, detect_on_gpu=False, reserve=False)),
+        ({"CPU": 16, "GPU": 2, "memory": 64 << 30}, 99, Pools(16, 2, 2, on_gpu=True, detect_on_gpu=True, reserve=True)),
     ],
 )
-def test_both_stages_find_a_place_on_any_machine(has: dict[str, float], videos: int, shared_out: tuple[int, int, bool, bool]) -> None:
-    assert astuple(pools(load_settings(), has, videos)) == shared_out
+def test_both_stages_find_a_place_on_any_machine(has: dict[str, float], videos: int, shared_out: Pools) -> None:
+    assert pools(load_settings(), has, videos) == shared_out
+
+
+def test_a_gpu_is_for_both_stages() -> None:
+    has = {"CPU": 8, "GPU": 1, "decode": 8}
+    for assignments, parts in (
+        ((), (0.75, 0.25)),
+        (("detect.device=cpu",), (1.0, 0.0)),
+        (("engine.analyser_resource=decode",), (1.0, 0.0)),  # decoded elsewhere: frames are not sent to the GPU
+        (("engine.analyser_resource=decode", "detect.device=cuda"), (0.75, 0.25)),
+    ):
+        assert pools(load_settings(assignments=assignments), has, 9).parts == parts
+    few = pools(load_settings(assignments=["engine.detectors=2"]), {"CPU": 8, "memory": 64 << 30}, 9)
+    assert (few.analysers, few.describers, few.detectors, few.parts) == (5, 1, 2, (1.0, 0.0))
 
 
 def test_inputs_are_files_folders_and_patterns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

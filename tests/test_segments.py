@@ -18,11 +18,11 @@ from test_resume import assert_same, kill_at_work, seconds_at_work
 from test_video import pictures, write_clip
 
 from pipeline import board as boards
-from pipeline import graph
 from pipeline.analyse import Chunk, analyse
 from pipeline.board import Board, Gone, Job
 from pipeline.detect import load_detector
 from pipeline.errors import VideoError
+from pipeline.pools import WORTH_HELP, work_for
 from pipeline.segments import cut, segment_frames
 from pipeline.settings import Settings, load_settings
 from pipeline.sharing import Crew
@@ -253,12 +253,12 @@ def test_there_is_work_for_more_analysers_than_videos_where_these_are_large(tmp_
     small, large = str(tmp_path / "small.mp4"), str(tmp_path / "large.mp4")
     Path(small).write_bytes(b"1")
     with open(large, "wb") as file:
-        file.truncate(10 * graph.WORTH_HELP)
-    assert graph._work([small, large], settings(), 16) == 11
-    assert graph._work([small] * 20, settings(), 16) == 20
+        file.truncate(10 * WORTH_HELP)
+    assert work_for([small, large], settings(), 16) == 11
+    assert work_for([small] * 20, settings(), 16) == 20
     for more in ("video.segment_s=0", "detect.every=2"):
-        assert graph._work([small, large], settings(more), 16) == 2
-    assert graph._work([large], settings("engine.analysers=3"), 16) == 3
+        assert work_for([small, large], settings(more), 16) == 2
+    assert work_for([large], settings("engine.analysers=3"), 16) == 3
 
 
 def test_a_shared_run_that_is_killed_ends_with_the_tables_of_one_that_was_not_shared(films: Path, tmp_path: Path) -> None:

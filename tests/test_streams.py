@@ -1,0 +1,142 @@
+"""A detector that many ask at once finds for each what it would find alone; and who wants a GPU in vain is told."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from test_run import assert_same
+
+from pipeline.detect import ON_CPU, load_detector
+from pipeline.errors import FocalfaceWarning
+from pipeline.records import Detections
+from pipeline.streams import SharedDetector
+from pipeline.tables import RunFolder
+from pipeline.video import open_video
+
+WITHOUT_CUDA = pytest.mark.skipif(
+    "CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="says what is said where onnxruntime has no CUDA"
+)
+
+
+def same(one: Sequence[Detections], other: Sequence[Detections]) -> bool:
+    parts = ("boxes", "scores", "landmarks5")
+    return len(one) == len(other) and all(
+        np.array_equal(getattr(a, part), getattr(b, part)) for a, b in zip(one, other, strict=True) for part in parts
+    )
+
+
+class _Held:
+    """CenterFace, held up in its first batch until it is let go; it notes how many images each batch had, and fails at one."""
+
+    name, device = "held", "cpu"
+
+    def __init__(self) -> None:
+        self.detector = load_detector("centerface")
+        self.batches: list[int] = []
+        self.go = threading.Event()
+
+    def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
+        self.batches.append(len(images))
+        assert self.go.wait(60)
+        if any(len(image) == 1 for image in images):
+            raise ValueError("an image of one row")
+        return self.detector.detect(images)
+
+
+def wait(shared: SharedDetector, waiting: int) -> None:
+    """Until so many have asked and wait."""
+    while len(shared._waiting) < waiting:
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def frames(samples: Path) -> list[np.ndarray]:
+    """Frames of two sizes, with faces and without."""
+    clips = ("single_face.mp4", "no_face.mp4", "WolfgangLanger_Pexels.mp4")
+    return [frame.image for clip in clips for frame, _ in zip(open_video(samples / clip).frames(2), range(4), strict=False)]
+
+
+def test_frames_of_all_who_wait_go_through_together(frames: list[np.ndarray]) -> None:
+    held = _Held()
+    shared = SharedDetector(held)
+
+    def ask(start: int) -> list[Detections]:
+        return shared.detect(frames[start:] + frames[:start])
+
+    with ThreadPoolExecutor(6) as askers:
+        first = askers.submit(ask, 0)
+        while not held.batches:
+            time.sleep(0.01)
+        others = [askers.submit(ask, start) for start in range(1, 6)]
+        wait(shared, 5)
+        held.go.set()
+        found = [one.result() for one in (first, *others)]
+    alone = held.detector.detect(frames)
+    assert any(len(faces) for faces in alone)
+    for start, one in enumerate(found):
+        assert same(one, alone[start:] + alone[:start])
+    assert held.batches == [len(frames), 5 * len(frames)]
+
+
+def test_whoever_brings_it_down_is_the_only_one_to_hear(frames: list[np.ndarray]) -> None:
+    held = _Held()
+    shared = SharedDetector(held)
+    with ThreadPoolExecutor(3) as askers:
+        first = askers.submit(shared.detect, frames)
+        while not held.batches:
+            time.sleep(0.01)
+        bad, good = askers.submit(shared.detect, [frames[0][:1]]), askers.submit(shared.detect, frames)
+        wait(shared, 2)
+        held.go.set()
+        assert same(first.result(), good.result())
+        with pytest.raises(ValueError, match="one row"):
+            bad.result()
+
+
+@WITHOUT_CUDA
+def test_a_missing_gpu_is_said_aloud(frames: list[np.ndarray]) -> None:
+    with pytest.warns(FocalfaceWarning, match="runs on the CPU, not on CUDA: install onnxruntime-gpu"):
+        detector = load_detector("centerface", device="cuda")
+    assert detector.device == "cpu"
+    assert same(detector.detect(frames), load_detector("centerface").detect(frames))
+
+
+def test_who_asks_for_none_hears_nothing() -> None:
+    with warnings.catch_warnings(action="error"):
+        assert load_detector("centerface", device="cpu").device == "cpu"
+
+
+@WITHOUT_CUDA
+@pytest.mark.parametrize("ray", ["never", "always"])
+def test_a_run_whose_analysers_share_a_detector_finds_the_same_and_says_where_it_runs(ray: str, samples: Path, tmp_path: Path) -> None:
+    said = {}
+    for name, device, detectors in (("own", "cpu", "null"), ("shared", "cuda", "1" if ray == "always" else "null")):
+        words = [f"engine.ray={ray}", f"detect.device={device}", f"engine.detectors={detectors}"]
+        options = [word for assignment in words for word in ("--set", assignment)]
+        command = [sys.executable, "-m", "pipeline.cli", "run", str(samples / "single_face.mp4"), "--out", str(tmp_path / name), *options]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert ended.returncode == 0, ended.stderr
+        said[name] = ended.stderr
+    assert said == {"own": "", "shared": f"focalface: {ON_CPU}\n"}
+    assert_same(RunFolder(tmp_path / "own"), RunFolder(tmp_path / "shared"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says what is said where there is no GPU")
+@pytest.mark.parametrize("ray", ["never", "always"])
+def test_a_gpu_that_is_not_there_is_not_waited_for(ray: str, samples: Path, tmp_path: Path) -> None:
+    words = [str(samples / "single_face.mp4"), "--out", str(tmp_path), "--device", "cuda", "--set", f"engine.ray={ray}"]
+    ended = subprocess.run([sys.executable, "-m", "pipeline.cli", "run", *words], capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("focalface: device 'cuda': ") and ended.stderr.endswith("; use --device cpu\n")
+    assert ended.stderr.count("\n") == 1
