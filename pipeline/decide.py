@@ -39,6 +39,9 @@ Hear = Callable[[list[int], Request], tuple[Scores, Write]]
 class FocalDescriber(ABC):
     """A describer (`pipeline.describe.Describer`) but for the model.
 
+    Attributes:
+        own_words: whether sentences are the model's; else it is asked for fields alone, and they get their plain wording.
+
     Args:
         name: the checkpoint, as the tables name it.
         grammar: how it is asked.
@@ -52,6 +55,7 @@ class FocalDescriber(ABC):
         self.grammar = grammar
         self.aus = grammar.aus
         self.replaced = 0
+        self.own_words = True
         self.batch_size = batch_size
         self._tokenizer = tokenizer
         self._side = side
@@ -82,7 +86,7 @@ class FocalDescriber(ABC):
             assert hear is not None
             scores, write = hear(said, request)
             decided = self._decide(request, [score[0] for score in scores])
-            answers.append(self._finished(decided, write([decided])[0]))
+            answers += self._finished([decided], write)
             said = [*self._fields_ids(answers[-1]), *self._ids(answers[-1].description + ANSWER_END)]
         return answers
 
@@ -110,8 +114,8 @@ class FocalDescriber(ABC):
             if mirrored is not None:
                 scores = [(own + other[rows]) / 2 for own, other in zip(scores, mirrored, strict=True)]
             decided = [self._decide(requests[row], [score[i] for score in scores]) for i, row in enumerate(rows)]
-            for row, fields, sentence in zip(rows, decided, write(decided), strict=True):
-                answers[row] = self._finished(fields, sentence)
+            for row, answer in zip(rows, self._finished(decided, write), strict=True):
+                answers[row] = answer
         return [answer for answer in answers if answer is not None]
 
     def _scores(self, requests: Sequence[Request]) -> Scores:
@@ -138,11 +142,14 @@ class FocalDescriber(ABC):
             description="",
         )
 
-    def _finished(self, fields: Answer, sentence: str) -> Answer:
-        """Fields with a sentence that says them, the model's own where it does."""
-        kept = checked(sentence, fields)
-        self.replaced += kept != sentence
-        return replace(fields, description=kept)
+    def _finished(self, decided: Sequence[Answer], write: Write) -> list[Answer]:
+        """Fields with sentences that say them, the model's own where they do."""
+        if not self.own_words:
+            return [replace(fields, description=compose(fields.aus, fields.emotion, round(fields.age))) for fields in decided]
+        written = write(decided)
+        kept = [checked(sentence, fields) for sentence, fields in zip(written, decided, strict=True)]
+        self.replaced += sum(own != sentence for own, sentence in zip(kept, written, strict=True))
+        return [replace(fields, description=sentence) for fields, sentence in zip(decided, kept, strict=True)]
 
     def _resized(self, crop: np.ndarray) -> np.ndarray:
         """A crop at the size that the model is shown, (side, side, 3) uint8."""

@@ -35,11 +35,13 @@ class Describer(Protocol):
         name: the checkpoint, as the tables name it.
         aus: the action units that it knows.
         replaced: how many of its sentences so far gave way to the plain wording of their fields (`checked`).
+        own_words: whether sentences are the model's; else fields get their plain wording, and the model is asked for nothing more.
     """
 
     name: str
     aus: tuple[str, ...]
     replaced: int
+    own_words: bool
 
     def describe(self, requests: Sequence[Request]) -> list[Answer]:
         """One answer for each request, in order."""
@@ -58,6 +60,7 @@ def load_describer(
     batch_size: int = 32,
     threads: int | None = None,
     engine: str = "transformers",
+    sentences: str = "model",
 ) -> Describer:
     """Open a checkpoint as a describer.
 
@@ -66,17 +69,22 @@ def load_describer(
         batch_size: requests answered together; memory grows with it, speed too up to a point.
         threads: CPU threads of torch, in this process; None leaves them.
         engine: `transformers`, or `vllm` where it is installed.
+        sentences: the `model`'s own, or a `plain` wording of its fields, which takes a little more than half of the time.
 
     Raises:
         ModelError: when the checkpoint cannot be opened, or the engine is not installed.
     """
     if threads is not None:
         torch.set_num_threads(threads)
+    describer: FocalDescriber
     if engine == "vllm":
         from pipeline.vllm_engine import open_vllm
 
-        return open_vllm(model, adapter=adapter, device=device, batch_size=batch_size)
-    return QwenDescriber(open_checkpoint(model, adapter=adapter, device=device), batch_size)
+        describer = open_vllm(model, adapter=adapter, device=device, batch_size=batch_size)
+    else:
+        describer = QwenDescriber(open_checkpoint(model, adapter=adapter, device=device), batch_size)
+    describer.own_words = sentences == "model"
+    return describer
 
 
 class QwenDescriber(FocalDescriber):

@@ -100,11 +100,12 @@ class SelectGroup(_Group):
 
 
 class DescribeGroup(_Group):
-    """Putting it into words. `model`: `nano`, a folder or a hub id; `adapter`: a LoRA adapter; `engine`: what runs the model; `device`;
-    `batch_size`."""
+    """Putting it into words. `model`: `nano`, a folder or a hub id; `adapter`: a LoRA adapter; `sentences`: the model's own, or a `plain`
+    wording of its fields; `engine`: what runs the model; `device`; `batch_size`."""
 
     model: str = "nano"
     adapter: str | None = None
+    sentences: Literal["model", "plain"] = "model"
     engine: Literal["transformers", "vllm"] = "transformers"
     device: Annotated[str, AfterValidator(_known_device)] = "auto"
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 32

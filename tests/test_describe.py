@@ -59,6 +59,17 @@ def answers(describer: QwenDescriber, requests_: list[Request]) -> list[Answer]:
     return describer.describe(requests_)
 
 
+def test_plain_sentences_go_with_the_same_fields(describer: QwenDescriber, requests_: list[Request], answers: list[Answer]) -> None:
+    quick = load_describer("nano", device="cpu", sentences="plain")
+    assert quick.describe(requests_) == [_plain(answer) for answer in answers] != answers
+    assert quick.converse(requests_[:1]) == [_plain(answer) for answer in describer.converse(requests_[:1])]
+    assert quick.replaced == 0
+
+
+def _plain(answer: Answer) -> Answer:
+    return replace(answer, description=compose(answer.aus, answer.emotion, round(answer.age)))
+
+
 def test_answers_keep_the_grammar(describer: QwenDescriber, requests_: list[Request], answers: list[Answer]) -> None:
     for request, answer in zip(requests_, answers, strict=True):
         can_show = [au for au in REGION_AUS[request.region] if au in describer.aus]

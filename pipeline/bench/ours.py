@@ -44,14 +44,15 @@ def questions(video: str, settings: Settings) -> Callable[[], list[tuple[int, in
     return job
 
 
-def describe(model: str, requests: Sequence[Request]) -> Callable[[int], list[Answer]]:
-    """The describer; the job takes how many requests it gets at once."""
+def describe(model: str, requests: Sequence[Request]) -> Callable[..., list[Answer]]:
+    """The describer; the job takes how many requests it gets at once, and whose sentences are wanted."""
     from pipeline.describe import load_describer
 
     describer = load_describer(model, device="cpu", batch_size=len(requests))
     describer.describe(requests[:1])
 
-    def job(together: int) -> list[Answer]:
+    def job(together: int, sentences: str = "model") -> list[Answer]:
+        describer.own_words = sentences == "model"
         return [answer for i in range(0, len(requests), together) for answer in describer.describe(requests[i : i + together])]
 
     return job

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.commands.options import Adapter, Debug, Device, Engine, Finder, MinFace, Model, check_picture
+from pipeline.commands.options import Adapter, Debug, Device, Engine, Finder, MinFace, Model, Sentences, check_picture
 from pipeline.errors import SettingsError, writing
 from pipeline.imports import unswept
 from pipeline.settings import load_settings, parse_box, parse_regions
@@ -29,6 +29,7 @@ def describe(
     min_face: MinFace = None,
     model: Model = None,
     adapter: Adapter = None,
+    sentences: Sentences = None,
     engine: Engine = None,
     device: Device = None,
     debug: Debug = False,
@@ -42,6 +43,7 @@ def describe(
         "detect.min_face": min_face,
         "describe.model": model,
         "describe.adapter": adapter,
+        "describe.sentences": sentences,
         "describe.engine": engine,
         "describe.device": device,
     }

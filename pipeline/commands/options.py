@@ -32,6 +32,7 @@ Debug = Annotated[bool, typer.Option("--debug", help="On an error, show where in
 Model = Annotated[str | None, setting("nano, a checkpoint's folder or a hub id.", DEFAULTS.describe.model)]
 Adapter = Annotated[str | None, typer.Option(help="Folder of a LoRA adapter to put on the model.")]
 Engine = Annotated[str | None, setting("transformers, or vllm where it is installed.", DEFAULTS.describe.engine)]
+Sentences = Annotated[str | None, setting("model, or plain: a fixed wording, sooner there.", DEFAULTS.describe.sentences)]
 Device = Annotated[str | None, setting("auto, cpu, cuda or cuda:N.", DEFAULTS.describe.device)]
 Finder = Annotated[str | None, setting("auto, centerface, insightface or a path.", DEFAULTS.detect.detector, "--detector")]
 MinFace = Annotated[int | None, setting("Height in pixels of the smallest face sought.", DEFAULTS.detect.min_face)]

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.commands.options import DEFAULTS, Adapter, Debug, Device, Engine, Finder, MinFace, Model, setting
+from pipeline.commands.options import DEFAULTS, Adapter, Debug, Device, Engine, Finder, MinFace, Model, Sentences, setting
 from pipeline.imports import unswept
 from pipeline.settings import Settings, load_settings
 from pipeline.vocabulary import UNIT
@@ -38,6 +38,7 @@ _SETTINGS = {
     "box": "select.box",
     "model": "describe.model",
     "adapter": "describe.adapter",
+    "sentences": "describe.sentences",
     "engine": "describe.engine",
     "device": "describe.device",
     "batch_size": "describe.batch_size",
@@ -60,6 +61,7 @@ def run(
     detect_every: Annotated[int | None, setting("Detect on every k-th of these frames.", DEFAULTS.detect.every)] = None,
     model: Model = None,
     adapter: Adapter = None,
+    sentences: Sentences = None,
     engine: Engine = None,
     device: Device = None,
     batch_size: Annotated[int | None, setting("Regions described together.", DEFAULTS.describe.batch_size)] = None,
