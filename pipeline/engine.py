@@ -23,11 +23,11 @@ Results = Callable[[Sequence[str]], Iterator[Result]]
 """Analyses and describes videos, given their paths as the workers can open them. Results come as they are ready: those of one
 video perhaps out of order, and among those of others. Raises `ModelError` when the detector or the model cannot be loaded."""
 
-WORTH_RAY = 16 * 2**20
-"""Bytes of video from which work is worth Ray's start, of 9 s or so: about as long as one core takes for them. More has larger runs
-done by one core."""
+WORTH_RAY = 8 * 2**20
+"""Bytes of video from which work is worth Ray's start, of some 10 s. One core takes about twice as long for so many bytes of small
+pictures, and less for large ones; more has larger runs done by one core."""
 
-LEAST = 2**20
+LEAST = WORTH_RAY // 16
 """Bytes that a video counts for at least: opening it takes time, too."""
 
 WAITING = 3
