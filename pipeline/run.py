@@ -218,7 +218,7 @@ def run(
                     descriptions=result.descriptions.num_rows,
                 )
                 if complete and video.row is not None:
-                    row = video.row | {"path": shown(videos[key].path), "elapsed_s": video.elapsed_s}
+                    row = video.row | _named(videos[key].path, video.row["error"]) | {"elapsed_s": video.elapsed_s}
                     with driver.on("write"):
                         folder.commit(row, *video.tables(), "" if result.again else videos[key].mark)
                         kept()
@@ -239,6 +239,11 @@ def run(
         preview(folder)
     folder.finish()
     return folder
+
+
+def _named(path: str, error: str | None) -> dict[str, str | None]:
+    """A video's path as the inputs have it, also in what is wrong with it."""
+    return {"path": shown(path), "error": error and error.replace(shown(absolute(path)), shown(path))}
 
 
 def counts(folder: RunFolder) -> dict[str, int]:

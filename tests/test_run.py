@@ -238,9 +238,16 @@ def test_without_ray_the_tables_are_the_same(archive: list[Path], run: RunFolder
     assert run.info["counts"] == RunFolder(out).info["counts"]
 
 
-def test_ray_is_for_what_is_worth_its_start(run: RunFolder, samples: Path, tmp_path: Path) -> None:
-    assert process([samples / "no_face.mp4"], tmp_path, ray="auto").returncode == 0
-    assert (run.info["engine"]["ray"], RunFolder(tmp_path).info["engine"]["ray"]) == ("always", "never")
+def test_ray_is_for_what_is_worth_its_start_and_names_stay_as_they_were_given(
+    run: RunFolder, samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("empty.mp4").touch()
+    ended = process([samples / "no_face.mp4", Path("empty.mp4")], Path("run"), ray="auto")
+    assert ended.returncode == 0, ended.stderr
+    assert "\nfailed: empty.mp4: empty file\n" in ended.stdout
+    assert (run.info["engine"]["ray"], RunFolder("run").info["engine"]["ray"]) == ("always", "never")
+    assert {row["error"] for row in RunFolder("run").read("videos").to_pylist()} == {None, "empty.mp4: empty file"}
 
 
 def test_without_ray_it_may_be_killed_and_interrupted_too(archive: list[Path], run: RunFolder, tmp_path: Path) -> None:

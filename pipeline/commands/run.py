@@ -140,7 +140,8 @@ def _summary(folder: RunFolder, place: str) -> None:
     console.print(table)
     for row in folder.read("videos", ["path", "status", "error"]).to_pylist():
         if row["error"]:
-            console.print(f"{row['status']}: {escape(row['path'])}: {escape(row['error'])}", soft_wrap=True, highlight=False)
+            reason = row["error"].removeprefix(f"{row['path']}: ")
+            console.print(f"{row['status']}: {escape(row['path'])}: {escape(reason)}", soft_wrap=True, highlight=False)
     console.print(f"tables   {escape(place)}/{{videos,faces,descriptions}}", soft_wrap=True, highlight=False)
     if (folder.path / PREVIEW).exists():
         console.print(f"picture  {escape(place)}/{PREVIEW}", soft_wrap=True, highlight=False)
