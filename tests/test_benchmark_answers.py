@@ -163,7 +163,7 @@ def test_missing_answers_are_named(faces: Path, rewritten: Callable[..., Path]) 
         read_answers(rewritten(lambda rows: rows.pop(1)), faces)
 
 
-@pytest.mark.parametrize("content", ["text", "no columns", "wrong type", "wrong length", "no rows"])
+@pytest.mark.parametrize("content", ["text", "no columns", "wrong type", "wrong length", "a column twice", "no rows"])
 def test_a_file_that_is_not_of_answers_is_refused(content: str, faces: Path, tmp_path: Path) -> None:
     path = tmp_path / "answers.parquet"
     columns = {"image_id": ["f0"], "kind": ["face"], "aus": [["AU12"]], "emotion": ["fear"], "age": [3.0], "description": ["x"]}
@@ -175,10 +175,12 @@ def test_a_file_that_is_not_of_answers_is_refused(content: str, faces: Path, tmp
         pq.write_table(pa.table({**columns, "age": ["old"]}), path)
     elif content == "wrong length":
         pq.write_table(pa.table({**columns, "box": pa.array([[0.0, 0.0]], pa.list_(pa.float64(), 2))}), path)
+    elif content == "a column twice":
+        pq.write_table(pa.table([*columns.values(), [4.0]], names=[*columns, "age"]), path)
     else:
         pq.write_table(pa.table(columns).slice(0, 0), path)
     expected = {"text": "not a Parquet", "no columns": "are missing", "wrong type": "column age is string", "no rows": "have no answer"}
-    expected |= {"wrong length": "column box is fixed_size_list"}
+    expected |= {"wrong length": "column box is fixed_size_list", "a column twice": r"not a Parquet file of answers \(.*age"}
     with pytest.raises(FocalfaceError, match=expected[content]):
         read_answers(path, faces)
 

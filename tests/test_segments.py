@@ -19,6 +19,7 @@ from test_video import pictures, write_clip
 
 from pipeline import board as boards
 from pipeline.analyse import Chunk, analyse
+from pipeline.bench.scale import repeated
 from pipeline.board import Board, Gone, Job
 from pipeline.detect import load_detector
 from pipeline.errors import VideoError
@@ -45,30 +46,13 @@ def settings(*more: str) -> Settings:
 # ---- material
 
 
-def repeat(clip: Path, path: Path, times: int) -> Path:
-    """A clip again and again in one file, its packets as they are."""
-    with av.open(str(clip)) as source, av.open(str(path), "w") as target:
-        packets = [packet for packet in source.demux(video=0) if packet.size]
-        stream = target.add_stream_from_template(source.streams.video[0])
-        assert packets[0].time_base is not None
-        length = round(len(packets) / 30 / packets[0].time_base)
-        with av.open(str(clip)) as again:
-            stamps = [(packet.pts or 0, packet.dts or 0) for packet in again.demux(video=0) if packet.size]
-        for count in range(times):
-            for packet, (pts, dts) in zip(packets, stamps, strict=True):
-                packet.stream, packet.time_base = stream, packets[0].time_base
-                packet.pts, packet.dts = pts + count * length, dts + count * length
-                target.mux(packet)
-    return path
-
-
 @pytest.fixture(scope="module")
 def films(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Nearly five minutes of two people and an empty scene, and the same with some packets of the middle destroyed."""
     folder = tmp_path_factory.mktemp("films")
     scenes = [pictures(samples / name, SCENE) for name in ("WolfgangLanger_Pexels.mp4", "no_face.mp4", "single_face.mp4")]
     clip = write_clip(folder.parent / "clip.mp4", [image for scene in scenes for image in scene], size=SIZE, options=GROUP)
-    whole = repeat(clip, folder / "film.mp4", TIMES)
+    whole = repeated(clip, TIMES * SCENES * SCENE / 30, folder / "film.mp4")
     with av.open(str(whole)) as container:
         packets = [(packet.pos or 0, packet.size) for packet in container.demux(video=0) if packet.size]
     content = bytearray(whole.read_bytes())
@@ -263,7 +247,7 @@ def test_there_is_work_for_more_analysers_than_videos_where_these_are_large(tmp_
 
 def test_a_shared_run_that_is_killed_ends_with_the_tables_of_one_that_was_not_shared(films: Path, tmp_path: Path) -> None:
     def command(out: Path, *more: str) -> list[str]:
-        items = [*OPTIONS, "video.fps=1", "select.window=8", "select.regions=mouth", *more]
+        items = [*OPTIONS, "engine.ray=always", "video.fps=1", "select.window=8", "select.regions=mouth", *more]
         sets = [word for item in items for word in ("--set", item)]
         return [sys.executable, "-m", "pipeline.cli", "run", str(films), "--out", str(out), *sets]
 

@@ -162,7 +162,7 @@ def read_answers(answers: Path, faces: Path, limit: int | None = None) -> Predic
     fields = {field.name: field for field in PREDICTIONS}
     try:
         table = pq.read_table(answers)
-    except (OSError, pa.ArrowInvalid) as error:
+    except (OSError, pa.ArrowException) as error:
         raise FocalfaceError(f"{answers}: not a Parquet file of answers ({str(error).splitlines()[0]})") from error
     needed = ["image_id", "kind", *[field.name for field in ANSWER_FIELDS]]
     if missing := set(needed) - set(table.column_names):

@@ -104,7 +104,7 @@ def face_files(path: Path) -> list[pq.ParquetFile]:
         paths = sorted((path / "val").glob("*.parquet")) or sorted(path.glob("*.parquet"))
     try:
         files = [pq.ParquetFile(file) for file in paths]
-    except (OSError, pa.ArrowInvalid) as error:
+    except (OSError, pa.ArrowException) as error:
         raise FocalfaceError(f"{path}: not a Parquet file of labelled faces ({str(error).splitlines()[0]})") from error
     for file in files:
         if missing := set(COLUMNS) - set(file.schema_arrow.names):

@@ -38,7 +38,7 @@ def table_file(run: RunFolder, table: str, video_id: str) -> pq.ParquetFile | No
         if shared:  # with other small videos: its rows as a file of their own, in memory
             pq.write_table(run.read(table, video_id=video_id), own := pa.BufferOutputStream())
         parquet = pq.ParquetFile(own.getvalue() if shared else file)
-    except (pa.ArrowInvalid, OSError) as error:
+    except (OSError, pa.ArrowException) as error:
         raise SettingsError(f"{file} cannot be read ({str(error).splitlines()[0]}): do that video again") from error
     if missing := sorted(set(TABLES[table].names) - set(parquet.schema_arrow.names)):
         raise SettingsError(f"{file} is no {table} table of this version: it lacks {', '.join(missing)}")
