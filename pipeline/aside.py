@@ -62,7 +62,7 @@ class Aside:
 
         Returns:
             The answers, the seconds that they took, and the describer's name, when they are there. Or a `ModelError`: the model
-            cannot be loaded, or its process came down, in one line how.
+            cannot be loaded, fails, or its process came down; in one line how.
         """
         return self._line.submit(self._asked, list(requests))
 
@@ -110,17 +110,25 @@ def main() -> None:
             from pipeline.describe import load_describer
 
             describer = load_describer(**options)
-    except FocalfaceError as error:
-        fault = str(error)
+    except Exception as error:
+        fault = _line(error)
     with suppress(EOFError, BrokenPipeError):
         while True:
             requests = pickle.load(heard)
             began = time.perf_counter()
-            reply: tuple[Any, ...] = (fault,)
-            if not fault:
-                reply = ("", describer.describe(requests), time.perf_counter() - began, describer.name)
+            try:
+                reply = (fault,) if fault else ("", describer.describe(requests), time.perf_counter() - began, describer.name)
+            except Exception as error:  # as when a GPU's memory is used up
+                reply = (_line(error),)
             pickle.dump(reply, said)
             said.flush()
+
+
+def _line(error: Exception) -> str:
+    """What is wrong, in one line."""
+    if isinstance(error, FocalfaceError):
+        return str(error)
+    return f"the describer failed: {type(error).__name__}: {' '.join(str(error).split())}"
 
 
 if __name__ == "__main__":

@@ -30,9 +30,9 @@ MAX_OVERLAP = 0.3
 MAX_ENLARGE = 2.0
 """Frames are never enlarged more than this for the detector; more costs its square and adds no detail."""
 
-RUN_PIXELS = {"cpu": 0, "cuda": 8 * 640 * 384}
-"""Input pixels of one network run, which takes one image at least: a larger batch goes in several runs. More than fits a CPU's caches
-is slower there (two images of 384x224 by a twentieth, eight by a fifth); on CUDA it bounds memory at about 500 MB."""
+RUN_PIXELS = {"cpu": 640 * 384, "cuda": 8 * 640 * 384}
+"""Input pixels of one network run: a larger batch of images goes in several runs. More than fits a CPU's caches is slower there (a
+tenth, for eight images of 384x224), less gives two threads too little (a tenth, for one); on CUDA it bounds memory at about 500 MB."""
 
 ON_CPU = "face detection runs on the CPU, not on CUDA: install onnxruntime-gpu in onnxruntime's place, and the CUDA that it needs"
 

@@ -98,6 +98,14 @@ def test_a_model_that_cannot_be_opened_is_said_as_ever(requests: list[Request], 
         aside.ask(requests).result()
 
 
+def test_what_it_fails_at_is_said_and_it_goes_on(requests: list[Request]) -> None:
+    with Aside(model="nano", threads=1) as aside:
+        bad = aside.ask([Request(np.zeros((112, 112), np.uint8), FACE, "face")])
+        with pytest.raises(ModelError, match=r"^the describer failed: \w+Error: .+$"):
+            bad.result()
+        assert len(aside.ask(requests).result()[0]) == len(requests)
+
+
 def test_one_that_is_left_answers_nobody(requests: list[Request]) -> None:
     with Aside(model="nano", threads=1) as aside:
         coming = [aside.ask(requests) for _ in range(3)]
