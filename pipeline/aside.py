@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from subprocess import PIPE
 from types import TracebackType
 from typing import Any
 
@@ -83,7 +84,7 @@ class Aside:
 
     def _start(self) -> None:
         # In a session of its own, an interrupt from the keyboard is for whoever asked, who then ends it.
-        self._process: Any = begin("pipeline.aside", stdout=-1, start_new_session=True)
+        self._process: Any = begin("pipeline.aside", stdout=PIPE, start_new_session=True)
         with suppress(OSError):  # it died just now: whoever asks will hear
             self._say(self._options)
 

@@ -30,6 +30,9 @@ pictures, and less for large ones; more has larger runs done by one core."""
 LEAST = WORTH_RAY // 16
 """Bytes that a video counts for at least: opening it takes time, too."""
 
+MOST_THREADS = 4
+"""Threads of a process at most; the pictures are small, and more would wait for each other."""
+
 WAITING = 3
 """Chunks that may wait to be described; more evens out slow ones and takes more memory."""
 
@@ -70,8 +73,8 @@ def working(settings: Settings, little: bool) -> Iterator[Results]:
 
 
 def _threads() -> int:
-    """Half of the cores, for each of the two processes."""
-    return max(1, (os.cpu_count() or 1) // 2)
+    """Of each of the two processes: half of the cores."""
+    return min(MOST_THREADS, max(1, (os.cpu_count() or 1) // 2))
 
 
 def _results(settings: Settings, describer: Aside, paths: Sequence[str]) -> Iterator[Result]:
@@ -80,7 +83,7 @@ def _results(settings: Settings, describer: Aside, paths: Sequence[str]) -> Iter
     from pipeline.results import questions, told
     from pipeline.watchdog import Decoder
 
-    with Decoder(settings.video.timeout_s, settings.video.memory_mb) as decoder:
+    with Decoder(settings.video.timeout_s, settings.video.memory_mb, settings.video.hardware) as decoder:
         detector = load_detector(
             settings.detect.detector, min_face=settings.detect.min_face, threads=_threads(), device=settings.detect.device
         )

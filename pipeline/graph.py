@@ -71,7 +71,7 @@ class _Analyse:
             from pipeline.detect import load_detector
             from pipeline.watchdog import Decoder
 
-            self.decoder = Decoder(settings.video.timeout_s, settings.video.memory_mb)
+            self.decoder = Decoder(settings.video.timeout_s, settings.video.memory_mb, settings.video.hardware)
             self.detector: Detector
             if detectors:
                 self.detector = _Elsewhere(random.choice(detectors))

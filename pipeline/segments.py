@@ -36,7 +36,7 @@ def cut(video: Video, segment_s: float) -> list[int]:
         reads it, its packets do not say for certain what frames there are, or it has too few keyframes.
     """
     count = int(video.info.duration_s / segment_s) if segment_s else 1
-    if count < 2 or video.info.decoder != "pyav" or not video.scan.sound:
+    if count < 2 or video.info.decoder == "decord" or not video.scan.sound:
         return [0]
     keyframes = video.scan.keyframes
     wanted = np.arange(1, count) * (video.info.duration_s / count)

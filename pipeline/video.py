@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
 
 import av
 import av.container
@@ -27,6 +26,7 @@ import av.stream
 import av.video.frame
 import decord
 import numpy as np
+from av.codec.hwaccel import HWAccel
 
 from pipeline.errors import VideoError
 from pipeline.records import Frame
@@ -54,7 +54,8 @@ class VideoInfo:
 
     Attributes:
         path: the file, as given.
-        decoder: `decord` or `pyav`, whichever reads it (`Video.info` tells of a change on the way).
+        decoder: `decord` or `pyav`, whichever reads it (`Video.info` tells of a change on the way); `pyav:cuda` and the like where a
+            device decodes.
         codec: FFmpeg's name of it.
         width, height: of the upright frame, in pixels.
         fps: mean frame rate.
@@ -63,7 +64,7 @@ class VideoInfo:
     """
 
     path: str
-    decoder: Literal["decord", "pyav"]
+    decoder: str
     codec: str
     width: int
     height: int
@@ -193,7 +194,14 @@ class Video:
         scan: what the packets say.
     """
 
-    def __init__(self, info: VideoInfo, scan: Scan, reader: decord.VideoReader | None, alive: Callable[[], None] = _still) -> None:
+    def __init__(
+        self,
+        info: VideoInfo,
+        scan: Scan,
+        reader: decord.VideoReader | None,
+        alive: Callable[[], None] = _still,
+        hardware: str | None = None,
+    ) -> None:
         self.info = info
         self.decoded = 0
         self.warning: str | None = None
@@ -201,6 +209,7 @@ class Video:
         self.scan = scan
         self._reader = reader
         self._alive = alive
+        self._hardware = hardware
 
     def __enter__(self) -> Video:
         return self
@@ -303,7 +312,7 @@ class Video:
         Args:
             seek_dts: a keyframe's decoding time, to begin there or before; None for the beginning.
         """
-        with open_container(self.info.path) as container:
+        with open_container(self.info.path, self._hardware) as container:
             stream = video_streams(container)[0]
             stream.codec_context.thread_count = DECODE_THREADS
             if seek_dts is not None:
@@ -329,10 +338,15 @@ class Video:
                     yield time_s, frame
 
 
-def open_container(path: str) -> av.container.InputContainer:
-    """Open a file for reading, and nothing but a file."""
+def open_container(path: str, hardware: str | None = None) -> av.container.InputContainer:
+    """Open a file for reading, and nothing but a file.
+
+    Args:
+        hardware: the kind of device that is to decode what it can (`pipeline.settings.VideoGroup`); the CPU does the rest.
+    """
+    accelerator = HWAccel(hardware) if hardware else None
     # Absolute, as a colon in a name would read as a protocol; and no file may send us to the network.
-    return av.open(os.path.abspath(path), metadata_errors="ignore", options={"protocol_whitelist": "file"})
+    return av.open(os.path.abspath(path), metadata_errors="ignore", options={"protocol_whitelist": "file"}, hwaccel=accelerator)
 
 
 def video_streams(container: av.container.InputContainer) -> list[av.VideoStream]:
@@ -359,13 +373,14 @@ def _decode(packet: av.Packet) -> list[av.video.frame.VideoFrame]:
         return []
 
 
-def open_video(path: str | Path, alive: Callable[[], None] = _still, decord_allowed: bool = True) -> Video:
+def open_video(path: str | Path, alive: Callable[[], None] = _still, decord_allowed: bool = True, hardware: str | None = None) -> Video:
     """Open a video file, having seen that it is one and that its first frame decodes.
 
     Args:
         path: of the file.
         alive: called for every packet and frame, here and in `Video.frames`; who does not hear it for long knows of a hang.
         decord_allowed: whether decord may read it; PyAV otherwise.
+        hardware: see `open_container`; decord is then not asked. Without such a device the CPU decodes.
 
     Raises:
         VideoError: in one line, why the file cannot be read: missing, a folder, empty, not a video, audio only, nothing decodes.
@@ -380,8 +395,7 @@ def open_video(path: str | Path, alive: Callable[[], None] = _still, decord_allo
             if not video_streams(container):
                 raise VideoError(f"{path}: no video in it, " + ("audio only" if container.streams.audio else "nothing to see"))
             scan = _scan(container, video_streams(container)[0], alive)
-        with open_container(path) as container:
-            first, codec, rate = _first_frame(container, scan)
+        first, codec, rate, device = _first_frame(path, scan, hardware)
     except av.error.FFmpegError as error:
         if error.errno == errno.ENOMEM:
             raise MemoryError from error
@@ -391,17 +405,17 @@ def open_video(path: str | Path, alive: Callable[[], None] = _still, decord_allo
         raise VideoError(f"{path}: damaged beyond reading: no frame of it decodes")
     height, width = first.shape[:2]
     duration_s = float(scan.times[-1]) + 1 / rate if len(scan.times) else 1 / rate
-    info = VideoInfo(path, "pyav", codec, width, height, rate, max(1, len(scan.times)), duration_s)
+    info = VideoInfo(path, f"pyav:{device}" if device else "pyav", codec, width, height, rate, max(1, len(scan.times)), duration_s)
     reader = None
     light = width * height * 3 * len(scan.times) <= DECORD_MAX_BYTES
-    if decord_allowed and scan.sound and light:
+    if decord_allowed and scan.sound and light and not device:
         try:
             reader = _decord_reader(path)
         except Exception:  # decord raises several kinds; whatever it cannot open PyAV has just opened
             reader = None
     if reader is not None and len(reader) == len(scan.times):
         return Video(replace(info, decoder="decord"), scan, reader, alive)
-    return Video(info, scan, None, alive)
+    return Video(info, scan, None, alive, device)
 
 
 def _check_file(path: str) -> None:
@@ -418,13 +432,17 @@ def _check_file(path: str) -> None:
         raise VideoError(f"{path}: empty file")
 
 
-def _first_frame(container: av.container.InputContainer, scan: Scan) -> tuple[np.ndarray | None, str, float]:
-    """The first frame that decodes (None if none does), the codec's name and the mean frame rate."""
-    stream = video_streams(container)[0]
-    stream.codec_context.thread_count = DECODE_THREADS
-    codec, rate = stream.codec_context.codec.canonical_name, _rate(stream, scan.times)
-    for packet in container.demux(stream):
-        frames = _decode(packet)
-        if frames:
-            return upright(frames[0]), codec, rate
-    return None, codec, rate
+def _first_frame(path: str, scan: Scan, hardware: str | None) -> tuple[np.ndarray | None, str, float, str | None]:
+    """The first frame that decodes (None if none does), the codec's name, the mean frame rate, and the device that decodes."""
+    try:
+        with open_container(path, hardware) as container:
+            stream = video_streams(container)[0]
+            stream.codec_context.thread_count = DECODE_THREADS
+            codec, rate = stream.codec_context.codec.canonical_name, _rate(stream, scan.times)
+            frames = next((frames for packet in container.demux(stream) if (frames := _decode(packet))), None)
+            device = hardware if stream.codec_context.is_hwaccel else None
+            return (upright(frames[0]) if frames else None), codec, rate, device
+    except av.error.FFmpegError:
+        if hardware is None:
+            raise
+        return _first_frame(path, scan, None)  # there is no such device here

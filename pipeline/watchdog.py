@@ -70,14 +70,15 @@ class Decoder:
     ...     times = [frame.time_s for frame in video.frames(fps=10)]
     """
 
-    def __init__(self, timeout_s: float, memory_mb: int) -> None:
+    def __init__(self, timeout_s: float, memory_mb: int, hardware: str | None = None) -> None:
         """Begin the process; this does not wait until it is ready.
 
         Args:
             timeout_s: seconds without a packet or a frame after which it is taken for hung.
             memory_mb: MiB that it may take, the frames in shared memory not counted.
+            hardware: see `pipeline.video.open_container`.
         """
-        self._timeout_s, self._memory_mb = timeout_s, memory_mb
+        self._timeout_s, self._memory_mb, self.hardware = timeout_s, memory_mb, hardware
         self._process: subprocess.Popen[bytes] | None = None
         self._start()
 
@@ -188,7 +189,7 @@ class WatchedVideo:
     def __init__(self, decoder: Decoder, path: str) -> None:
         self._decoder, self._path = decoder, path
         self._tries = 0
-        self._decord = True
+        self._decord, self._hardware = True, decoder.hardware
         self._busy = False
         self.decoded = 0
         self.warning: str | None = None
@@ -197,14 +198,19 @@ class WatchedVideo:
                 self.info = self._open()
                 return
             except DecoderFault as fault:
-                self._decord &= fault.killed
+                self._blame(fault)
                 if self._tries == TRIES:
                     raise VideoError(f"{path}: {fault}") from None
+
+    def _blame(self, fault: DecoderFault) -> None:
+        """Have it read with less next time."""
+        if not fault.killed:
+            self._decord, self._hardware = False, None
 
     def _open(self) -> VideoInfo:
         self._tries += 1
         self._decoder.forget_frames()
-        self._decoder.ask({"open": os.path.abspath(self._path), "decord": self._decord})
+        self._decoder.ask({"open": os.path.abspath(self._path), "decord": self._decord, "hardware": self._hardware})
         message = self._hear()
         return replace(VideoInfo(**message["info"]), path=self._path)
 
@@ -267,7 +273,7 @@ class WatchedVideo:
                     yield frame
                 return
             except DecoderFault as fault:
-                self._decord &= fault.killed
+                self._blame(fault)
                 if not self._again():
                     if last_s < 0:
                         raise VideoError(f"{self._path}: {fault}") from None
@@ -312,7 +318,7 @@ class _Child:
             try:
                 if "open" in request:
                     video = None  # its memory first
-                    video = open_video(request["open"], self.alive, request["decord"])
+                    video = open_video(request["open"], self.alive, request["decord"], request["hardware"])
                     self.say(info=asdict(video.info))
                 elif video is None:
                     self.say(fault="the decoder was begun anew")

@@ -15,8 +15,10 @@ import numpy as np
 import psutil
 import pytest
 
+from pipeline.detect import has_gpu
 from pipeline.errors import VideoError
 from pipeline.video import TICK_TOLERANCE_S, open_video
+from pipeline.watchdog import Decoder
 
 CLIPS = ["WolfgangLanger_Pexels.mp4", "single_face.mp4", "no_face.mp4", "face_noface.mov", "noface_face.mov"]
 FRAMES = {
@@ -268,3 +270,16 @@ def test_names_that_ffmpeg_would_read_as_protocols(samples: Path, tmp_path: Path
     monkeypatch.chdir(tmp_path)
     with open_video("a:b %03d ü.mp4") as video:
         assert sum(1 for _ in video.frames()) == 72
+
+
+@pytest.mark.skipif(has_gpu() or Path("/dev/dri").exists(), reason="says what happens where there is no such device")
+@pytest.mark.parametrize("hardware", ["cuda", "vaapi", "qsv"])
+def test_without_the_device_the_cpu_decodes(hardware: str, samples: Path) -> None:
+    for name in ("single_face.mp4", "face_noface.mov"):
+        with open_video(samples / name) as plain, open_video(samples / name, hardware=hardware) as asked:
+            assert asked.info == plain.info
+            for one, other in zip(plain.frames(5), asked.frames(5), strict=True):
+                assert np.array_equal(one.image, other.image)
+        with Decoder(60, 4096, hardware) as decoder, decoder.open(str(samples / name)) as watched:
+            assert len(list(watched.frames(5))) > 10
+            assert ":" not in watched.info.decoder

@@ -174,7 +174,7 @@ def test_a_crash_leaves_the_rows_before_it(decoder: Decoder, clip: Path) -> None
     class Killing:
         """A detector by whose third batch the decoder is dead, twice."""
 
-        name = "killing"
+        name, device = "killing", "cpu"
 
         def __init__(self) -> None:
             self.detector = load_detector("centerface")
