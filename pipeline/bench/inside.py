@@ -22,8 +22,12 @@ DECODE_ROUNDS = 5
 """Times that each process decodes the clip; more steadies the rate."""
 
 
-def start_up(video: Path, settings: Settings) -> dict[str, float]:
+def start_up(video: Path, settings: Settings, on_ray: bool) -> dict[str, float]:
     """Seconds of each step before the first result of a video, each in a fresh process.
+
+    Args:
+        video, settings: of a run.
+        on_ray: whether to start a Ray, too.
 
     Returns:
         `command_line`: Python and the command line's imports; `imports`: those of a run beside them; `first_row`: from there to the first
@@ -34,7 +38,7 @@ def start_up(video: Path, settings: Settings) -> dict[str, float]:
     for job, arguments in (
         ("command_line", ()),
         ("first_row", (str(video), settings, True)),
-        ("first_row", (str(video), settings, False)),
+        *((("first_row", (str(video), settings, False)),) if on_ray else ()),
         ("describer", (settings.describe.model,)),
     ):
         with Side(f"inside.{job}", *arguments) as side:

@@ -87,12 +87,14 @@ class Material:
         settings: of our side; the other follows them.
         asked: every region that a run describes: track, frame index, landmarks (5, 2), request.
         folder: for files on the way.
+        quick: whether Ray, which this work does without, is left out.
     """
 
     video: Path
     settings: Settings
     asked: Sequence[tuple[int, int, np.ndarray, Request]]
     folder: Path
+    quick: bool
 
     @property
     def fps(self) -> float:
@@ -105,7 +107,7 @@ class Material:
         return self.settings.describe.model
 
 
-def gather(video: Path, settings: Settings, folder: Path) -> Material:
+def gather(video: Path, settings: Settings, folder: Path, quick: bool) -> Material:
     """Find out what a run would ask about a video.
 
     Raises:
@@ -115,7 +117,7 @@ def gather(video: Path, settings: Settings, folder: Path) -> Material:
         asked = side.ready().run().answers
     if not asked:
         raise FocalfaceError(f"{video}: it shows no face, so there is nothing to compare; take another clip")
-    return Material(video, settings, asked, folder)
+    return Material(video, settings, asked, folder, quick)
 
 
 def _turns(ours: Side, theirs: Side, repeats: int, own: Sequence[Any] = (), other: Sequence[Any] = ()) -> tuple[list[Pass], list[Pass]]:
@@ -286,10 +288,11 @@ def run(material: Material, repeats: int) -> Row:
         )
     row.details.update(ours_startup=started[0], theirs_startup=started[1])
     row.details["ratio_without_startup"] = (row.theirs - started[1]) / (row.ours - started[0])
-    row.details["startup"] = start_up(material.video, material.settings)
+    row.details["startup"] = start_up(material.video, material.settings, on_ray=not material.quick)
     row.details["run"] = stages(Path(out))
-    with own(material.video, "--set", "engine.ray=always") as on_ray:
-        row.details["ours_on_ray"] = on_ray.ready().run().seconds
+    if not material.quick:
+        with own(material.video, "--set", "engine.ray=always") as on_ray:
+            row.details["ours_on_ray"] = on_ray.ready().run().seconds
     row.details["decode_frames_per_s"] = decode_rates(material.video)
     return row
 

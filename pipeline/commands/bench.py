@@ -110,7 +110,7 @@ def measure(names: list[str], settings: Settings, video: Path | None, quick: boo
         if quick:
             clip = first_seconds(clip, QUICK_SECONDS, Path(folder) / "piece.mp4")
         _say(f"looking at {clip.name} ...")
-        material = gather(clip, settings, Path(folder))
+        material = gather(clip, settings, Path(folder), quick)
         for name in names:
             _say(f"{name}: {repeats} passes of each side, in turns ...")
             rows.append(ROWS[name](material, repeats))
