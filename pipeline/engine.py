@@ -14,10 +14,13 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 
+from pipeline.analyse import Chunk, analyse
 from pipeline.aside import Aside
+from pipeline.detect import load_detector
 from pipeline.records import Answer
-from pipeline.results import Result
+from pipeline.results import Result, questions, told
 from pipeline.settings import Settings
+from pipeline.watchdog import Decoder
 
 Results = Callable[[Sequence[str]], Iterator[Result]]
 """Analyses and describes videos, given their paths as the workers can open them. Results come as they are ready: those of one
@@ -78,11 +81,6 @@ def _threads() -> int:
 
 
 def _results(settings: Settings, describer: Aside, paths: Sequence[str]) -> Iterator[Result]:
-    from pipeline.analyse import Chunk, analyse
-    from pipeline.detect import load_detector
-    from pipeline.results import questions, told
-    from pipeline.watchdog import Decoder
-
     with Decoder(settings.video.timeout_s, settings.video.memory_mb, settings.video.hardware) as decoder:
         detector = load_detector(
             settings.detect.detector, min_face=settings.detect.min_face, threads=_threads(), device=settings.detect.device

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pipeline.settings import Settings
 from pipeline.storage import find, is_url
-from pipeline.tables import fingerprint
+from pipeline.tables import fingerprint, size_in
 
 ANALYSER_MEMORY = 1 << 30
 """Bytes that Ray sets aside for one analyser, which holds decoded frames; more keeps large ones from crowding a machine."""
@@ -84,7 +84,7 @@ def work_for(paths: Sequence[str], settings: Settings, cores: int) -> int:
     if settings.engine.analysers:
         return settings.engine.analysers
     marks = [find(path, lambda _: False).get(path, "0") if is_url(path) else fingerprint(path) for path in paths]
-    return sum(max(1, int(mark.partition("-")[0]) // WORTH_HELP) for mark in marks)
+    return sum(max(1, size_in(mark) // WORTH_HELP) for mark in marks)
 
 
 def segmented(settings: Settings) -> bool:

@@ -24,7 +24,7 @@ from pipeline.metrics import STAGES, Metrics, Stages
 from pipeline.progress import Progress
 from pipeline.settings import Settings
 from pipeline.storage import absolute, find, is_url, plain
-from pipeline.tables import RunFolder, empty, fingerprint, shown, video_id
+from pipeline.tables import RunFolder, empty, fingerprint, shown, size_in, video_id
 
 _KINDS = "3gp|asf|avi|flv|gif|m2ts|m4v|mkv|mov|mp4|mpeg|mpg|mts|mxf|ogv|ts|vob|webm|wmv"
 VIDEO_SUFFIXES = frozenset(f".{kind}" for kind in _KINDS.split("|"))
@@ -192,7 +192,7 @@ def run(
         folder.discard(key)
     if todo:
         began = datetime.now(UTC)
-        little = is_little(settings, [int(videos[key].mark.partition("-")[0]) for key in todo])
+        little = is_little(settings, [size_in(videos[key].mark) for key in todo])
         folder.note(
             versions=versions(),
             settings=identity,

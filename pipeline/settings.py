@@ -114,11 +114,10 @@ class DescribeGroup(_Group):
 
 class EngineGroup(_Group):
     """Where the work is done. `ray`: `auto` for Ray where there is enough to do, `always` or `never`; `address`: of a running Ray, none
-    to start one here; `analysers` and `describers`: how many of each
-    work side by side (none: as the machine has cores and GPUs); `detectors`: how many detectors all analysers share (none: one a GPU
-    that they run on, else each has its own); `analyser_resource` and `describer_resource`: a custom Ray resource
-    of which each takes one, which keeps it to nodes that offer it; `dashboard_host`: address at which a Ray started here shows its
-    dashboard, none for no dashboard."""
+    to start one here; `analysers` and `describers`: how many of each work side by side (none: as the machine has cores and GPUs);
+    `detectors`: how many detectors all analysers share (none: one a GPU that they run on, else each has its own); `analyser_resource`
+    and `describer_resource`: a custom Ray resource of which each takes one, which keeps it to nodes that offer it; `dashboard_host`:
+    address at which a Ray started here shows its dashboard, none for no dashboard."""
 
     ray: Literal["auto", "always", "never"] = "auto"
     address: str | None = None

@@ -74,6 +74,11 @@ def fingerprint(path: str | os.PathLike[str]) -> str:
     return f"{status.st_size}-{status.st_mtime_ns}"
 
 
+def size_in(mark: str) -> int:
+    """The bytes of a file, as its `fingerprint` has them."""
+    return int(mark.partition("-")[0])
+
+
 def empty(table: str) -> pa.Table:
     """A table of `pipeline.schemas.TABLES` without rows."""
     return TABLES[table].empty_table()

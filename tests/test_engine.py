@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +12,7 @@ from threading import Thread
 import numpy as np
 import psutil
 import pytest
+from orphans import orphan
 
 from pipeline.aside import Aside
 from pipeline.describe import load_describer
@@ -117,13 +116,8 @@ def test_one_that_is_left_answers_nobody(requests: list[Request]) -> None:
         coming[0].result()
 
 
-def test_it_ends_with_whoever_started_it(requests: list[Request]) -> None:
-    words = "import time; from pipeline.aside import Aside; print(Aside(model='nano').pid, flush=True); time.sleep(600)"
-    with subprocess.Popen([sys.executable, "-c", words], stdout=subprocess.PIPE, text=True) as starter:
-        assert starter.stdout is not None
-        aside = psutil.Process(int(starter.stdout.readline()))
-        starter.kill()
-    aside.wait(60)
+def test_it_ends_with_whoever_started_it() -> None:
+    orphan("pipeline.aside", "Aside(model='nano')").wait(60)
 
 
 def test_a_broken_file_and_a_whole_one_go_through_without_ray(samples: Path, tmp_path: Path) -> None:

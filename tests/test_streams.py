@@ -15,13 +15,12 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from test_run import assert_same
+from test_resume import assert_same
 
 from pipeline.detect import ON_CPU, load_detector
 from pipeline.errors import FocalfaceWarning
 from pipeline.records import Detections
 from pipeline.streams import SharedDetector
-from pipeline.tables import RunFolder
 from pipeline.video import open_video
 
 WITHOUT_CUDA = pytest.mark.skipif(
@@ -132,7 +131,7 @@ def test_a_run_whose_analysers_share_a_detector_finds_the_same_and_says_where_it
         said[name] = ended.stderr
     assert said == {"own": "", "vain": f"focalface: {ON_CPU}\n", "shared": f"focalface: {ON_CPU}\n"}
     for name in ("vain", "shared"):
-        assert_same(RunFolder(tmp_path / "own"), RunFolder(tmp_path / name))
+        assert_same(tmp_path / "own", tmp_path / name)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what is said where there is no GPU")

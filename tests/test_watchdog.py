@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from orphans import orphan
 from test_video import pictures, write_clip
 
 from pipeline.analyse import analyse
@@ -162,12 +161,7 @@ def test_waiting_for_the_next_stage_is_no_hang(decoder: Decoder, clip: Path) -> 
 
 
 def test_it_dies_with_whoever_started_it() -> None:
-    code = "import time; from pipeline.watchdog import Decoder; print(Decoder(60, 4096).pid, flush=True); time.sleep(60)"
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
-        assert parent.stdout is not None
-        child = psutil.Process(int(parent.stdout.readline()))
-        parent.kill()
-        child.wait(20)
+    orphan("pipeline.watchdog", "Decoder(60, 4096)").wait(20)
 
 
 def test_a_crash_leaves_the_rows_before_it(decoder: Decoder, clip: Path) -> None:

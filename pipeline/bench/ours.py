@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy as np
 from pipeline.analyse import analyse
 from pipeline.detect import load_detector
 from pipeline.records import Answer, Request
+from pipeline.results import questions as requests_of
 from pipeline.settings import Settings
 from pipeline.track import FaceTracker, track_faces
 from pipeline.video import open_video
@@ -38,8 +38,11 @@ def questions(video: str, settings: Settings) -> Callable[[], list[tuple[int, in
 
     def job() -> list[tuple[int, int, np.ndarray, Request]]:
         chunks = analyse(video, settings, load_detector(settings.detect.detector, min_face=settings.detect.min_face))
-        chosen = chain.from_iterable(chunk.selections for chunk in chunks)
-        return [(s.face.track_id, s.face.frame_index, s.face.landmarks5, Request(s.face.crop, s.crop_box, s.region)) for s in chosen]
+        return [
+            (chosen.face.track_id, chosen.face.frame_index, chosen.face.landmarks5, request)
+            for chunk in chunks
+            for chosen, request in zip(chunk.selections, requests_of(chunk), strict=True)
+        ]
 
     return job
 
