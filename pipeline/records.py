@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.align import Alignment
 from pipeline.vocabulary import Box
 
 
@@ -47,6 +46,35 @@ class Detections:
 
 
 @dataclass(frozen=True)
+class Alignment:
+    """A similarity transform from frame pixels to aligned-crop pixels.
+
+    Attributes:
+        matrix: (2, 3) float64; `aligned = matrix[:, :2] @ xy + matrix[:, 2]`.
+    """
+
+    matrix: np.ndarray
+
+    @property
+    def scale(self) -> float:
+        """Aligned pixels per frame pixel."""
+        return float(np.hypot(self.matrix[0, 0], self.matrix[1, 0]))
+
+    @property
+    def angle(self) -> float:
+        """In-plane rotation of the face in the frame, in degrees; positive when the image-right eye is the lower one."""
+        return float(np.degrees(np.arctan2(self.matrix[0, 1], self.matrix[0, 0])))
+
+    def to_crop(self, points: np.ndarray) -> np.ndarray:
+        """Map (..., 2) frame pixels to aligned-crop pixels."""
+        return np.asarray(points, np.float64) @ self.matrix[:, :2].T + self.matrix[:, 2]
+
+    def to_frame(self, points: np.ndarray) -> np.ndarray:
+        """Map (..., 2) aligned-crop pixels to frame pixels."""
+        return (np.asarray(points, np.float64) - self.matrix[:, 2]) @ np.linalg.inv(self.matrix[:, :2]).T
+
+
+@dataclass(frozen=True)
 class Face:
     """One tracked face in one sampled frame: a row of the faces table, with the crop that the later stages look at.
 
@@ -56,7 +84,7 @@ class Face:
         det_score: None where the face was carried between detections.
         box: pixels of the upright frame.
         landmarks5: (5, 2) float32 pixels of the upright frame.
-        yaw, pitch, roll: degrees (`pipeline.pose`).
+        yaw, pitch, roll: degrees (`pipeline.faces.pose`).
         sharpness: variance of the Laplacian of the aligned crop.
         alignment: frame pixels to crop pixels.
         crop: (112, 112, 3) uint8 RGB, aligned.

@@ -4,7 +4,7 @@ Everything else reads them from here: the table schemas, the describer's grammar
 unit, a region or an emotion, add it here (and train a checkpoint that knows it).
 
 Action units follow the Facial Action Coding System (Ekman, Friesen and Hager 2002); names are its standard ones. Areas are given in
-pixels of the aligned face crop (`pipeline.align.TEMPLATE`, 112x112); left and right are the image's.
+pixels of the aligned face crop (`pipeline.faces.alignment.TEMPLATE`, 112x112); left and right are the image's.
 """
 
 from __future__ import annotations

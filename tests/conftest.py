@@ -28,3 +28,26 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the shared folder (faces, clips, detector) beside the project")
     return folder
+
+
+@pytest.fixture(scope="session")
+def spelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random checkpoint without a grammar of its own, whose tokenizer knows bytes alone."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    from pipeline.describe.grammar import FILE, Grammar
+    from pipeline.training.nano import PIXELS, build_model, save_checkpoint
+
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
+    tokenizer = Tokenizer(models.BPE({byte: i for i, byte in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(special)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>")
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("spelled")
+    save_checkpoint(build_model(fast), fast, Grammar(face_size=112), PIXELS, folder)
+    (folder / FILE).unlink()
+    return folder

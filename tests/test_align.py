@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.align import CROP_SIZE, TEMPLATE, align, crop
+from pipeline.faces.alignment import CROP_SIZE, TEMPLATE, align, crop
 
 LANDMARKS = np.array([[230.7, 247.5], [314.2, 244.5], [267.3, 299.3], [236.0, 325.2], [318.1, 323.0]])
 """Of `single_face.jpg`, as a detector gave them."""

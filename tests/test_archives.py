@@ -15,23 +15,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from corpus import Promise, make_corpus
 from pandas.testing import assert_frame_equal
-from test_resume import THOROUGH, assert_same
 
-import pipeline.run as driver
-from pipeline import tables
-from pipeline.analyse import analyse
-from pipeline.describe import Describer, load_describer
-from pipeline.detect import Detector, load_detector
+import pipeline.execution.run as driver
+from pipeline.describe.backends import Describer, load_describer
+from pipeline.execution.analysis import analyse
+from pipeline.execution.results import Result, questions, told
+from pipeline.execution.run import run
+from pipeline.faces.detectors import Detector, load_detector
 from pipeline.report.carried import carried, table_file
 from pipeline.report.data import read_video
-from pipeline.results import Result, questions, told
-from pipeline.run import run
 from pipeline.settings import load_settings
-from pipeline.tables import RunFolder, video_id
+from pipeline.storage import run_folder as tables
+from pipeline.storage.run_folder import RunFolder, video_id
 from pipeline.trends.options import Options
 from pipeline.trends.read import read as read_runs
+from tests.support.corpus import Promise, make_corpus
+from tests.support.runs import THOROUGH, assert_same
 
 SEEDS = range(60 if THOROUGH else 3)
 SETTINGS = load_settings(assignments=["detect.min_face=32", "video.fps=6"])

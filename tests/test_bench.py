@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.bench.clips import first_seconds, sample_clip
-from pipeline.bench.rows import AIMS, same_answers, same_faces
-from pipeline.bench.scale import grown, linked, repeated
-from pipeline.bench.sides import Side
 from pipeline.cli import main
 from pipeline.errors import FocalfaceError
 from pipeline.records import Answer
 from pipeline.settings import load_settings
-from pipeline.video import open_video
+from pipeline.speed.clips import first_seconds, sample_clip
+from pipeline.speed.rows import AIMS, same_answers, same_faces
+from pipeline.speed.scale import grown, linked, repeated
+from pipeline.speed.sides import Side
+from pipeline.video.reader import open_video
 
 
 @pytest.fixture(scope="module")

@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from pipeline.benchmark.baselines import from_labels, majority, random_box, whole_face
-from pipeline.benchmark.evaluation import references
-from pipeline.benchmark.predictions import Prediction
-from pipeline.benchmark.questions import Question, nudged
-from pipeline.benchmark.questions import random_box as draw_box
-from pipeline.benchmark.recognition import recognition
-from pipeline.benchmark.regional import region_classes, regional
-from pipeline.benchmark.resampling import intervals, mean, measure
-from pipeline.benchmark.sheet import Sheet, place_of
+from pipeline.describe.sentences import compose
+from pipeline.evaluation.baselines import from_labels, majority, random_box, whole_face
+from pipeline.evaluation.evaluation import references
+from pipeline.evaluation.predictions import Prediction
+from pipeline.evaluation.questions import Question, nudged
+from pipeline.evaluation.questions import random_box as draw_box
+from pipeline.evaluation.recognition import recognition
+from pipeline.evaluation.regional import region_classes, regional
+from pipeline.evaluation.resampling import intervals, mean, measure
+from pipeline.evaluation.sheet import Sheet, place_of
 from pipeline.records import Answer
 from pipeline.vocabulary import AUS, AUS_LABELLED, CUSTOM_BOX, EMOTIONS, REGION_AUS, REGIONS, WHOLE_FACE, Box, claims, region_aus
-from pipeline.wording import compose
 
 BOX: Box = (0.0, 0.0, 112.0, 112.0)
 
@@ -347,7 +347,7 @@ def test_moved_and_random_boxes_stay_where_they_belong() -> None:
 
 
 def test_every_unit_has_a_name_in_the_schema() -> None:
-    from pipeline.benchmark.predictions import PREDICTIONS
+    from pipeline.evaluation.predictions import PREDICTIONS
 
     assert set(AUS) <= set(PREDICTIONS.names)
     assert all(field.metadata[b"meaning"] for field in PREDICTIONS)

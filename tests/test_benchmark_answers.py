@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.align import TEMPLATE
-from pipeline.benchmark.baselines import from_labels, majority
-from pipeline.benchmark.predictions import PREDICTIONS, Prediction, Predictions, read_answers, to_table
-from pipeline.benchmark.questions import KINDS, NEEDED, read_faces, read_pictures
 from pipeline.errors import FocalfaceError
+from pipeline.evaluation.baselines import from_labels, majority
+from pipeline.evaluation.predictions import PREDICTIONS, Prediction, Predictions, read_answers, to_table
+from pipeline.evaluation.questions import KINDS, NEEDED, read_faces, read_pictures
+from pipeline.faces.alignment import TEMPLATE
 from pipeline.records import Answer
 from pipeline.vocabulary import AUS_LABELLED
 

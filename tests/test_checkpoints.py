@@ -11,15 +11,11 @@ import torch
 from peft import LoraConfig, get_peft_model
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
-from pipeline.checkpoints import embedded, fingerprint, locate, open_checkpoint
-from pipeline.describe import QwenDescriber
+from pipeline.describe.backends.transformers import QwenDescriber
+from pipeline.describe.checkpoints import embedded, fingerprint, locate, open_checkpoint
 from pipeline.errors import ModelError
-from pipeline.grammar import FILE, Grammar
 from pipeline.records import Request
-from pipeline.training.nano import PIXELS, build_model, save_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -58,20 +54,6 @@ def test_an_adapter_that_finds_no_place_is_refused(adapter: Path, tmp_path: Path
         open_checkpoint("nano", adapter=str(other), device="cpu")
 
 
-@pytest.fixture(scope="module")
-def spelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random checkpoint without a grammar of its own, whose tokenizer knows bytes alone."""
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
-    tokenizer = Tokenizer(models.BPE({byte: i for i, byte in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(special)
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>")
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("spelled")
-    save_checkpoint(build_model(fast), fast, Grammar(face_size=112), PIXELS, folder)
-    (folder / FILE).unlink()
-    return folder
 
 
 def test_answers_of_several_tokens_are_probabilities_too(spelled: Path, asked: list[Request]) -> None:

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from corpus import SIDE, Promise, make_corpus, small_clip
 
-from pipeline.analyse import analyse
-from pipeline.detect import load_detector
-from pipeline.run import find_videos
+from pipeline.execution.analysis import analyse
+from pipeline.execution.run import find_videos
+from pipeline.faces.detectors import load_detector
 from pipeline.settings import load_settings
-from pipeline.tables import fingerprint
-from pipeline.watchdog import Decoder
+from pipeline.storage.run_folder import fingerprint
+from pipeline.video.decoder_process import Decoder
+from tests.support.corpus import SIDE, Promise, make_corpus, small_clip
 
 MIN_FACE = 32
 

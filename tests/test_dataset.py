@@ -17,16 +17,16 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipeline.align import CROP_SIZE, TEMPLATE
 from pipeline.cli import main
 from pipeline.dataset import SCHEMA, build
 from pipeline.dataset.boxes import Counts
 from pipeline.dataset.build import MARGIN
 from pipeline.dataset.labels import LabelReader, Labels, age_of, landmarks_of, split_of
-from pipeline.detect import CenterFace
+from pipeline.describe.sentences import agrees
 from pipeline.errors import FocalfaceError, SettingsError
+from pipeline.faces.alignment import CROP_SIZE, TEMPLATE
+from pipeline.faces.detectors.centerface import CenterFace
 from pipeline.vocabulary import AUS, AUS_LABELLED, REGION_AUS, region_aus
-from pipeline.wording import agrees
 
 FACES = ("0-f1-su-ph.jpg", "0-f15-hao-ph.jpg", "15-f13-anc-ph.jpg", "45-m7-di-ph.jpg", "BWPictureHuman.jpg")
 

@@ -8,9 +8,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from pipeline.align import CROP_SIZE, TEMPLATE, align
 from pipeline.dataset.boxes import GLIMPSE, GRID, KINDS, TURNS, Counts, draw_dialogues, draw_regions, overlap
-from pipeline.regions import MIN_SIDE, place_regions
+from pipeline.faces.alignment import CROP_SIZE, TEMPLATE, align
+from pipeline.regions.placement import MIN_SIDE, place_regions
 from pipeline.vocabulary import CUSTOM_BOX, JOINED_REGIONS, REGION_AUS, SINGLE_REGIONS, WHOLE_FACE, Box, region_aus, visible_aus
 
 

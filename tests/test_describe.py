@@ -13,17 +13,19 @@ import torch
 from PIL import Image
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 
-from pipeline.align import align, crop
-from pipeline.checkpoints import locate, open_checkpoint
-from pipeline.describe import QwenDescriber, checked, load_describer
-from pipeline.detect import load_detector
+from pipeline.describe.backends import load_describer
+from pipeline.describe.backends.transformers import QwenDescriber
+from pipeline.describe.checkpoints import locate, open_checkpoint
+from pipeline.describe.decisions import checked
+from pipeline.describe.grammar import IMAGE_TOKEN, USER_IMAGE_END, USER_START, fields_text, region_text
+from pipeline.describe.patches import grid_thw, patchify
+from pipeline.describe.sentences import compose
 from pipeline.errors import ModelError
-from pipeline.grammar import IMAGE_TOKEN, USER_IMAGE_END, USER_START, fields_text, region_text
-from pipeline.preprocess import grid_thw, patchify
+from pipeline.faces.alignment import align, crop
+from pipeline.faces.detectors import load_detector
 from pipeline.records import Answer, Request
-from pipeline.regions import place_regions
+from pipeline.regions.placement import place_regions
 from pipeline.vocabulary import AUS, EMOTIONS, REGION_AUS, claims
-from pipeline.wording import compose
 
 REGIONS_ASKED = ("face", "mouth", "eyes", "nose")
 

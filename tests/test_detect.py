@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.detect import Detector, load_detector
 from pipeline.errors import ModelError
+from pipeline.faces.detectors import Detector, load_detector
 from pipeline.records import Detections
-from pipeline.video import open_video
+from pipeline.video.reader import open_video
 
 Load = Callable[..., Detector]
 

@@ -12,14 +12,14 @@ from threading import Thread
 import numpy as np
 import psutil
 import pytest
-from orphans import orphan
 
-from pipeline.aside import Aside
-from pipeline.describe import load_describer
-from pipeline.engine import WORTH_RAY, is_little, working
+from pipeline.describe.backends import load_describer
 from pipeline.errors import ModelError
+from pipeline.execution.describer_process import Aside
+from pipeline.execution.executors import WORTH_RAY, is_little, working
 from pipeline.records import Request
 from pipeline.settings import load_settings
+from tests.support.processes import orphan
 
 FACE = (0.0, 0.0, 112.0, 112.0)
 
@@ -117,7 +117,7 @@ def test_one_that_is_left_answers_nobody(requests: list[Request]) -> None:
 
 
 def test_it_ends_with_whoever_started_it() -> None:
-    orphan("pipeline.aside", "Aside(model='nano')").wait(60)
+    orphan("pipeline.execution.describer_process", "Aside(model='nano')").wait(60)
 
 
 def test_a_broken_file_and_a_whole_one_go_through_without_ray(samples: Path, tmp_path: Path) -> None:

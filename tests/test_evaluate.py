@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipeline.benchmark.predictions import PREDICTIONS, ask, to_table
 from pipeline.cli import main
 from pipeline.dataset import build
-from pipeline.describe import load_describer
+from pipeline.describe.backends import load_describer
+from pipeline.evaluation.predictions import PREDICTIONS, ask, to_table
 from pipeline.vocabulary import AUS_LABELLED
 
 

@@ -17,17 +17,17 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from runs import make_run
-from test_video import write_clip
 
 from pipeline.errors import SettingsError, VideoError
-from pipeline.pose import head_pose
+from pipeline.faces.pose import head_pose
 from pipeline.report import export
 from pipeline.report.export import COLUMNS, FORMATS, export_frames
 from pipeline.schemas import TABLES
-from pipeline.tables import RunFolder, empty, fingerprint, video_id
-from pipeline.video import open_video
+from pipeline.storage.run_folder import RunFolder, empty, fingerprint, video_id
+from pipeline.video.reader import open_video
 from pipeline.vocabulary import AUS, EMOTIONS
+from tests.support.clips import write_clip
+from tests.support.runs import make_run
 
 FPS = 4.0
 WINDOW_S = 1.0

@@ -14,17 +14,17 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import ImageColor
-from runs import make_run
-from test_video import pictures, write_clip
 
-from pipeline.detect import load_detector
-from pipeline.draw import PALETTE
 from pipeline.errors import SettingsError, VideoError
+from pipeline.execution.preview import PALETTE
+from pipeline.faces.detectors import load_detector
 from pipeline.report.film import annotate_video
 from pipeline.report.overlay import hide_faces
 from pipeline.report.tracks import Seen, Tracks
 from pipeline.schemas import TABLES
-from pipeline.tables import RunFolder, video_id
+from pipeline.storage.run_folder import RunFolder, video_id
+from tests.support.clips import pictures, write_clip
+from tests.support.runs import make_run
 
 FPS = 5.0
 TONE_S = 0.6

@@ -20,11 +20,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.benchmark import endpoint as line
-from pipeline.benchmark.endpoint import Endpoint, find_endpoint
-from pipeline.benchmark.judge import Absolute, Judge, Pairwise, agreement
-from pipeline.benchmark.rubric import CRITERIA, JudgeItem, Marks
 from pipeline.errors import FocalfaceError, SettingsError
+from pipeline.evaluation import endpoint as line
+from pipeline.evaluation.endpoint import Endpoint, find_endpoint
+from pipeline.evaluation.judge import Absolute, Judge, Pairwise, agreement
+from pipeline.evaluation.rubric import CRITERIA, JudgeItem, Marks
 
 KEY = "sk-quite-secret"
 

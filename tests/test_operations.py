@@ -23,18 +23,18 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 from ray import autoscaler
 
-from pipeline.analyse import analyse
 from pipeline.commands.submit import command
-from pipeline.describe import load_describer
-from pipeline.detect import load_detector
+from pipeline.describe.backends import load_describer
 from pipeline.errors import ModelError, SettingsError
-from pipeline.graph import engine
-from pipeline.metrics import FAILURES, STAGES, Stages, failure_kind, slowest
-from pipeline.pools import pools
-from pipeline.run import plan
+from pipeline.execution.analysis import analyse
+from pipeline.execution.executors.ray import engine
+from pipeline.execution.metrics import FAILURES, STAGES, Stages, failure_kind, slowest
+from pipeline.execution.resources import pools
+from pipeline.execution.run import plan
+from pipeline.faces.detectors import load_detector
 from pipeline.settings import load_settings
-from pipeline.storage import _ours
-from pipeline.tables import RunFolder, empty, fingerprint, video_id
+from pipeline.storage.remote import _ours
+from pipeline.storage.run_folder import RunFolder, empty, fingerprint, video_id
 
 ROOT = Path(__file__).parents[1]
 CLUSTER = ROOT / "configs" / "cluster"

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.align import TEMPLATE
-from pipeline.pose import head_pose
+from pipeline.faces.alignment import TEMPLATE
+from pipeline.faces.pose import head_pose
 
 
 def test_pose_agrees_with_labelled_faces(shared: Path) -> None:

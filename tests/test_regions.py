@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.align import CROP_SIZE, TEMPLATE, Alignment, align
-from pipeline.regions import MIN_SIDE, PADDING, pad, place_regions, to_crop_box, to_frame_box
+from pipeline.faces.alignment import CROP_SIZE, TEMPLATE, align
+from pipeline.records import Alignment
+from pipeline.regions.placement import MIN_SIDE, PADDING, pad, place_regions, to_crop_box, to_frame_box
 from pipeline.vocabulary import JOINED_REGIONS, REGION_AUS, REGIONS, SINGLE_REGIONS, Box, visible_aus
 
 UNMOVED = Alignment(np.eye(2, 3))

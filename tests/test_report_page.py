@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from test_report import add_video, command, new_run, rows_of
 
 from pipeline.report.data import load_video
 from pipeline.report.index import write_index
-from pipeline.tables import RunFolder, empty, video_id
+from pipeline.storage.run_folder import RunFolder, empty, video_id
+from tests.support.tables import add_video, command, new_run, rows_of
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright to drive a browser")
 

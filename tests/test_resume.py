@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
-from corpus import small_clip
 from ray.cluster_utils import Cluster
 
 from pipeline.schemas import TABLES
-from pipeline.tables import RunFolder, video_id
+from pipeline.storage.run_folder import RunFolder, video_id
+from tests.support.corpus import small_clip
+from tests.support.processes import ANALYSING, DESCRIBING, seconds_at_work, wait, workers
+from tests.support.runs import THOROUGH, assert_same, committed
 
-THOROUGH = os.environ.get("FOCALFACE_THOROUGH") == "1"
 KILLS = 20 if THOROUGH else 3
-ANALYSING, DESCRIBING = "(_Analyse)).submit", "(_Describe)).submit"  # in the titles of workers that are at it
 SOURCES = ("single_face.mp4", "no_face.mp4", "WolfgangLanger_Pexels.mp4")
 
 
@@ -38,37 +34,14 @@ def run(folder: Path, out: Path, *engine: str) -> subprocess.CompletedProcess[st
     return subprocess.run(command(folder, out, *engine), capture_output=True, text=True, check=False)
 
 
-def assert_same(one: Path, other: Path) -> None:
-    """The tables are equal, but for the time they took."""
-    for table in TABLES:
-        rows = [RunFolder(out).read(table) for out in (one, other)]
-        if table == "videos":
-            rows = [part.drop_columns("elapsed_s") for part in rows]
-        assert rows[0].equals(rows[1]), table
 
 
-def workers(stage: str) -> list[psutil.Process]:
-    """The processes of Rays started here whose title says that they are at a stage's work."""
-    return [process for process in psutil.Process().children(recursive=True) if stage in title(process)]
 
 
-def title(process: psutil.Process) -> str:
-    try:
-        return "".join(process.cmdline())
-    except psutil.Error:  # it has just ended
-        return ""
 
 
-def wait(job: subprocess.Popen[Any], seen: Callable[[], object]) -> None:
-    """Until there is something to see of a run that goes on."""
-    while job.poll() is None and not seen():
-        time.sleep(0.05)
-    assert job.poll() is None, "it ended too early"
 
 
-def committed(out: Path) -> int:
-    """How many videos a run has committed."""
-    return sum(1 for _ in (out / "videos").glob("*.parquet"))
 
 
 def holds(out: Path, videos: int) -> bool:
@@ -76,22 +49,8 @@ def holds(out: Path, videos: int) -> bool:
     return committed(out) >= videos
 
 
-def seconds_at_work(words: list[str]) -> float:
-    """Run a command to its end: the seconds from its first look at a video."""
-    with subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as job:
-        wait(job, partial(workers, ANALYSING))
-        began = time.monotonic()
-        _, said = job.communicate()
-    assert job.returncode == 0, said
-    return time.monotonic() - began
 
 
-def kill_at_work(job: subprocess.Popen[Any], seconds: float) -> None:
-    """Kill a run so many seconds after its first look at a video."""
-    wait(job, partial(workers, ANALYSING))
-    with suppress(subprocess.TimeoutExpired):
-        job.wait(seconds)
-    job.kill()
 
 
 @pytest.fixture(scope="module")

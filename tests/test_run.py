@@ -19,17 +19,17 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import Image
-from test_resume import assert_same
 
-from pipeline.analyse import analyse, face_rows
-from pipeline.detect import load_detector
 from pipeline.errors import SettingsError
-from pipeline.pools import Pools, pools
+from pipeline.execution.analysis import analyse, face_rows
+from pipeline.execution.resources import Pools, pools
+from pipeline.execution.run import Assembly, find_videos
+from pipeline.faces.detectors import load_detector
 from pipeline.records import Detections
-from pipeline.run import Assembly, find_videos
 from pipeline.settings import load_settings
-from pipeline.tables import RunFolder, empty
+from pipeline.storage.run_folder import RunFolder, empty
 from pipeline.vocabulary import AUS, EMOTIONS, REGION_AUS, claims
+from tests.support.runs import assert_same
 
 CLIPS = ("WolfgangLanger_Pexels.mp4", "single_face.mp4", "no_face.mp4", "face_noface.mov", "noface_face.mov")
 FPS = 8

@@ -14,21 +14,22 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from test_resume import assert_same, kill_at_work, seconds_at_work
-from test_video import pictures, write_clip
 
-from pipeline import board as boards
-from pipeline.analyse import Chunk, analyse
-from pipeline.bench.scale import repeated
-from pipeline.board import Board, Gone, Job
-from pipeline.detect import load_detector
 from pipeline.errors import VideoError
-from pipeline.pools import WORTH_HELP, work_for
-from pipeline.segments import cut, segment_frames
+from pipeline.execution import segment_queue as boards
+from pipeline.execution.analysis import Chunk, analyse
+from pipeline.execution.resources import WORTH_HELP, work_for
+from pipeline.execution.segment_queue import Board, Gone, Job
+from pipeline.execution.segment_sharing import Crew
+from pipeline.faces.detectors import load_detector
 from pipeline.settings import Settings, load_settings
-from pipeline.sharing import Crew
-from pipeline.video import DECORD_MAX_BYTES, open_video
-from pipeline.watchdog import Decoder
+from pipeline.speed.scale import repeated
+from pipeline.video.decoder_process import Decoder
+from pipeline.video.reader import DECORD_MAX_BYTES, open_video
+from pipeline.video.segments import cut, segment_frames
+from tests.support.clips import pictures, write_clip
+from tests.support.processes import kill_at_work, seconds_at_work
+from tests.support.runs import assert_same
 
 SIZE = (192, 108)
 GROUP = {"g": "30"}

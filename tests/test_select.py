@@ -10,13 +10,13 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.align import CROP_SIZE, align, crop
-from pipeline.detect import load_detector
-from pipeline.pose import head_pose
+from pipeline.faces.alignment import CROP_SIZE, align, crop
+from pipeline.faces.detectors import load_detector
+from pipeline.faces.pose import head_pose
+from pipeline.faces.tracking import FaceTracker, track_faces
 from pipeline.records import Face, Selection
-from pipeline.select import ACTIVE, FORGET_S, MAX_FRAMES, RegionSelector, SelectSettings
-from pipeline.track import FaceTracker, track_faces
-from pipeline.video import open_video
+from pipeline.regions.selection import ACTIVE, FORGET_S, MAX_FRAMES, RegionSelector, SelectSettings
+from pipeline.video.reader import open_video
 from pipeline.vocabulary import CUSTOM_BOX, REGIONS, WHOLE_FACE
 
 FPS = 10

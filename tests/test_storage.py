@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 from pyarrow import fs
-from servers import bucket, s3_server
 
-from pipeline import storage
-from pipeline.analyse import analyse
-from pipeline.detect import load_detector
 from pipeline.errors import SettingsError, VideoError
-from pipeline.run import _marked, _planned, find_videos
+from pipeline.execution.analysis import analyse
+from pipeline.execution.run import _marked, _planned, find_videos
+from pipeline.faces.detectors import load_detector
 from pipeline.settings import load_settings
-from pipeline.storage import Mirror, fetched, find, is_url
-from pipeline.tables import RunFolder, empty, video_id
+from pipeline.storage import remote as storage
+from pipeline.storage.remote import Mirror, fetched, find, is_url
+from pipeline.storage.run_folder import RunFolder, empty, video_id
+from tests.support.servers import bucket, s3_server
 
 ODD = 'deep/it\'s "odd"?x=1&%20 [1].mp4'
 

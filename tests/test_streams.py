@@ -15,13 +15,13 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from test_resume import assert_same
 
-from pipeline.detect import ON_CPU, load_detector
 from pipeline.errors import FocalfaceWarning
+from pipeline.faces.detectors import ON_CPU, load_detector
+from pipeline.faces.detectors.shared import SharedDetector
 from pipeline.records import Detections
-from pipeline.streams import SharedDetector
-from pipeline.video import open_video
+from pipeline.video.reader import open_video
+from tests.support.runs import assert_same
 
 WITHOUT_CUDA = pytest.mark.skipif(
     "CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="says what is said where onnxruntime has no CUDA"

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from servers import bucket, ray_head, s3_server
 
-from pipeline import storage
 from pipeline.commands.submit import JOB, PROJECT
-from pipeline.run import counts
-from pipeline.storage import Mirror, fetched, find
-from pipeline.tables import RunFolder
+from pipeline.execution.run import counts
+from pipeline.storage import remote as storage
+from pipeline.storage.remote import Mirror, fetched, find
+from pipeline.storage.run_folder import RunFolder
+from tests.support.servers import bucket, ray_head, s3_server
 
 S3 = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION")
 

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import tables
 from pipeline.errors import FocalfaceError, SettingsError
 from pipeline.schemas import TABLES
-from pipeline.tables import RunFolder, empty, fingerprint, shown, video_id
+from pipeline.storage import run_folder as tables
+from pipeline.storage.run_folder import RunFolder, empty, fingerprint, shown, video_id
 
 
 def row(key: str, status: str = "ok") -> dict[str, Any]:

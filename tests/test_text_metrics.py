@@ -16,9 +16,9 @@ from sacrebleu.metrics.bleu import BLEU
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, PreTrainedTokenizerFast
 
-from pipeline.benchmark import text
-from pipeline.benchmark.text import METRICS, TextScores, pool, rege, text_scores
 from pipeline.errors import FocalfaceError, ModelError
+from pipeline.evaluation import text
+from pipeline.evaluation.text import METRICS, TextScores, pool, rege, text_scores
 
 SAID = [
     "The brows are raised and the look is sad.",

@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.align import TEMPLATE
-from pipeline.detect import Detector, load_detector
+from pipeline.faces.alignment import TEMPLATE
+from pipeline.faces.detectors import Detector, load_detector
+from pipeline.faces.tracking import FaceTracker, SceneCuts, track_faces
 from pipeline.records import Detections, Face, Frame
-from pipeline.track import FaceTracker, SceneCuts, track_faces
-from pipeline.video import open_video
+from pipeline.video.reader import open_video
 
 Tracked = list[tuple[Frame, list[Face]]]
 

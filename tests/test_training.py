@@ -17,14 +17,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-from pipeline.align import CROP_SIZE
-from pipeline.checkpoints import open_checkpoint
 from pipeline.cli import main
 from pipeline.dataset import build
-from pipeline.describe import QwenDescriber
+from pipeline.describe.backends.transformers import QwenDescriber
+from pipeline.describe.checkpoints import open_checkpoint
+from pipeline.describe.grammar import ANSWER_END, Grammar, fields_text, region_text
+from pipeline.describe.patches import grid_thw, patchify
+from pipeline.describe.prefix import lay_trunk
 from pipeline.errors import FocalfaceError, SettingsError
-from pipeline.grammar import ANSWER_END, Grammar, fields_text, region_text
-from pipeline.preprocess import grid_thw, patchify
+from pipeline.faces.alignment import CROP_SIZE
 from pipeline.records import Request
 from pipeline.training.augment import to_crops
 from pipeline.training.conversation import Layout, Turn
@@ -34,7 +35,6 @@ from pipeline.training.lora import TARGETS, adapted
 from pipeline.training.nano import GRAMMAR, MEAN, PIXELS, STD, build_model, build_tokenizer, grey_to_colour, save_checkpoint
 from pipeline.training.programme import train
 from pipeline.training.stages import DenseTraining, FocalStage, Training, load_training
-from pipeline.trunk import lay_trunk
 from pipeline.vocabulary import AUS_LABELLED, claims
 
 MARGIN = (SIDE - CROP_SIZE) // 2

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipeline.choices import plant, probabilities
-from pipeline.tree import TokenTree
+from pipeline.describe.slots import plant, probabilities
+from pipeline.describe.token_tree import TokenTree
 
 
 def test_a_branch_sees_its_ancestors_and_its_own_past_only() -> None:

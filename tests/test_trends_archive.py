@@ -22,7 +22,7 @@ from scipy import stats
 from pipeline.cli import main
 from pipeline.errors import SettingsError
 from pipeline.schemas import TABLES
-from pipeline.tables import RunFolder, empty, video_id
+from pipeline.storage.run_folder import RunFolder, empty, video_id
 from pipeline.trends import SCHEMAS, Options, load
 from pipeline.trends.archive import bootstrap, change_points, compare, interval
 from pipeline.vocabulary import AUS, EMOTIONS

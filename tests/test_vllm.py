@@ -16,15 +16,14 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from test_checkpoints import spelled  # noqa: F401
 
-from pipeline.align import align, crop
-from pipeline.checkpoints import open_checkpoint
-from pipeline.describe import Describer, load_describer
-from pipeline.detect import load_detector
+from pipeline.describe.backends import Describer, load_describer
+from pipeline.describe.checkpoints import open_checkpoint
 from pipeline.errors import ModelError, SettingsError
+from pipeline.faces.alignment import align, crop
+from pipeline.faces.detectors import load_detector
 from pipeline.records import Answer, Request
-from pipeline.regions import place_regions
+from pipeline.regions.placement import place_regions
 from pipeline.settings import load_settings
 from pipeline.training.lora import adapted
 
@@ -129,7 +128,7 @@ def test_an_adapter_changes_both_engines_alike(ours: Describer, adapter: Path, a
 
 
 @needs_vllm
-def test_answers_of_several_tokens_and_larger_pictures_are_the_same(spelled: Path, asked: list[Request]) -> None:  # noqa: F811
+def test_answers_of_several_tokens_and_larger_pictures_are_the_same(spelled: Path, asked: list[Request]) -> None:
     """A tokenizer that spells every word, and a model that is shown 336 pixels a side."""
     some = [*asked[:2], Request(asked[0].crop, (0, 0, 9, 9), "box")]
     assert_alike(load_describer(str(spelled), engine="vllm").describe(some), load_describer(str(spelled)).describe(some))

@@ -7,7 +7,7 @@ from itertools import product
 
 import pytest
 
-from pipeline.align import CROP_SIZE
+from pipeline.faces.alignment import CROP_SIZE
 from pipeline.vocabulary import (
     ACTION_UNITS,
     AUS,

@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from orphans import orphan
-from test_video import pictures, write_clip
 
-from pipeline.analyse import analyse
-from pipeline.detect import load_detector
 from pipeline.errors import VideoError
+from pipeline.execution.analysis import analyse
+from pipeline.faces.detectors import load_detector
 from pipeline.settings import load_settings
-from pipeline.video import open_video
-from pipeline.watchdog import AHEAD, TRIES, Decoder
+from pipeline.video.decoder_process import AHEAD, TRIES, Decoder
+from pipeline.video.reader import open_video
+from tests.support.clips import pictures, write_clip
+from tests.support.processes import orphan
 
 FRAMES = 40
 SIZE = (160, 90)
@@ -161,7 +161,7 @@ def test_waiting_for_the_next_stage_is_no_hang(decoder: Decoder, clip: Path) -> 
 
 
 def test_it_dies_with_whoever_started_it() -> None:
-    orphan("pipeline.watchdog", "Decoder(60, 4096)").wait(20)
+    orphan("pipeline.video.decoder_process", "Decoder(60, 4096)").wait(20)
 
 
 def test_a_crash_leaves_the_rows_before_it(decoder: Decoder, clip: Path) -> None:

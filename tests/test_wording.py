@@ -6,8 +6,8 @@ import random
 
 import pytest
 
+from pipeline.describe.sentences import agrees, compose
 from pipeline.vocabulary import ACTION_UNITS, AUS, EMOTIONS, ActionUnit, Claims, claims
-from pipeline.wording import agrees, compose
 
 
 @pytest.mark.parametrize("seed", range(60))

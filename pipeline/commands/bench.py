@@ -19,7 +19,7 @@ from pipeline.errors import SettingsError
 from pipeline.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from pipeline.bench.rows import Row
+    from pipeline.speed.rows import Row
 
 REPEATS = 3
 """Passes of each side; more narrows what chance does to a ratio."""
@@ -65,9 +65,9 @@ def bench(
 
     Example: focalface bench --quick --json bench.json
     """
-    from pipeline.bench.machine import machine
-    from pipeline.bench.rows import ROWS
-    from pipeline.bench.scale import GROWTHS
+    from pipeline.speed.machine import machine
+    from pipeline.speed.rows import ROWS
+    from pipeline.speed.scale import GROWTHS
 
     known = GROWTHS if scale else tuple(ROWS)
     names = list(dict.fromkeys(only or known))
@@ -80,7 +80,7 @@ def bench(
     if scale:
         found = measure_scale(names, settings, video, quick)
     elif shape:
-        from pipeline.bench.fullsize import measure as measure_shape
+        from pipeline.speed.fullsize import measure as measure_shape
 
         found = [measure_shape(shape.value, device, QUICK_FACES if quick else FACES, passes) | {"machine": machine()}]
         Console().print(_shape_table(found[0]))
@@ -97,10 +97,10 @@ def measure(names: list[str], settings: Settings, video: Path | None, quick: boo
         VideoError: when the clip cannot be read.
         FocalfaceError: when a side fails, or the clip shows no face.
     """
-    from pipeline.bench.clips import first_seconds, sample_clip
-    from pipeline.bench.machine import machine
-    from pipeline.bench.rows import ROWS, gather
-    from pipeline.video import open_video
+    from pipeline.speed.clips import first_seconds, sample_clip
+    from pipeline.speed.machine import machine
+    from pipeline.speed.rows import ROWS, gather
+    from pipeline.video.reader import open_video
 
     here = machine()
     clip = video or sample_clip()
@@ -132,9 +132,9 @@ def measure_scale(names: list[str], settings: Settings, video: Path | None, quic
     Raises:
         FocalfaceError: when a run fails.
     """
-    from pipeline.bench.clips import sample_clip
-    from pipeline.bench.machine import machine
-    from pipeline.bench.scale import measure as runs
+    from pipeline.speed.clips import sample_clip
+    from pipeline.speed.machine import machine
+    from pipeline.speed.scale import measure as runs
 
     here = machine()
     with tempfile.TemporaryDirectory() as folder:

@@ -12,7 +12,7 @@ import typer
 
 from pipeline.commands.options import Debug, check_picture
 from pipeline.errors import SettingsError, writing
-from pipeline.progress import Steps
+from pipeline.execution.progress import Steps
 
 if TYPE_CHECKING:
     from pipeline.dataset.boxes import Counts

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.commands.options import Adapter, Debug, Device, Engine, Finder, MinFace, Model, Sentences, check_picture
+from pipeline.describe.heavy_imports import unswept
 from pipeline.errors import SettingsError, writing
-from pipeline.imports import unswept
 from pipeline.settings import load_settings, parse_box, parse_regions
 from pipeline.vocabulary import REGIONS, UNIT
 
@@ -53,7 +53,7 @@ def describe(
     if save:
         check_picture("--save", save)
 
-    from pipeline.picture import clip_box, describe_picture, load_image
+    from pipeline.execution.images import clip_box, describe_picture, load_image
 
     pixels = load_image(image)
     if place is not None:
@@ -63,14 +63,14 @@ def describe(
             print(f"focalface: the box reaches beyond the picture; clipped to {inside}", file=sys.stderr)
         place = clipped
     with unswept():
-        from pipeline.describe import load_describer
-        from pipeline.detect import load_detector
+        from pipeline.describe.backends import load_describer
+        from pipeline.faces.detectors import load_detector
 
         eyes = load_detector(settings.detect.detector, min_face=settings.detect.min_face)
         words = load_describer(**settings.describe.model_dump())
     faces = describe_picture(pixels, eyes, words, asked, place, in_turn)
     if save and faces:
-        from pipeline.draw import annotate
+        from pipeline.execution.preview import annotate
 
         with writing(save):
             annotate(pixels, faces).save(save)

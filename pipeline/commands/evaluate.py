@@ -12,12 +12,12 @@ from rich.markdown import Markdown
 
 from pipeline.commands.options import Adapter, Debug, Device, Engine, Model
 from pipeline.errors import SettingsError, writing
-from pipeline.progress import Steps
+from pipeline.execution.progress import Steps
 from pipeline.settings import load_settings
 
 if TYPE_CHECKING:
-    from pipeline.benchmark.evaluation import Evaluation
-    from pipeline.benchmark.predictions import Predictions
+    from pipeline.evaluation.evaluation import Evaluation
+    from pipeline.evaluation.predictions import Predictions
 
 PREDICTIONS = "predictions.parquet"
 
@@ -49,10 +49,10 @@ def evaluate(
     for folder in (sentence_model, bert_model):
         if folder and not folder.is_dir():
             raise SettingsError(f"there is no folder {folder}; a text model is a folder with its weights and tokenizer")
-    from pipeline.benchmark.endpoint import find_endpoint
-    from pipeline.benchmark.evaluation import evaluate as score
-    from pipeline.benchmark.predictions import ask, read_answers
-    from pipeline.benchmark.report import markdown
+    from pipeline.evaluation.endpoint import find_endpoint
+    from pipeline.evaluation.evaluation import evaluate as score
+    from pipeline.evaluation.predictions import ask, read_answers
+    from pipeline.evaluation.report import markdown
 
     endpoint = find_endpoint(judge, judge_model)
     if endpoint and not out:
@@ -61,7 +61,7 @@ def evaluate(
         if answers:
             predictions = read_answers(answers, faces, limit)
         else:
-            from pipeline.describe import load_describer
+            from pipeline.describe.backends import load_describer
 
             describer = load_describer(
                 settings.model, adapter=settings.adapter, device=settings.device, batch_size=64, engine=settings.engine
@@ -71,7 +71,7 @@ def evaluate(
             _keep(out / PREDICTIONS, predictions)
         evaluation = score(predictions, sentence_model=sentence_model, bert_model=bert_model, say=steps.say)
         if endpoint and out:
-            from pipeline.benchmark.judging import judge_answers
+            from pipeline.evaluation.judging import judge_answers
 
             evaluation.judge = judge_answers(evaluation, faces, endpoint, out / "judge.sqlite", steps.say)
         report = markdown(evaluation)
@@ -97,7 +97,7 @@ def _make(folder: Path | None) -> None:
 def _keep(file: Path, predictions: Predictions) -> None:
     import pyarrow.parquet as pq
 
-    from pipeline.benchmark.predictions import to_table
+    from pipeline.evaluation.predictions import to_table
 
     with writing(file):
         pq.write_table(to_table(predictions), file, compression="zstd")
@@ -105,7 +105,7 @@ def _keep(file: Path, predictions: Predictions) -> None:
 
 def _write(folder: Path, report: str, evaluation: Evaluation, faces: Path) -> None:
     """The report and its figures."""
-    from pipeline.benchmark.plots import draw_all
+    from pipeline.evaluation.plots import draw_all
 
     figures = draw_all(evaluation, faces, folder)
     shown = "".join(f"\n![{path.stem.replace('_', ' ')}]({path.name})\n" for path in figures)

@@ -13,8 +13,8 @@ def models(debug: Debug = False) -> None:
 
     Example: focalface models
     """
-    from pipeline.checkpoints import embedded
-    from pipeline.grammar import Grammar
+    from pipeline.describe.checkpoints import embedded
+    from pipeline.describe.grammar import Grammar
 
     console = Console()
     for name, folder in embedded().items():

@@ -14,7 +14,7 @@ from rich.markup import escape
 
 from pipeline.commands.options import Debug
 from pipeline.errors import FocalfaceError, SettingsError, writing
-from pipeline.progress import Steps
+from pipeline.execution.progress import Steps
 
 if TYPE_CHECKING:
     from pipeline.report.pictures import Faces
@@ -50,7 +50,7 @@ def report(
 
     from pipeline.report.index import write_index
     from pipeline.report.page import page_key, write_page, write_whole
-    from pipeline.tables import RunFolder
+    from pipeline.storage.run_folder import RunFolder
 
     run = RunFolder(folder)
     videos = run.read("videos").to_pylist()

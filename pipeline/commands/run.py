@@ -15,13 +15,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.commands.options import DEFAULTS, Adapter, Debug, Device, Engine, Finder, MinFace, Model, Sentences, setting
-from pipeline.imports import unswept
+from pipeline.describe.heavy_imports import unswept
 from pipeline.settings import Settings, load_settings
 from pipeline.vocabulary import UNIT
 
 if TYPE_CHECKING:
-    from pipeline.run import Planned
-    from pipeline.tables import RunFolder
+    from pipeline.execution.run import Planned
+    from pipeline.storage.run_folder import RunFolder
 
 PREVIEW = "preview.png"
 
@@ -76,9 +76,9 @@ def run(
     Example: focalface run holiday.mp4 archive/ --out outputs/holiday --regions eyes,mouth
     """
     with unswept():
-        from pipeline.run import plan
-        from pipeline.run import run as run_pipeline
-        from pipeline.storage import Mirror
+        from pipeline.execution.run import plan
+        from pipeline.execution.run import run as run_pipeline
+        from pipeline.storage.remote import Mirror
 
     if verbose:
         logging.basicConfig(format="%(asctime)s %(message)s")
@@ -102,7 +102,7 @@ def settings_of(given: Mapping[str, Any]) -> Settings:
 
 def _say_plan(videos: Mapping[str, Planned], settings: Settings) -> None:
     """What a run would do: every video, how many of which kind, and the settings."""
-    from pipeline.tables import shown
+    from pipeline.storage.run_folder import shown
 
     for video in videos.values():
         print(f"{video.state:<8} {shown(video.path)}")
@@ -114,8 +114,8 @@ def _say_plan(videos: Mapping[str, Planned], settings: Settings) -> None:
 
 def _summary(folder: RunFolder, place: str) -> None:
     """What a run found, what took its time, and where it lies."""
-    from pipeline.metrics import slowest
-    from pipeline.run import counts
+    from pipeline.execution.metrics import slowest
+    from pipeline.execution.run import counts
 
     console = Console()
     found = counts(folder)

@@ -132,7 +132,7 @@ def command(arguments: Sequence[str]) -> tuple[list[str], Settings]:
     Raises:
         SettingsError, typer's errors: as `focalface run` does.
     """
-    from pipeline.storage import absolute, plain
+    from pipeline.storage.remote import absolute, plain
 
     parser = typer.Typer(add_completion=False)
     parser.command()(run)

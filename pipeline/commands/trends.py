@@ -40,7 +40,7 @@ def trends(
     from pipeline.trends.options import Options
 
     options = Options(grid, smooth, width, region, on, off, relative)
-    from pipeline.storage import Mirror
+    from pipeline.storage.remote import Mirror
     from pipeline.trends import load
     from pipeline.trends.figures import SURE
     from pipeline.trends.page import COMPARISON_HEAD, PEOPLE_HEAD, comparison_rows, headline, people_rows, write

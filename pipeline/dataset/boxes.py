@@ -7,8 +7,8 @@ import random
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from pipeline.align import CROP_SIZE
-from pipeline.regions import MIN_SIDE, pad
+from pipeline.faces.alignment import CROP_SIZE
+from pipeline.regions.placement import MIN_SIDE, pad
 from pipeline.vocabulary import CUSTOM_BOX, JOINED_REGIONS, SINGLE_REGIONS, WHOLE_FACE, Box, region_aus, visible_aus
 
 KINDS = ("whole", "named", "joined", "jittered", "random", "empty")

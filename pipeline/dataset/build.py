@@ -19,15 +19,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import __version__
-from pipeline.align import crop
 from pipeline.dataset.boxes import Counts, Region, draw_dialogues, draw_regions
 from pipeline.dataset.card import SHEET, card_text, contact_sheet
 from pipeline.dataset.labels import Labels
 from pipeline.dataset.source import LabelledFace, Skipped, Source
+from pipeline.describe.sentences import compose
 from pipeline.errors import FocalfaceError, SettingsError
-from pipeline.regions import place_regions, to_crop_box
+from pipeline.faces.alignment import crop
+from pipeline.regions.placement import place_regions, to_crop_box
 from pipeline.vocabulary import SINGLE_REGIONS, Box
-from pipeline.wording import compose
 
 FORMAT = 1
 """Version of the schema."""

@@ -13,10 +13,10 @@ from typing import Any
 import pyarrow.parquet as pq
 from PIL import Image, ImageDraw, ImageFont
 
-from pipeline.align import CROP_SIZE
 from pipeline.dataset.boxes import KINDS
 from pipeline.dataset.labels import MAX_AGE
 from pipeline.errors import FocalfaceError
+from pipeline.faces.alignment import CROP_SIZE
 from pipeline.vocabulary import AUS, EMOTIONS, REGIONS, UNIT
 
 SHEET = "sheet.png"

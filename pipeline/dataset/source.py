@@ -16,11 +16,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.align import Alignment, align
 from pipeline.dataset.boxes import overlap
 from pipeline.dataset.labels import LabelReader, Labels, age_of, face_box_of, landmarks_of, region_box_of, split_of
 from pipeline.errors import FocalfaceError, SettingsError
-from pipeline.regions import pad
+from pipeline.faces.alignment import align
+from pipeline.records import Alignment
+from pipeline.regions.placement import pad
 from pipeline.vocabulary import AUS, AUS_LABELLED, SINGLE_REGIONS, Box
 
 CHUNK = 256
@@ -219,7 +220,7 @@ class Source:
 
     @cached_property
     def _detector(self) -> Any:
-        from pipeline.detect import CenterFace  # brings onnxruntime, which labels with landmarks can do without
+        from pipeline.faces.detectors.centerface import CenterFace  # brings onnxruntime, which labels with landmarks can do without
 
         return CenterFace(min_face=CenterFace.FACE_PIXELS)
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import SettingsError, VideoError
 from pipeline.schemas import TABLES
-from pipeline.tables import RunFolder, fingerprint
+from pipeline.storage.run_folder import RunFolder, fingerprint
 from pipeline.vocabulary import AUS, CUSTOM_BOX, EMOTIONS, REGIONS
 
 _KEYS = ("track_id", "window_index")

@@ -21,7 +21,7 @@ import pyarrow.dataset as ds
 
 from pipeline.errors import FocalfaceError
 from pipeline.schemas import TABLES
-from pipeline.tables import SORT_KEYS, RunFolder
+from pipeline.storage.run_folder import SORT_KEYS, RunFolder
 from pipeline.vocabulary import AUS, CUSTOM_BOX, EMOTIONS, REGIONS, UNIT
 
 PRESENCE_GAP_S = 1.0

@@ -45,8 +45,8 @@ import pyarrow.parquet as pq
 from pipeline.errors import SettingsError, VideoError
 from pipeline.report.carried import active, carried, carrier, table_file, video_file, video_row, window_seconds
 from pipeline.schemas import TABLES
-from pipeline.tables import RunFolder
-from pipeline.video import Sampler, open_video
+from pipeline.storage.run_folder import RunFolder
+from pipeline.video.reader import Sampler, open_video
 from pipeline.vocabulary import AUS, EMOTIONS
 
 BATCH_ROWS = 4096

@@ -26,8 +26,8 @@ from pipeline.report.carried import carried, table_file, video_file, video_row, 
 from pipeline.report.overlay import Overlay, hide_faces
 from pipeline.report.tracks import Tracks
 from pipeline.schemas import TABLES
-from pipeline.tables import RunFolder
-from pipeline.video import Sampler, Video, open_container, open_video, upright, video_streams
+from pipeline.storage.run_folder import RunFolder
+from pipeline.video.reader import Sampler, Video, open_container, open_video, upright, video_streams
 
 CRF = "20"
 """x264's quality, 0 to 51; lower looks better and makes larger files (6 more is about half the size)."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.report.data import TableError, compress, read_video
 from pipeline.report.page import INDEX_SCRIPTS, assemble, write_whole
-from pipeline.tables import RunFolder, shown
+from pipeline.storage.run_folder import RunFolder, shown
 from pipeline.vocabulary import EMOTIONS, WHOLE_FACE
 
 STRIP_CELLS = 72

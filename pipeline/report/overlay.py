@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image, ImageDraw, ImageFont
 
-from pipeline.align import align
-from pipeline.draw import CARD, FAINT, GROUND, INK, PALETTE, TRACK, Font, wrapped
-from pipeline.regions import place_regions, to_crop_box, to_frame_box
+from pipeline.execution.preview import CARD, FAINT, GROUND, INK, PALETTE, TRACK, Font, wrapped
+from pipeline.faces.alignment import align
+from pipeline.regions.placement import place_regions, to_crop_box, to_frame_box
 from pipeline.report.carried import active
 from pipeline.report.tracks import Seen, Tracks
 from pipeline.vocabulary import AUS, UNIT, WHOLE_FACE, Box

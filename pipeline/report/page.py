@@ -21,7 +21,7 @@ from pipeline import __version__
 from pipeline.errors import writing
 from pipeline.report.data import load_video, pack
 from pipeline.report.pictures import Faces, Pictures, read_pictures, why_none
-from pipeline.tables import RunFolder
+from pipeline.storage.run_folder import RunFolder
 
 ASSETS = Path(__file__).parent / "assets"
 PAGE_SCRIPTS = ("uPlot.iife.min.js", "common.js", "data.js", "timeline.js", "moment.js", "page.js")

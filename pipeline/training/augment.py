@@ -7,7 +7,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from pipeline.align import CROP_SIZE
+from pipeline.faces.alignment import CROP_SIZE
 
 
 def to_crops(

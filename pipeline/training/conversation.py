@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from pipeline.align import CROP_SIZE
-from pipeline.choices import Slot, plant
-from pipeline.grammar import Grammar, region_text, scaled
-from pipeline.tree import TokenTree
-from pipeline.trunk import Trunk
+from pipeline.describe.grammar import Grammar, region_text, scaled
+from pipeline.describe.prefix import Trunk
+from pipeline.describe.slots import Slot, plant
+from pipeline.describe.token_tree import TokenTree
+from pipeline.faces.alignment import CROP_SIZE
 from pipeline.vocabulary import Box
 
 

@@ -13,16 +13,16 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from pipeline.align import CROP_SIZE
 from pipeline.dataset.boxes import KINDS
-from pipeline.grammar import ANSWER_END, fields_text
+from pipeline.describe.grammar import ANSWER_END, fields_text
+from pipeline.describe.sentences import compose
+from pipeline.faces.alignment import CROP_SIZE
 from pipeline.training.augment import to_crops
 from pipeline.training.conversation import Layout, Turn
 from pipeline.training.dense import emotion_targets, emotion_weights
 from pipeline.training.faces import UNKNOWN, Faces, mirror_names
 from pipeline.training.stages import FocalStage, Training
 from pipeline.vocabulary import AUS_LABELLED, EMOTIONS, Box
-from pipeline.wording import compose
 
 
 class Draws(Dataset[tuple[int, int]]):

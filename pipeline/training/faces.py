@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.align import CROP_SIZE
 from pipeline.dataset.boxes import KINDS
 from pipeline.dataset.build import MARGIN
 from pipeline.errors import FocalfaceError
+from pipeline.faces.alignment import CROP_SIZE
 from pipeline.vocabulary import AUS_LABELLED, EMOTIONS
 
 SIDE = CROP_SIZE + 2 * MARGIN

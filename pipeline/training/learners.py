@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pipeline.checkpoints import Checkpoint
-from pipeline.choices import Slot, log_probabilities
-from pipeline.preprocess import grid_thw, patchify
+from pipeline.describe.checkpoints import Checkpoint
+from pipeline.describe.patches import grid_thw, patchify
+from pipeline.describe.prefix import Trunk
+from pipeline.describe.slots import Slot, log_probabilities
 from pipeline.training.augment import to_crops
 from pipeline.training.conversation import Layout
 from pipeline.training.dense import (
@@ -31,7 +32,6 @@ from pipeline.training.draws import plain_questions
 from pipeline.training.faces import Faces
 from pipeline.training.fit import Learner
 from pipeline.training.stages import FocalStage
-from pipeline.trunk import Trunk
 from pipeline.vocabulary import AUS_LABELLED
 
 SENTENCE = 0.5

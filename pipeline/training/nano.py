@@ -14,13 +14,13 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, Qwen2
 from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLVisionConfig
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel
 
-from pipeline.align import CROP_SIZE
-from pipeline.grammar import AGE_CHOICES, EMOTION_CHOICES, YES_NO, Grammar, region_text
-from pipeline.preprocess import grid_thw, patchify
+from pipeline.describe.grammar import AGE_CHOICES, EMOTION_CHOICES, YES_NO, Grammar, region_text
+from pipeline.describe.patches import grid_thw, patchify
+from pipeline.describe.sentences import compose
+from pipeline.describe.vision_tower import speed_up
+from pipeline.faces.alignment import CROP_SIZE
 from pipeline.training.dense import DenseHead, Reading
-from pipeline.vision import speed_up
 from pipeline.vocabulary import AUS, AUS_LABELLED, EMOTIONS
-from pipeline.wording import compose
 
 VISION: dict[str, Any] = {
     "depth": 6,

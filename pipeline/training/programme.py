@@ -14,7 +14,9 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from pipeline.checkpoints import Checkpoint, locate, open_checkpoint
+from pipeline.describe.checkpoints import Checkpoint, locate, open_checkpoint
+from pipeline.describe.prefix import lay_trunk
+from pipeline.describe.vision_tower import speed_up
 from pipeline.errors import FocalfaceError, SettingsError
 from pipeline.training import learners
 from pipeline.training.conversation import Layout
@@ -26,8 +28,6 @@ from pipeline.training.lora import adapted
 from pipeline.training.nano import GRAMMAR, MEAN, PIXELS, STD, DenseTower, build_model, build_tokenizer, grey_to_colour, save_checkpoint
 from pipeline.training.stages import DenseTraining, FocalStage, Training
 from pipeline.training.teacher import Teacher
-from pipeline.trunk import lay_trunk
-from pipeline.vision import speed_up
 from pipeline.vocabulary import AUS_LABELLED
 
 VALIDATED = 2000

@@ -16,7 +16,7 @@ import duckdb
 import pandas as pd
 
 from pipeline.errors import SettingsError
-from pipeline.tables import RunFolder, video_id
+from pipeline.storage.run_folder import RunFolder, video_id
 from pipeline.trends.options import Options
 from pipeline.vocabulary import AUS, EMOTIONS
 
@@ -129,7 +129,7 @@ def _day(path: str, key: str, mark: str) -> tuple[str | None, str | None]:
                 return moment.date().isoformat(), "container"
         except (OSError, ValueError):  # what FFmpeg or the date cannot read has no container time
             pass
-    changed = mark.rpartition("-")[2]  # pipeline.tables.fingerprint: size-nanoseconds
+    changed = mark.rpartition("-")[2]  # pipeline.storage.run_folder.fingerprint: size-nanoseconds
     if changed.isdigit() and int(changed) > 0:
         return datetime.fromtimestamp(int(changed) / 1e9, UTC).date().isoformat(), "file"
     return None, None

@@ -1,0 +1,67 @@
+"""The judge's part of the benchmark: which answers it sees, and against whose."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from pipeline.evaluation.endpoint import Endpoint
+from pipeline.evaluation.evaluation import MODEL, Evaluation
+from pipeline.evaluation.judge import Judge
+from pipeline.evaluation.predictions import Prediction
+from pipeline.evaluation.questions import read_pictures
+from pipeline.evaluation.resampling import SEED
+from pipeline.evaluation.rubric import JudgeItem
+
+JUDGED = 200
+"""Named regions that a judge sees, the same for every describer; it is asked five times about each. More costs more calls."""
+
+OPPONENTS = ("majority", "whole_face")
+"""The baselines that a describer's sentences are held against in pairs."""
+
+
+def judge_answers(
+    evaluation: Evaluation,
+    faces: Path,
+    endpoint: Endpoint,
+    cache: Path,
+    say: Callable[[str, int, int], None] = lambda step, done, total: None,
+) -> dict[str, Any]:
+    """Let a judge mark the describer's sentences on named regions, and compare them with baselines'.
+
+    Args:
+        faces: what was asked about, for the pictures.
+        cache: a file where the replies are kept.
+        say: told the step, how many are done, of how many.
+
+    Returns:
+        `model`, `absolute` (marks by criterion) and `pairwise` by opponent, as `pipeline.evaluation.judge` gives them.
+    """
+    rows = evaluation.sheet.of("region").rows
+    rows = random.Random(SEED).sample(rows, min(JUDGED, len(rows)))
+    pictures = read_pictures(faces, {row.question.image_id for row in rows})
+    items = [_item(row, pictures[row.question.image_id]) for row in rows]
+    sentences = {
+        name: {row.question.image_id: row.answer.description for row in evaluation.columns[name].sheet.of("region").rows}
+        for name in (MODEL, *OPPONENTS)
+    }
+    said = {name: [found[row.question.image_id] for row in rows] for name, found in sentences.items()}
+    with Judge(endpoint, cache) as judge:
+        marks = judge.absolute(items, said[MODEL], say=lambda done, total: say("judging", done, total))
+        pairs = {
+            name: judge.pairwise(items, said[MODEL], said[name], say=lambda done, total: say("comparing", done, total)).figures()
+            for name in OPPONENTS
+        }
+    return {"model": endpoint.model, "absolute": marks.figures(), "pairwise": pairs}
+
+
+def _item(row: Prediction, data: bytes) -> JudgeItem:
+    q = row.question
+    image: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    aus = [au for au in q.visible if au in q.aus] if q.visible else None
+    return JudgeItem(image, q.frame_box, q.region, aus, q.emotion, q.age)

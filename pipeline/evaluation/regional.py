@@ -1,0 +1,182 @@
+"""What only a describer of regions can be asked: does it keep to the box, to the truth and to itself, and does the box matter to it?
+
+Formulas stand in docs/benchmark.md too. Every figure is over faces that can be resampled (`pipeline.evaluation.resampling`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.model_selection import GroupKFold
+from sklearn.naive_bayes import MultinomialNB
+
+from pipeline.describe.sentences import agrees
+from pipeline.evaluation.predictions import Prediction
+from pipeline.evaluation.recognition import AGE_TOLERANCE
+from pipeline.evaluation.resampling import Figure, mean, ratio, summed
+from pipeline.evaluation.sheet import Sheet
+from pipeline.records import Answer
+from pipeline.vocabulary import REGION_AUS, REGIONS, WHOLE_FACE, region_aus
+
+FOLDS = 5
+"""Parts of the faces in the cross-validation of discrimination; more trains on more and takes longer."""
+
+
+def regional(sheet: Sheet) -> dict[str, Figure]:
+    """All region figures."""
+    return {**_locality(sheet), **_faithfulness(sheet), **_consistency(sheet), **_discrimination(sheet), **_perturbation(sheet)}
+
+
+def _locality(sheet: Sheet) -> dict[str, Figure]:
+    """Share of named action units that their box cannot show (`vocabulary.region_aus`); 0 where none is named.
+
+    `locality_violations`: in the field `aus` of named regions. `locality_sentences`: in their sentences. `locality_boxes`: in the field, on
+    random boxes.
+    """
+
+    def share(part: Sheet, named: list[frozenset[str]]) -> Figure:
+        can = [set(region_aus(row.question.region, row.question.box)) for row in part.rows]
+        outside = part.sum(np.array([len(units - box) for units, box in zip(named, can, strict=True)]))
+        parts = np.stack([outside, part.sum(np.array([len(units) for units in named]))], 1)
+        return summed(parts, lambda sums: ratio(sums[0], sums[1], 0.0))
+
+    regions, boxes = sheet.of("region"), sheet.of("random")
+    figures = {
+        "locality_violations": share(regions, [frozenset(row.answer.aus) for row in regions.rows]),
+        "locality_sentences": share(regions, [said.aus for said in regions.claims()]),
+    }
+    return figures | ({"locality_boxes": share(boxes, [frozenset(row.answer.aus) for row in boxes.rows])} if boxes.rows else {})
+
+
+def _facts(row: Prediction, said_units: frozenset[str], said_emotions: frozenset[str], said_ages: frozenset[int]) -> np.ndarray:
+    """(2, 3): what a sentence claims truly, falsely, and leaves out: of the action units, and of all facts."""
+    q = row.question
+    judged = said_units & frozenset(q.visible)
+    units = np.array([len(judged & q.aus), len(judged - q.aus), len(q.aus - judged)])
+    rest = np.zeros(3, np.int64)
+    for gold, claimed, right in (
+        (q.emotion, said_emotions, [emotion for emotion in said_emotions if emotion == q.emotion]),
+        (q.age, said_ages, [age for age in said_ages if q.age is not None and abs(age - q.age) <= AGE_TOLERANCE]),
+    ):
+        if gold is not None:
+            rest += [len(right), len(claimed) - len(right), not right]
+    return np.stack([units, units + rest])
+
+
+def _faithfulness(sheet: Sheet) -> dict[str, Figure]:
+    """Facts of the sentences against the labels, on whole faces and named regions.
+
+    A sentence's facts are the action units, emotions and ages that its words claim (`vocabulary.claims`). A claim is true when the labels
+    have it (an age: within `AGE_TOLERANCE` years) and false when they have otherwise; claims that the box cannot show (`_locality` counts
+    them) or that the labels do not know are not judged. precision = true / (true + false); recall = true / (true + gold facts left
+    out); F1 their harmonic mean. `faithfulness` is over all facts, `faithfulness_aus` over action units alone.
+    """
+    part = sheet.of("face", "region")
+    facts = [_facts(row, said.aus, said.emotions, said.ages) for row, said in zip(part.rows, part.claims(), strict=True)]
+    counts = part.sum(np.array(facts).reshape(len(facts), 2, 3))
+    figures: dict[str, Figure] = {}
+    for i, name in ((1, "faithfulness"), (0, "faithfulness_aus")):
+        figures[f"{name}/precision"] = summed(counts[:, i], lambda s: ratio(s[0], s[0] + s[1]))
+        figures[f"{name}/recall"] = summed(counts[:, i], lambda s: ratio(s[0], s[0] + s[2]))
+        figures[f"{name}/f1"] = summed(counts[:, i], lambda s: ratio(2 * s[0], 2 * s[0] + s[1] + s[2]))
+    return figures
+
+
+def _consistency(sheet: Sheet) -> dict[str, Figure]:
+    """`consistency`: share of sentences, on whole faces and named regions, that claim exactly their own fields (age rounded to years)."""
+    part = sheet.of("face", "region")
+    own = [agrees(a.description, a.aus, a.emotion, round(a.age)) for a in (row.answer for row in part.rows)]
+    return {"consistency": mean(part.sum(np.array(own)), part.sum(np.ones(len(own))))}
+
+
+def region_classes() -> dict[str, str]:
+    """Region name -> class for discrimination: regions that share an action unit cannot be told apart by their action, and count as one."""
+    groups: list[tuple[list[str], set[str]]] = []
+    for region in REGIONS:
+        if region == WHOLE_FACE:
+            continue
+        names, units = [region], set(REGION_AUS[region])
+        for group in [group for group in groups if group[1] & units]:
+            groups.remove(group)
+            names, units = group[0] + names, group[1] | units
+        groups.append((names, units))
+    return {name: names[0] for names, _ in groups for name in names}
+
+
+_CLASS = region_classes()
+
+
+def _discrimination(sheet: Sheet) -> dict[str, Figure]:
+    """Can one tell from the description which region of the face it is about?
+
+    A multinomial naive Bayes classifier with equal priors, on counts of words and pairs of words, is trained on the sentences of named
+    regions and guesses the class (`region_classes`) of the others, in `FOLDS`-fold cross-validation with all sentences of a face in one
+    fold. Only boxes with an active unit among their labels count: elsewhere there is nothing to tell them by.
+    `discrimination/accuracy` is balanced: the mean over classes of the share guessed. `discrimination/chance` is 1 / classes.
+    `discrimination/score` = (accuracy - chance) / (1 - chance): 1 for sentences that always tell, 0 for those that never do.
+    """
+    part = sheet.of("region", "other")
+    part = Sheet([row for row in part.rows if row.question.aus], sheet.place, sheet.units)
+    names = np.array([_CLASS[row.question.region] for row in part.rows])
+    classes, groups = np.unique(names), part.face
+    folds = min(FOLDS, len(np.unique(groups)))
+    if len(classes) < 2 or folds < 2:
+        return {}
+    right = np.zeros(len(names), bool)
+    marked = [f"start {row.answer.description}" for row in part.rows]  # so that pairs know the first word, and an empty sentence has one
+    words = CountVectorizer(ngram_range=(1, 2), token_pattern=r"\b\w+\b").fit_transform(marked)
+    for train, test in GroupKFold(folds).split(words, names, groups):
+        right[test] = MultinomialNB(fit_prior=False).fit(words[train], names[train]).predict(words[test]) == names[test]
+    member = names[:, None] == classes
+    counts = part.sum(np.concatenate([member & right[:, None], member], 1))
+    chance = 1 / len(classes)
+
+    def accuracy(sums: np.ndarray) -> np.ndarray:
+        hits, count = np.split(sums, 2)
+        return ratio(ratio(hits, count, 0.0).sum(0), (count > 0).sum(0))
+
+    return {
+        "discrimination/accuracy": summed(counts, accuracy),
+        "discrimination/chance": lambda weights: np.full(weights.shape[1], chance),
+        "discrimination/score": summed(counts, lambda sums: (accuracy(sums) - chance) / (1 - chance)),
+    }
+
+
+def jaccard(a: tuple[str, ...], b: tuple[str, ...]) -> float:
+    """|both| / |either|; 1 where both are empty."""
+    either = set(a) | set(b)
+    return len(set(a) & set(b)) / len(either) if either else 1.0
+
+
+def agreement(a: Answer, b: Answer) -> float:
+    """How far two answers say the same: mean of the Jaccard index of their active units, same emotion, ages within `AGE_TOLERANCE`."""
+    return (jaccard(a.aus, b.aus) + (a.emotion == b.emotion) + (abs(a.age - b.age) <= AGE_TOLERANCE)) / 3
+
+
+def _perturbation(sheet: Sheet) -> dict[str, Figure]:
+    """Does the answer stay when the box moves a little, and change when it moves to another region?
+
+    `perturbation/stability`: mean `agreement` of a region's answer with that for the nudged box. `perturbation/sensitivity`: mean of
+    1 - Jaccard index of the units answered for a region and for another one that shares no unit with it, over faces where the labels
+    have an active unit in either (so that the right value is 1). `perturbation/combined`: their harmonic mean; who always says the same,
+    or anything at random, gets little.
+    """
+    near, far = sheet.pairs("region", "nudged"), sheet.pairs("region", "other")
+    if not near or not far:
+        return {}
+    sums = np.zeros((sheet.faces, 4))
+    for face, a, b in near:
+        sums[face, :2] += agreement(a.answer, b.answer), 1
+    for face, a, b in far:
+        if a.question.aus | b.question.aus:
+            sums[face, 2:] += 1 - jaccard(a.answer.aus, b.answer.aus), 1
+
+    def combined(s: np.ndarray) -> np.ndarray:
+        stay, change = ratio(s[0], s[1]), ratio(s[2], s[3])
+        return ratio(2 * stay * change, stay + change, 0.0)
+
+    return {
+        "perturbation/stability": summed(sums, lambda s: ratio(s[0], s[1])),
+        "perturbation/sensitivity": summed(sums, lambda s: ratio(s[2], s[3])),
+        "perturbation/combined": summed(sums, combined),
+    }

@@ -1,0 +1,73 @@
+"""The answers of one describer laid out for counting: which face each row belongs to, gold and answers as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from pipeline.evaluation.predictions import Prediction
+from pipeline.evaluation.resampling import per_face
+from pipeline.vocabulary import Claims, claims
+
+read_claims = lru_cache(maxsize=65536)(claims)
+"""`pipeline.vocabulary.claims`, remembered: many answers are word for word the same."""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """M rows about N faces.
+
+    Attributes:
+        rows: questions with answers.
+        place: image_id -> index of the face, the same for every describer that is compared.
+        units: action units that are scored.
+    """
+
+    rows: Sequence[Prediction]
+    place: Mapping[str, int]
+    units: tuple[str, ...]
+
+    @property
+    def faces(self) -> int:
+        """N."""
+        return len(self.place)
+
+    @property
+    def face(self) -> np.ndarray:
+        """(M,) the face of each row."""
+        return np.array([self.place[row.question.image_id] for row in self.rows], np.int64)
+
+    def of(self, *kinds: str) -> Sheet:
+        """The rows that answer questions of these kinds."""
+        return Sheet([row for row in self.rows if row.question.kind in kinds], self.place, self.units)
+
+    def sum(self, values: np.ndarray) -> np.ndarray:
+        """(M, K) or (M,) values of rows, added up by face: (N, K) or (N,)."""
+        return per_face(self.face, np.asarray(values, np.float64), self.faces)
+
+    def units_of(self, which: str) -> np.ndarray:
+        """(M, U) bool over `units`: what the labels know (`known`), what is active in the box (`gold`), what was answered (`said`)."""
+
+        def held(row: Prediction) -> Collection[str]:
+            found: dict[str, Collection[str]] = {"known": row.question.known, "gold": row.question.aus, "said": row.answer.aus}
+            return found[which]
+
+        return np.array([[au in held(row) for au in self.units] for row in self.rows], bool).reshape(len(self.rows), len(self.units))
+
+    def claims(self) -> list[Claims]:
+        """What each row's sentence says."""
+        return [read_claims(row.answer.description) for row in self.rows]
+
+    def pairs(self, kind: str, other: str) -> list[tuple[int, Prediction, Prediction]]:
+        """(face, answer to `kind`, answer to `other`) of the faces that have both."""
+        found = {(row.question.image_id, row.question.kind): row for row in self.rows}
+        both = [(face, found.get((name, kind)), found.get((name, other))) for name, face in self.place.items()]
+        return [(face, a, b) for face, a, b in both if a and b]
+
+
+def place_of(rows: Sequence[Prediction]) -> dict[str, int]:
+    """image_id -> index, in the order of the rows."""
+    return {name: i for i, name in enumerate(dict.fromkeys(row.question.image_id for row in rows))}

@@ -1,0 +1,83 @@
+"""Finding faces in images: box, score and five landmarks each.
+
+In: RGB images of any size. Out: `pipeline.records.Detections`, one an image. To add a detector, write a class with `name`, `device`
+and `detect` in a module of its own here, and give it a word in `load_detector`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from pipeline.errors import ModelError
+from pipeline.records import Detections
+
+ON_CPU = "face detection runs on the CPU, not on CUDA: install onnxruntime-gpu in onnxruntime's place, and the CUDA that it needs"
+
+
+class Detector(Protocol):
+    """What finds faces. One object serves one thread."""
+
+    @property
+    def name(self) -> str:
+        """Identifies the detector and its weights in `run.json`."""
+
+    @property
+    def device(self) -> str:
+        """Where it runs: `cpu` or `cuda`."""
+
+    def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
+        """Find the faces of each image.
+
+        Args:
+            images: (H, W, 3) uint8 RGB, of any sizes.
+
+        Returns:
+            One `Detections` an image, in its pixels, the highest score first.
+        """
+
+
+def has_gpu() -> bool:
+    """Whether this machine has an NVIDIA GPU, whatever software can use it."""
+    return any(Path("/dev").glob("nvidia[0-9]*"))
+
+
+def _packs() -> list[Path]:
+    """insightface's model packs on the disk, the best known first."""
+    folder = Path.home() / ".insightface" / "models"
+    packs = [pack for pack in sorted(folder.glob("*")) if pack.is_dir() and any(pack.glob("*.onnx"))]
+    ranks = ["buffalo_l", "antelopev2", "buffalo_m", "buffalo_s", "buffalo_sc"]
+    return sorted(packs, key=lambda pack: ranks.index(pack.name) if pack.name in ranks else len(ranks))
+
+
+def load_detector(spec: str = "auto", *, min_face: float = 40.0, threads: int = 1, device: str = "cpu") -> Detector:
+    """Make a detector.
+
+    Args:
+        spec: `centerface`, `insightface` (its best pack on the disk), the path of an SCRFD .onnx file or of a pack's folder, or
+            `auto`: insightface where one of its packs is on the disk, else CenterFace.
+        min_face: height of the smallest face sought, in pixels of the images.
+        threads: CPU threads for one run.
+        device: `cpu`, `cuda`, `cuda:N`, or `auto`: CUDA where there is a GPU. Where CUDA is not to be had the detector runs on the CPU,
+            with a `FocalfaceWarning`.
+
+    Raises:
+        ModelError: when it cannot be loaded, in one line.
+    """
+    from pipeline.faces.detectors.centerface import CenterFace
+    from pipeline.faces.detectors.scrfd import Insightface
+
+    if device == "auto":
+        device = "cuda" if has_gpu() else "cpu"
+    packs = _packs() if spec in ("auto", "insightface") else []
+    if spec == "centerface" or (spec == "auto" and not packs):
+        return CenterFace(min_face, threads, device)
+    if spec == "insightface" and not packs:
+        raise ModelError("no insightface pack in ~/.insightface/models: unpack one there, or give the path of an SCRFD .onnx")
+    path = packs[0] if packs else Path(spec).expanduser()
+    if not path.exists():
+        raise ModelError(f"detector {spec!r}: no such file; give auto, centerface, insightface or a path to an SCRFD .onnx")
+    return Insightface(path, min_face, threads, device)

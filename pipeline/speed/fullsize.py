@@ -1,0 +1,244 @@
+"""Full-size checkpoints by shape: our describer beside plain transformers, and beside what the device could do at most.
+
+The weights are random, which changes nothing about the work but that sentences do not end before they are cut. The tokenizer is
+nano's; the question is the one that foreign checkpoints are asked.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoTokenizer, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+from pipeline.describe.backends.transformers import QwenDescriber
+from pipeline.describe.checkpoints import Checkpoint, locate
+from pipeline.describe.grammar import Grammar, fields_text, region_text
+from pipeline.describe.prefix import lay_trunk
+from pipeline.describe.slots import plant
+from pipeline.describe.token_tree import TokenTree
+from pipeline.describe.vision_tower import speed_up
+from pipeline.errors import ModelError
+from pipeline.faces.alignment import CROP_SIZE, TEMPLATE
+from pipeline.records import Alignment, Request
+from pipeline.regions.placement import place_regions
+from pipeline.speed.plain import SENTENCE_TOKENS, Plain
+from pipeline.speed.rows import same_answers
+
+REGIONS = ("face", "eyes", "mouth", "brows")
+"""Asked of every face."""
+
+ALONE = 4
+"""Regions of a pass that asks one by one; more takes longer and says the same."""
+
+_TOWER = {"depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "fullatt_block_indexes": [7, 15, 23, 31]}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of a Qwen2.5-VL, as its published configuration has them."""
+
+    hidden: int
+    inner: int
+    layers: int
+    heads: int
+    kv_heads: int
+    vocabulary: int
+    tied: bool
+    tower: dict[str, Any]
+    face_size: int = 336
+
+    @property
+    def rotary(self) -> list[int]:
+        """How the pairs of a head are shared among time, rows and columns: 1 to 1.5 to 1.5."""
+        pairs = self.hidden // self.heads // 2
+        return [pairs // 4, pairs * 3 // 8, pairs * 3 // 8]
+
+
+SHAPES = {
+    "3b": Shape(2048, 11008, 36, 16, 2, 151936, True, _TOWER),
+    "7b": Shape(3584, 18944, 28, 28, 4, 152064, False, _TOWER),
+    "tiny": Shape(
+        128, 256, 2, 2, 1, 1024, True, {**_TOWER, "depth": 2, "hidden_size": 64, "intermediate_size": 128, "num_heads": 2}, CROP_SIZE
+    ),
+}
+"""Qwen2.5-VL-3B and 7B (Bai and others 2025, arXiv 2502.13923), and one to try this out with."""
+
+
+def build(shape: Shape, device: str, quicker: bool) -> Checkpoint:
+    """A checkpoint of random weights, the same ones each time: bfloat16 on CUDA, float32 elsewhere.
+
+    Args:
+        quicker: with the vision tower as our engine has it; else as transformers has it.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(locate("nano"), padding_side="left")
+    token = tokenizer.convert_tokens_to_ids
+    config = Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": shape.vocabulary,
+            "hidden_size": shape.hidden,
+            "intermediate_size": shape.inner,
+            "num_hidden_layers": shape.layers,
+            "num_attention_heads": shape.heads,
+            "num_key_value_heads": shape.kv_heads,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": shape.rotary},
+            "bos_token_id": None,
+            "eos_token_id": token("<|im_end|>"),
+            "pad_token_id": token("<|endoftext|>"),
+            "tie_word_embeddings": shape.tied,
+        },
+        vision_config={**shape.tower, "out_hidden_size": shape.hidden},
+        image_token_id=token("<|image_pad|>"),
+        video_token_id=token("<|video_pad|>"),
+        vision_start_token_id=token("<|vision_start|>"),
+        vision_end_token_id=token("<|vision_end|>"),
+        tie_word_embeddings=shape.tied,
+    )
+    torch.manual_seed(0)
+    with torch.device(device):
+        model = Qwen2_5_VLForConditionalGeneration._from_config(
+            config, dtype=torch.bfloat16 if device.startswith("cuda") else torch.float32, attn_implementation="sdpa"
+        )
+    half = torch.full((3,), 0.5, device=device)
+    network = (speed_up(model) if quicker else model).to(device).eval()
+    return Checkpoint("random", network, tokenizer, Grammar(face_size=shape.face_size), half, half / 2)
+
+
+def questions(faces: int) -> list[Request]:
+    """`REGIONS` of faces of noise."""
+    chance = np.random.default_rng(0)
+    places = place_regions(TEMPLATE, Alignment(np.eye(2, 3)))
+    crops = [chance.integers(0, 256, (CROP_SIZE, CROP_SIZE, 3), np.uint8) for _ in range(faces)]
+    return [Request(crop, places[name], name) for crop in crops for name in REGIONS]
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What the device could do at most, from the shapes.
+
+    Attributes:
+        bandwidth: bytes a second, read and written, of a large copy.
+        rate: floating-point operations a second of a large matrix product.
+        reading_s: seconds of pictures, trunks, regions and fields at that rate: bound by computing.
+        writing_s: seconds of the sentences, each step at least as long as its weights and cache take to be read, or its products to be
+            computed.
+    """
+
+    bandwidth: float
+    rate: float
+    reading_s: float
+    writing_s: float
+
+
+def limit(checkpoint: Checkpoint, faces: int, regions: int) -> Limit:
+    """The least time for so many regions of so many faces, each face seen once. Attention's own products are left out."""
+    model, tokenizer, grammar = checkpoint.model, checkpoint.tokenizer, checkpoint.grammar
+    device, dtype = model.device, model.dtype
+    tower, text = model.model.visual, model.config.text_config
+
+    def size(module: torch.nn.Module) -> int:
+        return sum(weight.numel() for weight in module.parameters())
+
+    def ids(words: str) -> list[int]:
+        return list(tokenizer.encode(words, add_special_tokens=False))
+
+    trunk = lay_trunk(model, tokenizer, grammar)
+    tree = TokenTree(trunk=len(trunk))
+    region = tree.add(ids(region_text((10, 10, 90, 90))))
+    slots = [plant(tree, region, ids(asked), [ids(choice) for choice in choices], 0) for asked, choices in grammar.slots()]
+    opening = len(ids(fields_text(("AU12",), "neutral", 30)))
+    merged = trunk.image.stop - trunk.image.start
+    patches = merged * model.config.vision_config.spatial_merge_size**2
+    layers, head = size(model.model.language_model.layers), model.lm_head.weight.numel()
+    looks = sum(len(slot.looks) for slot in slots)
+    reading = faces * (patches * (size(tower.patch_embed) + size(tower.blocks)) + merged * size(tower.merger) + len(trunk) * layers)
+    reading += regions * ((len(tree.ids) + opening) * layers + looks * head)
+    step_products = 2 * regions * (layers + head)
+    length = len(trunk) + len(ids(region_text((10, 10, 90, 90)))) + opening + SENTENCE_TOKENS // 2
+    kept = 2 * text.num_hidden_layers * text.num_key_value_heads * (text.hidden_size // text.num_attention_heads)
+    step_bytes = (layers + head + regions * length * kept) * dtype.itemsize
+    bandwidth, rate = _bandwidth(device), _rate(device, dtype)
+    return Limit(bandwidth, rate, 2 * reading / rate, SENTENCE_TOKENS * max(step_bytes / bandwidth, step_products / rate))
+
+
+def _timed(work: Callable[[], Any], device: torch.device, times: int = 10) -> float:
+    """Least seconds of one of several calls."""
+    seconds = []
+    for _ in range(times + 1):
+        began = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - began)
+    return min(seconds[1:])
+
+
+def _bandwidth(device: torch.device) -> float:
+    source = torch.ones(2**30 if device.type == "cuda" else 2**26, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    return 2 * source.numel() / _timed(lambda: target.copy_(source), device)
+
+
+def _rate(device: torch.device, dtype: torch.dtype) -> float:
+    side = 8192 if device.type == "cuda" else 1024
+    matrix = torch.randn(side, side, dtype=dtype, device=device)
+    return 2 * side**3 / _timed(lambda: matrix @ matrix, device)
+
+
+def measure(name: str, device: str, faces: int, repeats: int) -> dict[str, Any]:
+    """Regions a second of our describer, of plain transformers one by one and in padded batches, and at most.
+
+    Args:
+        name: a key of `SHAPES`.
+        device: `cpu` or `cuda`.
+        faces: described together, with `REGIONS` of each.
+        repeats: passes of each, in turns.
+
+    Raises:
+        ModelError: when there is no such device here.
+    """
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ModelError(f"--shape {name} wants a CUDA device and torch sees none here; run it where one is, or --shape tiny --device cpu")
+    shape, asked = SHAPES[name], questions(faces)
+    own, other = build(shape, device, quicker=True), build(shape, device, quicker=False)
+    ours = QwenDescriber(own, batch_size=len(asked))
+    size = {"shortest_edge": shape.face_size**2, "longest_edge": shape.face_size**2}
+    pictures = Qwen2VLImageProcessorPil(size=size, image_mean=own.mean.tolist(), image_std=own.std.tolist())
+    theirs = Plain(other.model, other.tokenizer, other.grammar, pictures)
+    ours.describe(asked[:1]), theirs.describe(asked[:1])
+    rates: dict[str, list[float]] = {"ours": [], "theirs_single": [], "theirs_batched": []}
+    for _ in range(repeats):
+        began = time.perf_counter()
+        answers = ours.describe(asked)
+        rates["ours"].append(len(asked) / (time.perf_counter() - began))
+        for how, some in (("single", asked[:ALONE]), ("batched", asked)):
+            theirs.thrifty = how == "batched"
+            began = time.perf_counter()
+            said = [answer for part in ([some] if theirs.thrifty else [[one] for one in some]) for answer in theirs.describe(part)]
+            rates[f"theirs_{how}"].append(len(some) / (time.perf_counter() - began))
+    same, differences = same_answers(answers, said)
+    best = limit(own, faces, len(asked))
+    least_s = best.reading_s + best.writing_s
+    here = torch.cuda.get_device_name() if device.startswith("cuda") else "cpu"
+    return {
+        "name": f"describe_{name}",
+        "device": here,
+        "dtype": str(own.model.dtype),
+        "faces": faces,
+        "regions": len(asked),
+        "unit": "regions/s",
+        **{key: median(values) for key, values in rates.items()},
+        "ratio_single": median(a / b for a, b in zip(rates["ours"], rates["theirs_single"], strict=True)),
+        "ratio_batched": median(a / b for a, b in zip(rates["ours"], rates["theirs_batched"], strict=True)),
+        "limit": len(asked) / least_s,
+        "fraction_of_limit": median(rates["ours"]) * least_s / len(asked),
+        "limits": asdict(best),
+        "same_answers": same,
+        "differences": differences,
+    }

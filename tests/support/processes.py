@@ -1,0 +1,67 @@
+"""Processes that tests start, watch and kill."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import psutil
+
+ANALYSING, DESCRIBING = "(_Analyse)).submit", "(_Describe)).submit"  # in the titles of workers that are at it
+
+
+def orphan(module: str, starts: str) -> psutil.Process:
+    """The process that another one started, which has been killed since.
+
+    Args:
+        module: where names come from.
+        starts: an expression that starts it; its value has the `pid`.
+    """
+    code = f"import time; from {module} import *; print(({starts}).pid, flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = psutil.Process(int(parent.stdout.readline()))
+        parent.kill()
+    return child
+
+
+def workers(stage: str) -> list[psutil.Process]:
+    """The processes of Rays started here whose title says that they are at a stage's work."""
+    return [process for process in psutil.Process().children(recursive=True) if stage in title(process)]
+
+
+def title(process: psutil.Process) -> str:
+    try:
+        return "".join(process.cmdline())
+    except psutil.Error:  # it has just ended
+        return ""
+
+
+def wait(job: subprocess.Popen[Any], seen: Callable[[], object]) -> None:
+    """Until there is something to see of a run that goes on."""
+    while job.poll() is None and not seen():
+        time.sleep(0.05)
+    assert job.poll() is None, "it ended too early"
+
+
+def seconds_at_work(words: list[str]) -> float:
+    """Run a command to its end: the seconds from its first look at a video."""
+    with subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as job:
+        wait(job, partial(workers, ANALYSING))
+        began = time.monotonic()
+        _, said = job.communicate()
+    assert job.returncode == 0, said
+    return time.monotonic() - began
+
+
+def kill_at_work(job: subprocess.Popen[Any], seconds: float) -> None:
+    """Kill a run so many seconds after its first look at a video."""
+    wait(job, partial(workers, ANALYSING))
+    with suppress(subprocess.TimeoutExpired):
+        job.wait(seconds)
+    job.kill()
