@@ -13,4 +13,4 @@ import sys
 from pipeline.cli import main
 
 if __name__ == "__main__":
-    main(["run", "--set", "engine.address=auto", "--verbose", *sys.argv[1:]])
+    main(["run", "--set", "execution.address=auto", "--verbose", *sys.argv[1:]])

@@ -7,6 +7,7 @@ Defaults live here; `configs/default.yaml` shows them all with what moving them 
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -15,11 +16,22 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from pipeline.errors import SettingsError
+from pipeline.errors import FocalfaceWarning, SettingsError
 from pipeline.vocabulary import REGIONS, Box
 
-ENGINE = "engine"
-"""The group that says where the work is done; all others decide what is found, and belong to a run's identity."""
+EXECUTION = "execution"
+"""The group that says where the work is done. All other groups decide what is found, and belong to a run's identity."""
+
+RENAMED = {
+    "engine.ray": "execution.executor",
+    **{
+        f"engine.{key}": f"execution.{key}"
+        for key in ("address", "analysers", "describers", "detectors", "analyser_resource", "describer_resource", "dashboard_host")
+    },
+}
+"""Settings of version 0.1 and their present names. They are still read, with a warning."""
+
+_RENAMED_VALUES = {"engine.ray": {"always": "ray", "never": "two_processes"}}
 
 
 def _joined(value: object) -> object:
@@ -112,14 +124,20 @@ class DescribeGroup(_Group):
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
 
 
-class EngineGroup(_Group):
-    """Where the work is done. `ray`: `auto` for Ray where there is enough to do, `always` or `never`; `address`: of a running Ray, none
-    to start one here; `analysers` and `describers`: how many of each work side by side (none: as the machine has cores and GPUs);
-    `detectors`: how many detectors all analysers share (none: one a GPU that they run on, else each has its own); `analyser_resource`
-    and `describer_resource`: a custom Ray resource of which each takes one, which keeps it to nodes that offer it; `dashboard_host`:
-    address at which a Ray started here shows its dashboard, none for no dashboard."""
+class ExecutionGroup(_Group):
+    """Where the work is done.
 
-    ray: Literal["auto", "always", "never"] = "auto"
+    Attributes:
+        executor: `in_process`, `two_processes` (one analyses, one describes), `ray`, or `auto`: Ray where the work is worth its start-up.
+        address: address of a running Ray; None starts one on this machine.
+        analysers, describers: number of workers of each kind; None derives it from cores and GPUs.
+        detectors: number of detectors that all analysers share; None: one for each GPU they run on, on the CPU one for each analyser.
+        analyser_resource, describer_resource: custom Ray resource of which each worker takes one, so that it runs only on nodes
+            that offer it.
+        dashboard_host: address at which a Ray that is started here shows its dashboard; None for no dashboard.
+    """
+
+    executor: Literal["auto", "in_process", "two_processes", "ray"] = "auto"
     address: str | None = None
     analysers: Annotated[int, Field(ge=1)] | None = None
     describers: Annotated[int, Field(ge=1)] | None = None
@@ -129,14 +147,14 @@ class EngineGroup(_Group):
     dashboard_host: Annotated[str, Field(min_length=1)] | None = None
 
     @property
-    def for_ray(self) -> list[str]:
-        """The keys with a value that only a Ray can heed."""
-        return [key for key, value in self if key != "ray" and value is not None]
+    def ray_only(self) -> list[str]:
+        """Keys whose values only the Ray executor can honour."""
+        return [key for key, value in self if key != "executor" and value is not None]
 
     @model_validator(mode="after")
-    def _of_one_mind(self) -> EngineGroup:
-        if self.ray == "never" and self.for_ray:
-            raise ValueError(f"ray is never, but {self.for_ray[0]} asks for one")
+    def _check_executor(self) -> ExecutionGroup:
+        if self.executor in ("in_process", "two_processes") and self.ray_only:
+            raise ValueError(f"executor is {self.executor}, but {self.ray_only[0]} needs Ray")
         return self
 
 
@@ -151,13 +169,13 @@ class Settings(_Group):
     detect: DetectGroup = DetectGroup()
     select: SelectGroup = SelectGroup()
     describe: DescribeGroup = DescribeGroup()
-    engine: EngineGroup = EngineGroup()
+    execution: ExecutionGroup = ExecutionGroup()
 
     def identity(self) -> dict[str, Any]:
         """What decides the results, as plain data: two runs may share an output folder when theirs are equal."""
         return self.model_dump(
             mode="json",
-            exclude={ENGINE: True, "video": {"timeout_s", "memory_mb", "segment_s"}, "detect": {"device"}, "describe": {"batch_size"}},
+            exclude={EXECUTION: True, "video": {"timeout_s", "memory_mb", "segment_s"}, "detect": {"device"}, "describe": {"batch_size"}},
         )
 
 
@@ -185,12 +203,25 @@ def _read(config: Path) -> dict[str, dict[str, Any]]:
         raise SettingsError(f"{config} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise SettingsError(f"{config} must hold groups of settings ({', '.join(Settings.model_fields)}), not a {type(content).__name__}")
+    groups: dict[str, dict[str, Any]] = {}
     for group, values in content.items():
-        if group not in Settings.model_fields:
+        if group not in Settings.model_fields and not any(key.startswith(f"{group}.") for key in RENAMED):
             raise _unknown(str(group))
         if not isinstance(values, dict):
             raise SettingsError(f"{group} in {config} must hold settings, one a line, not {values!r}")
-    return {group: {str(key): value for key, value in values.items()} for group, values in content.items()}
+        for key, value in values.items():
+            name, value = _renamed(f"{group}.{key}", value)
+            group_name, _, key_name = name.partition(".")
+            groups.setdefault(group_name, {})[key_name] = value
+    return groups
+
+
+def _renamed(key: str, value: Any) -> tuple[str, Any]:
+    """The present name and value of a setting; warns about names of an earlier version."""
+    if key not in RENAMED:
+        return key, value
+    warnings.warn(f"{key} is now called {RENAMED[key]}", FocalfaceWarning, stacklevel=3)
+    return RENAMED[key], _RENAMED_VALUES.get(key, {}).get(value, value)
 
 
 def load_settings(config: Path | None = None, assignments: Sequence[str] = (), options: Mapping[str, object] | None = None) -> Settings:
@@ -207,6 +238,7 @@ def load_settings(config: Path | None = None, assignments: Sequence[str] = (), o
     values = _read(config) if config else {}
     given = parse_assignments(assignments, "group.key=value") | {key: value for key, value in (options or {}).items() if value is not None}
     for key, value in given.items():
+        key, value = _renamed(key, value)
         if key not in _keys():
             raise _unknown(key)
         group, name = key.split(".")

@@ -43,12 +43,12 @@ def settings(*assignments: str):  # type: ignore[no-untyped-def]
         ((), [WORTH_RAY // 2, WORTH_RAY // 2], False),
         ((), [10] * 15, True),
         ((), [10] * 16, False),  # each has to be opened
-        (("engine.ray=always",), [1000], False),
-        (("engine.ray=never",), [WORTH_RAY] * 9, True),
-        (("engine.address=auto",), [1000], False),
-        (("engine.analysers=2",), [1000], False),
-        (("engine.describer_resource=words",), [1000], False),
-        (("engine.dashboard_host=127.0.0.1",), [1000], False),
+        (("execution.executor=ray",), [1000], False),
+        (("execution.executor=two_processes",), [WORTH_RAY] * 9, True),
+        (("execution.address=auto",), [1000], False),
+        (("execution.analysers=2",), [1000], False),
+        (("execution.describer_resource=words",), [1000], False),
+        (("execution.dashboard_host=127.0.0.1",), [1000], False),
     ],
 )
 def test_little_work_does_without_ray(assignments: tuple[str, ...], sizes: list[int], little: bool) -> None:

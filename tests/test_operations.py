@@ -80,14 +80,14 @@ def test_a_dry_run_says_of_every_video_what_would_be_done_and_does_nothing(archi
     assert states == dict.fromkeys(("changed", "done", "new"), "todo")
     with pytest.raises(SettingsError, match=r"tables without a run\.json"):
         plan([str(films)], out, load_settings())
-    settings = load_settings(assignments=["engine.address=auto"])  # as on a cluster: no checkpoint is looked for here
+    settings = load_settings(assignments=["execution.address=auto"])  # as on a cluster: no checkpoint is looked for here
     (out / "run.json").write_text(json.dumps({"settings": {"focalface": _version(), **settings.identity()}}))
     before[out / "run.json"] = (out / "run.json").stat().st_mtime_ns
     before[out] = out.stat().st_mtime_ns
     states = {Path(video.path).stem: video.state for video in plan([str(films)], out, settings).values()}
     assert states == {"changed": "changed", "done": "done", "new": "todo"}
     with pytest.raises(SettingsError, match=r"select\.window was 1\.0, now 2\.0"):
-        plan([str(films)], out, load_settings(assignments=["engine.address=auto", "select.window=2"]))
+        plan([str(films)], out, load_settings(assignments=["execution.address=auto", "select.window=2"]))
     assert {file: file.stat().st_mtime_ns for file in out.rglob("*")} | {out: out.stat().st_mtime_ns} == before
 
 
@@ -143,8 +143,8 @@ def test_failures_are_counted_by_what_was_wrong(content: bytes | None, kind: str
 
 
 def test_the_dashboard_of_a_ray_started_here_is_for_this_machine_alone() -> None:
-    assert load_settings().engine.dashboard_host is None
-    with engine(load_settings(assignments=["engine.dashboard_host=127.0.0.1"]).engine):
+    assert load_settings().execution.dashboard_host is None
+    with engine(load_settings(assignments=["execution.dashboard_host=127.0.0.1"]).execution):
         node = ray._private.worker._global_node
         assert node is not None
         url = node.webui_url
@@ -161,7 +161,7 @@ def test_stages_go_where_their_resource_is() -> None:
     has = {"CPU": 160, "GPU": 2, "decode": 150, "describe": 2, "memory": 400 << 30}
     assert (pools(settings, has, 5000).analysers, pools(settings, has, 5000).describers) == (75, 2)
     assert pools(settings, {"memory": 8 << 30}, 5000).on_gpu  # no GPU has been started yet
-    free = settings.model_copy(update={"engine": settings.engine.model_copy(update={"analysers": None, "describers": None})})
+    free = settings.model_copy(update={"execution": settings.execution.model_copy(update={"analysers": None, "describers": None})})
     assert (pools(free, has, 5000).analysers, pools(free, has, 5000).describers) == (150, 2)
 
 
@@ -181,7 +181,7 @@ def test_the_cluster_file_is_what_rays_schema_says() -> None:
 
 def _offered(nodes: dict[str, dict[str, float]]) -> None:
     """The nodes offer what `run.yaml` asks for, decoding and describing apart."""
-    asked = load_settings(CLUSTER / "run.yaml").engine
+    asked = load_settings(CLUSTER / "run.yaml").execution
     decoding = [name for name, has in nodes.items() if has.get(asked.analyser_resource or "")]
     describing = [name for name, has in nodes.items() if has.get(asked.describer_resource or "")]
     assert len(decoding) == len(describing) == 1 and decoding != describing
@@ -266,7 +266,7 @@ def test_the_kuberay_manifest_has_the_fields_that_kuberay_knows() -> None:
     _offered(nodes)
     python, script, *words = shlex.split(job.entrypoint)
     assert python == "python" and (ROOT / script).is_file()
-    assert command([*words[2:], "--config", str(ROOT / words[1])])[1].engine.analyser_resource == "decode"
+    assert command([*words[2:], "--config", str(ROOT / words[1])])[1].execution.analyser_resource == "decode"
 
 
 # ---- trust
@@ -340,7 +340,7 @@ def test_a_name_reaches_the_cluster_as_it_is(name: str) -> None:
         (["a.mp4", "--out", "x", "--set", "video.fsp=3"], "did you mean video.fps"),
         (["a.mp4", "--out", "x", "--fps", "-1"], "video.fps"),
         (["a.mp4"], "out"),
-        (["a.mp4", "--out", "x", "--set", "engine.address=auto"], "engine.address"),
+        (["a.mp4", "--out", "x", "--set", "execution.address=auto"], "execution.address"),
         (["a.mp4", "--out", "x", "--dry-run"], "--dry-run"),
     ],
 )
@@ -389,7 +389,7 @@ def test_errors_of_the_cluster_are_one_line() -> None:
 def test_a_ray_that_does_not_start_is_one_line(samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "file"))
-    words = ["-m", "pipeline.cli", "run", str(samples / "no_face.mp4"), "--out", str(tmp_path / "run"), "--set", "engine.ray=always"]
+    words = ["-m", "pipeline.cli", "run", str(samples / "no_face.mp4"), "--out", str(tmp_path / "run"), "--set", "execution.executor=ray"]
     ended = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
     assert ended.returncode == 2
     assert ended.stderr.strip().splitlines()[-1].startswith("focalface: Ray does not start here: "), ended.stderr

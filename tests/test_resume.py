@@ -26,7 +26,7 @@ SOURCES = ("single_face.mp4", "no_face.mp4", "WolfgangLanger_Pexels.mp4")
 
 def command(folder: Path, out: Path, *engine: str) -> list[str]:
     words = ["--fps", "6", "--min-face", "32", "--set", "video.timeout_s=60"]
-    words += [word for key in engine or ("analysers=1",) for word in ("--set", f"engine.{key}")]
+    words += [word for key in engine or ("analysers=1",) for word in ("--set", f"execution.{key}")]
     return [sys.executable, "-m", "pipeline.cli", "run", str(folder), "--out", str(out), *words]
 
 

@@ -36,7 +36,7 @@ FPS = 8
 
 
 def command(inputs: list[Path], out: Path, *more: str, ray: str = "always") -> list[str]:
-    words = ["--out", str(out), "--fps", str(FPS), "--set", f"engine.ray={ray}", *more]
+    words = ["--out", str(out), "--fps", str(FPS), "--set", f"execution.executor={ray}", *more]
     return [sys.executable, "-m", "pipeline.cli", "run", *map(str, inputs), *words]
 
 
@@ -237,7 +237,7 @@ def test_ray_is_for_what_is_worth_its_start_and_names_stay_as_they_were_given(
     ended = process([samples / "no_face.mp4", Path("empty.mp4")], Path("run"), ray="auto")
     assert ended.returncode == 0, ended.stderr
     assert "\nfailed: empty.mp4: empty file\n" in ended.stdout
-    assert (run.info["engine"]["ray"], RunFolder("run").info["engine"]["ray"]) == ("always", "never")
+    assert (run.info["execution"]["executor"], RunFolder("run").info["execution"]["executor"]) == ("ray", "two_processes")
     assert {row["error"] for row in RunFolder("run").read("videos").to_pylist()} == {None, "empty.mp4: empty file"}
 
 
@@ -354,11 +354,11 @@ def test_a_gpu_is_for_both_stages() -> None:
     for assignments, parts in (
         ((), (0.75, 0.25)),
         (("detect.device=cpu",), (1.0, 0.0)),
-        (("engine.analyser_resource=decode",), (1.0, 0.0)),  # decoded elsewhere: frames are not sent to the GPU
-        (("engine.analyser_resource=decode", "detect.device=cuda"), (0.75, 0.25)),
+        (("execution.analyser_resource=decode",), (1.0, 0.0)),  # decoded elsewhere: frames are not sent to the GPU
+        (("execution.analyser_resource=decode", "detect.device=cuda"), (0.75, 0.25)),
     ):
         assert pools(load_settings(assignments=assignments), has, 9).parts == parts
-    few = pools(load_settings(assignments=["engine.detectors=2"]), {"CPU": 8, "memory": 64 << 30}, 9)
+    few = pools(load_settings(assignments=["execution.detectors=2"]), {"CPU": 8, "memory": 64 << 30}, 9)
     assert (few.analysers, few.describers, few.detectors, few.parts) == (5, 1, 2, (1.0, 0.0))
 
 

@@ -243,17 +243,17 @@ def test_there_is_work_for_more_analysers_than_videos_where_these_are_large(tmp_
     assert work_for([small] * 20, settings(), 16) == 20
     for more in ("video.segment_s=0", "detect.every=2"):
         assert work_for([small, large], settings(more), 16) == 2
-    assert work_for([large], settings("engine.analysers=3"), 16) == 3
+    assert work_for([large], settings("execution.analysers=3"), 16) == 3
 
 
 def test_a_shared_run_that_is_killed_ends_with_the_tables_of_one_that_was_not_shared(films: Path, tmp_path: Path) -> None:
     def command(out: Path, *more: str) -> list[str]:
-        items = [*OPTIONS, "engine.ray=always", "video.fps=1", "select.window=8", "select.regions=mouth", *more]
+        items = [*OPTIONS, "execution.executor=ray", "video.fps=1", "select.window=8", "select.regions=mouth", *more]
         sets = [word for item in items for word in ("--set", item)]
         return [sys.executable, "-m", "pipeline.cli", "run", str(films), "--out", str(out), *sets]
 
     at_work_s = seconds_at_work(command(tmp_path / "alone", "video.segment_s=0"))
-    shared = command(tmp_path / "shared", "engine.analysers=3", f"video.segment_s={SEGMENT_S}")
+    shared = command(tmp_path / "shared", "execution.analysers=3", f"video.segment_s={SEGMENT_S}")
     with subprocess.Popen(shared, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as job:
         kill_at_work(job, random.Random(3).uniform(0.2, 0.8) * at_work_s)
     ended = subprocess.run(shared, capture_output=True, text=True, check=False)

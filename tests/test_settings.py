@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.errors import SettingsError
+from pipeline.errors import FocalfaceWarning, SettingsError
 from pipeline.settings import Settings, load_settings
 
 DEFAULTS = Path(__file__).resolve().parents[1] / "configs" / "default.yaml"
@@ -56,9 +56,9 @@ def test_values_are_read_as_yaml() -> None:
         ("describe.device=tpu", "describe.device: must be auto, cpu, cuda or cuda:N"),
         ("describe.model=3", "describe.model: must be a valid string"),
         ("describe.batch_size=true", "describe.batch_size: must be a valid integer"),
-        ("engine={ray: never, analysers: 2}", "engine"),
-        ("engine.ray=perhaps", "engine.ray: must be 'auto', 'always' or 'never'"),
-        ("engine.analysers=0", "engine.analysers: must be greater than or equal to 1"),
+        ("execution={executor: in_process, analysers: 2}", "execution"),
+        ("execution.executor=perhaps", "execution.executor: must be 'auto', 'in_process', 'two_processes' or 'ray'"),
+        ("execution.analysers=0", "execution.analysers: must be greater than or equal to 1"),
         ("video.fps", "--set takes group.key=value"),
         ("video.fps=[1", "not YAML"),
     ],
@@ -96,6 +96,14 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_where_the_work_is_done_is_no_part_of_a_run() -> None:
-    elsewhere = load_settings(assignments=["engine.analysers=3", "describe.batch_size=8"])
+    elsewhere = load_settings(assignments=["execution.analysers=3", "describe.batch_size=8"])
     assert elsewhere.identity() == Settings().identity()
     assert load_settings(assignments=["detect.every=2"]).identity() != Settings().identity()
+
+
+def test_names_of_an_earlier_version_are_read_with_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "old.yaml").write_text("engine: {ray: never}\n")
+    with pytest.warns(FocalfaceWarning, match=r"^engine\.ray is now called execution\.executor$"):
+        assert load_settings(tmp_path / "old.yaml").execution.executor == "two_processes"
+    with pytest.warns(FocalfaceWarning, match="engine.analysers"):
+        assert load_settings(assignments=["engine.analysers=3"]).execution.analysers == 3

@@ -120,9 +120,9 @@ def test_who_asks_for_none_hears_nothing() -> None:
 def test_a_run_whose_analysers_share_a_detector_finds_the_same_and_says_where_it_runs(samples: Path, tmp_path: Path) -> None:
     said = {}
     for name, *settings in (
-        ("own", "engine.ray=never", "detect.device=cpu"),
-        ("vain", "engine.ray=never", "detect.device=cuda"),
-        ("shared", "engine.detectors=1", "detect.device=cuda"),
+        ("own", "execution.executor=two_processes", "detect.device=cpu"),
+        ("vain", "execution.executor=two_processes", "detect.device=cuda"),
+        ("shared", "execution.detectors=1", "detect.device=cuda"),
     ):
         words = [word for setting in settings for word in ("--set", setting)]
         command = [sys.executable, "-m", "pipeline.cli", "run", str(samples / "single_face.mp4"), "--out", str(tmp_path / name), *words]
@@ -137,7 +137,7 @@ def test_a_run_whose_analysers_share_a_detector_finds_the_same_and_says_where_it
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what is said where there is no GPU")
 @pytest.mark.parametrize("ray", ["never", "always"])
 def test_a_gpu_that_is_not_there_is_not_waited_for(ray: str, samples: Path, tmp_path: Path) -> None:
-    words = [str(samples / "single_face.mp4"), "--out", str(tmp_path), "--device", "cuda", "--set", f"engine.ray={ray}"]
+    words = [str(samples / "single_face.mp4"), "--out", str(tmp_path), "--device", "cuda", "--set", f"execution.executor={ray}"]
     ended = subprocess.run([sys.executable, "-m", "pipeline.cli", "run", *words], capture_output=True, text=True, check=False)
     assert ended.returncode == 2
     assert ended.stderr.startswith("focalface: device 'cuda': ") and ended.stderr.endswith("; use --device cpu\n")

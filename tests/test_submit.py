@@ -51,7 +51,7 @@ def cluster(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 @pytest.fixture(scope="module")
 def done(cluster: Cluster) -> subprocess.CompletedProcess[str]:
     """One run, sent and followed to its end; decoding and describing each on nodes that offer a resource."""
-    placed = [f"--set=engine.{stage}_resource={resource}" for stage, resource in (("analyser", "decode"), ("describer", "words"))]
+    placed = [f"--set=execution.{stage}_resource={resource}" for stage, resource in (("analyser", "decode"), ("describer", "words"))]
     ended = cluster.call("submit", "s3://films", "--out", "s3://results/run", "--fps", "2", *placed, *(f"--env={name}" for name in S3))
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended
@@ -76,7 +76,7 @@ def test_the_tables_are_where_they_were_wanted(done: subprocess.CompletedProcess
     assert found["faces"] > 0 and found["descriptions"] > 0
     assert paths == ["s3://films/it's $(one).mp4", "s3://films/text.mp4"]
     assert info["counts"] == found
-    assert info["engine"]["analyser_resource"] == "decode"
+    assert info["execution"]["analyser_resource"] == "decode"
     assert {"fetch", "decode", "detect", "describe", "write"} <= set(info["timing"]["stage_seconds"])
 
 

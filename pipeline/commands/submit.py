@@ -140,8 +140,8 @@ def command(arguments: Sequence[str]) -> tuple[list[str], Settings]:
     if given["dry_run"]:
         raise SettingsError("--dry-run looks at files from here: use focalface run --dry-run")
     settings = settings_of(given)
-    if settings.engine.address is not None:
-        raise SettingsError("engine.address is the cluster's own in a job: leave it out, and give --address of the job server")
+    if settings.execution.address is not None:
+        raise SettingsError("execution.address is the cluster's own in a job: leave it out, and give --address of the job server")
     words = ["python", JOB, "--out", absolute(plain(given["out"]))]
     words += ["--overwrite"] * given["overwrite"]
     usual = Settings().model_dump(mode="json")

@@ -59,20 +59,20 @@ def pools(settings: Settings, has: Mapping[str, float], work: int) -> Pools:
         has: Ray's resources: `CPU`, `GPU`, `memory` in bytes, and custom ones.
         work: for how many analysers there is something to do.
     """
-    cores, gpus, engine = int(has.get("CPU", 1)), int(has.get("GPU", 0)), settings.engine
+    cores, gpus, execution = int(has.get("CPU", 1)), int(has.get("GPU", 0)), settings.execution
     on_gpu = settings.describe.device.startswith("cuda") or (gpus > 0 and settings.describe.device == "auto")
-    apart = bool(engine.analyser_resource)  # frames would go over the network
+    apart = bool(execution.analyser_resource)  # frames would go over the network
     detect_on_gpu = gpus > 0 and (settings.detect.device.startswith("cuda") or (settings.detect.device == "auto" and not apart))
-    if engine.analyser_resource:
-        cores = int(has.get(engine.analyser_resource, 0))
-    if engine.describer_resource:
-        gpus = int(has.get(engine.describer_resource, 0))
-    describers = engine.describers or max(1, gpus if on_gpu or engine.describer_resource else cores // CORES_PER_DESCRIBER)
-    detectors = engine.detectors or (max(1, gpus) if detect_on_gpu else 0)
+    if execution.analyser_resource:
+        cores = int(has.get(execution.analyser_resource, 0))
+    if execution.describer_resource:
+        gpus = int(has.get(execution.describer_resource, 0))
+    describers = execution.describers or max(1, gpus if on_gpu or execution.describer_resource else cores // CORES_PER_DESCRIBER)
+    detectors = execution.detectors or (max(1, gpus) if detect_on_gpu else 0)
     room = int(has.get("memory", 0) - describers * DESCRIBER_MEMORY) // ANALYSER_MEMORY
-    taken = (0 if on_gpu or apart or engine.describer_resource else describers) + (0 if detect_on_gpu else detectors)
+    taken = (0 if on_gpu or apart or execution.describer_resource else describers) + (0 if detect_on_gpu else detectors)
     fitting = max(1, min(cores - taken, room))
-    analysers = min(engine.analysers or fitting, work)
+    analysers = min(execution.analysers or fitting, work)
     # A machine with less memory than the stages ask for gets to try all the same; reserved, they would wait for ever.
     return Pools(analysers, describers, detectors, on_gpu, detect_on_gpu, reserve=analysers <= room)
 
@@ -81,8 +81,8 @@ def work_for(paths: Sequence[str], settings: Settings, cores: int) -> int:
     """For how many analysers there is something to do: one a video, and more where fewer videos than cores may be long."""
     if not segmented(settings) or len(paths) >= cores:
         return len(paths)
-    if settings.engine.analysers:
-        return settings.engine.analysers
+    if settings.execution.analysers:
+        return settings.execution.analysers
     marks = [find(path, lambda _: False).get(path, "0") if is_url(path) else fingerprint(path) for path in paths]
     return sum(max(1, size_in(mark) // WORTH_HELP) for mark in marks)
 

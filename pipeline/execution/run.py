@@ -161,7 +161,7 @@ def _identity(settings: Settings) -> dict[str, Any]:
         ModelError: when the detector or the model cannot be loaded.
     """
     identity = {"focalface": __version__, **settings.identity()}
-    if settings.engine.address is None:  # a mistake is said before Ray starts; on a cluster it is the workers' disks that count
+    if settings.execution.address is None:  # a mistake is said before Ray starts; on a cluster it is the workers' disks that count
         identity["checkpoint"] = fingerprint_of(locate(settings.describe.model))
         load_detector(settings.detect.detector, min_face=settings.detect.min_face)
     return identity
@@ -196,7 +196,7 @@ def run(
         folder.note(
             versions=versions(),
             settings=identity,
-            engine=settings.engine.model_dump() | {"ray": "never" if little else "always"},
+            execution=settings.execution.model_dump() | {"executor": "two_processes" if little else "ray"},
             timing={"started": began.isoformat(timespec="seconds")},
         )
         open_videos: dict[str, Assembly] = {}

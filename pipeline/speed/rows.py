@@ -291,7 +291,7 @@ def run(material: Material, repeats: int) -> Row:
     row.details["startup"] = start_up(material.video, material.settings, on_ray=not material.quick)
     row.details["run"] = stages(Path(out))
     if not material.quick:
-        with own(material.video, "--set", "engine.ray=always") as on_ray:
+        with own(material.video, "--set", "execution.executor=ray") as on_ray:
             row.details["ours_on_ray"] = on_ray.ready().run().seconds
     row.details["decode_frames_per_s"] = decode_rates(material.video)
     return row

@@ -97,7 +97,7 @@ def measure(
         shared = linked(film, folder / "shared", SHARED_VIDEOS)
         for workers in WORKERS:
             said(f"{SHARED_VIDEOS} videos, {workers} analysers ...")
-            found.append(grown("workers", workers, shared, out, [*options, "--set", f"engine.analysers={workers}"]))
+            found.append(grown("workers", workers, shared, out, [*options, "--set", f"execution.analysers={workers}"]))
     if "videos" in only:
         tiny = first_seconds(clip, TINY_S, folder / "tiny.mp4")
         for count in QUICK_VIDEOS if quick else VIDEOS:
@@ -148,7 +148,7 @@ def grown(grows: str, value: float, videos: Path, out: Path, options: Sequence[s
         FocalfaceError: when the run fails.
     """
     words = [sys.executable, "-m", "pipeline.cli", "run", str(videos), "--out", str(out), "--overwrite"]
-    words += ["--set", "engine.ray=always", *options]
+    words += ["--set", "execution.executor=ray", *options]
     log = out.with_suffix(".log")
     peak_mb: dict[str, float] = {}
     began = time.monotonic()

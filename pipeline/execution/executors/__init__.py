@@ -47,10 +47,10 @@ def is_little(settings: Settings, sizes: Sequence[int]) -> bool:
         settings: of the run; a setting that only a Ray can heed decides for Ray.
         sizes: of the videos to do, in bytes.
     """
-    engine = settings.engine
-    if engine.ray != "auto":
-        return engine.ray == "never"
-    return not engine.for_ray and sum(max(size, LEAST) for size in sizes) < WORTH_RAY
+    execution = settings.execution
+    if execution.executor != "auto":
+        return execution.executor != "ray"
+    return not execution.ray_only and sum(max(size, LEAST) for size in sizes) < WORTH_RAY
 
 
 @contextmanager
@@ -71,7 +71,7 @@ def working(settings: Settings, little: bool) -> Iterator[Results]:
     else:
         from pipeline.execution.executors.ray import engine, results
 
-        with engine(settings.engine):
+        with engine(settings.execution):
             yield partial(results, settings=settings)
 
 

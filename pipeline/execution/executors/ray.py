@@ -42,7 +42,7 @@ from pipeline.execution.segment_queue import Board, Gone
 from pipeline.execution.segment_sharing import Crew, Part
 from pipeline.faces.detectors import ON_CPU, Detector
 from pipeline.records import Detections
-from pipeline.settings import EngineGroup, Settings
+from pipeline.settings import ExecutionGroup, Settings
 from pipeline.storage.run_folder import shown
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -215,7 +215,7 @@ def _uninterrupted() -> Iterator[None]:
 
 
 @contextmanager
-def engine(settings: EngineGroup) -> Iterator[None]:
+def engine(settings: ExecutionGroup) -> Iterator[None]:
     """A Ray to work on: the one at `settings.address`, or one started here and stopped at the end.
 
     Raises:
@@ -233,7 +233,7 @@ def engine(settings: EngineGroup) -> Iterator[None]:
                 ray.init("local", num_cpus=cores, **quiet)
     except Exception as error:  # what Ray raises here shares no base
         if settings.address:
-            raise FocalfaceError(f"no Ray answers at {settings.address}: start one, or leave engine.address out") from error
+            raise FocalfaceError(f"no Ray answers at {settings.address}: start one, or leave execution.address out") from error
         raise FocalfaceError(f"Ray does not start here: {' '.join(str(error).split())}") from error
     try:
         yield
@@ -256,7 +256,9 @@ def _detectors(settings: Settings, shares: Pools) -> list[Any]:
     kind = ray.remote(_Detect).options(
         num_cpus=0 if on_gpu else 1,
         num_gpus=shares.parts[1],
-        resources=_part_of(settings.engine.describer_resource, shares.parts[1]) if on_gpu else _part_of(settings.engine.analyser_resource),
+        resources=_part_of(settings.execution.describer_resource, shares.parts[1])
+        if on_gpu
+        else _part_of(settings.execution.analyser_resource),
         max_concurrency=shares.analysers + 1,
         max_restarts=-1,
         max_task_retries=-1,
@@ -269,7 +271,7 @@ def _detectors(settings: Settings, shares: Pools) -> list[Any]:
     in_vain = any(there == "cpu" for _, there, _ in about) if on_gpu else asked.startswith("cuda")
     if in_vain:
         warnings.warn(ON_CPU, FocalfaceWarning, stacklevel=2)
-    return [] if in_vain and not settings.engine.detectors else actors
+    return [] if in_vain and not settings.execution.detectors else actors
 
 
 def results(paths: Sequence[str], settings: Settings) -> Iterator[Result]:
@@ -294,7 +296,7 @@ def results(paths: Sequence[str], settings: Settings) -> Iterator[Result]:
     resources = ray.cluster_resources()
     shares = pools(settings, resources, work_for(paths, settings, int(resources.get("CPU", 1))))
     if shares.on_gpu and not resources.get("GPU"):  # Ray would wait for one
-        if settings.engine.address is None:
+        if settings.execution.address is None:
             raise ModelError(f"device {settings.describe.device!r}: Ray sees no GPU on this machine; use --device cpu")
         warnings.warn("the cluster has no GPU yet: nothing is described until it gets one", FocalfaceWarning, stacklevel=2)
     detectors = _detectors(settings, shares)
@@ -313,7 +315,7 @@ def results(paths: Sequence[str], settings: Settings) -> Iterator[Result]:
         compute=ActorPoolStrategy(size=shares.analysers, max_tasks_in_flight_per_actor=1),
         num_cpus=1,
         memory=ANALYSER_MEMORY if shares.reserve else None,
-        resources=_part_of(settings.engine.analyser_resource),
+        resources=_part_of(settings.execution.analyser_resource),
     )
     described = chunks.map(
         _Describe,  # type: ignore[arg-type]  # Ray's hints know classes of functions for flat_map alone
@@ -322,7 +324,7 @@ def results(paths: Sequence[str], settings: Settings) -> Iterator[Result]:
         num_cpus=0 if shares.on_gpu else 1,
         num_gpus=shares.parts[0] if shares.on_gpu else 0,
         memory=DESCRIBER_MEMORY if shares.reserve else None,
-        resources=_part_of(settings.engine.describer_resource, shares.parts[0]),
+        resources=_part_of(settings.execution.describer_resource, shares.parts[0]),
     )
     for row in described.iter_rows():
         if row["fault"]:
