@@ -76,11 +76,11 @@ class Alignment:
 
 @dataclass(frozen=True)
 class Face:
-    """One tracked face in one sampled frame: a row of the faces table, with the crop that the later stages look at.
+    """One face in one sampled frame: a row of the faces table, with the aligned crop that the later stages work on.
 
     Attributes:
         frame_index, time_s: of the frame.
-        track_id: from 1, never used again within a video.
+        track_id: from 1, unique within a video; 0 before tracking.
         det_score: None where the face was carried between detections.
         box: pixels of the upright frame.
         landmarks5: (5, 2) float32 pixels of the upright frame.
@@ -105,18 +105,18 @@ class Face:
 
 
 @dataclass(frozen=True)
-class Look:
-    """What is kept of one sampled frame where its pixels cannot be: all that following people through a video needs.
+class FrameFaces:
+    """The faces found in one sampled frame, and all else that tracking needs of it: the frame's pixels are no longer required.
 
     Attributes:
         frame_index, time_s: of the frame.
-        small: (36, 64, 3) uint8 RGB, by which scenes are told apart.
-        faces: those that the detector found, their `track_id` still 0.
+        thumbnail: (36, 64, 3) uint8 RGB, on which scene cuts are found.
+        faces: those found, with `track_id` 0.
     """
 
     frame_index: int
     time_s: float
-    small: np.ndarray
+    thumbnail: np.ndarray
     faces: tuple[Face, ...]
 
 

@@ -12,8 +12,9 @@ import pytest
 
 from pipeline.faces.alignment import CROP_SIZE, align, crop
 from pipeline.faces.detectors import load_detector
+from pipeline.faces.finding import find_faces
 from pipeline.faces.pose import head_pose
-from pipeline.faces.tracking import FaceTracker, track_faces
+from pipeline.faces.tracking import FaceTracker
 from pipeline.records import Face, Selection
 from pipeline.regions.selection import ACTIVE, FORGET_S, MAX_FRAMES, RegionSelector, SelectSettings
 from pipeline.video.reader import open_video
@@ -220,8 +221,9 @@ def test_a_real_smile_with_a_blink(samples: Path) -> None:
     chosen: list[Selection] = []
     with open_video(samples / "single_face.mp4") as video:
         selector, size = RegionSelector(SelectSettings()), (video.info.width, video.info.height)
-        for _, faces in track_faces(video.frames(FPS), load_detector("centerface"), FaceTracker(FPS), 1):
-            chosen += selector.add(faces, size)
+        tracker = FaceTracker(FPS)
+        for found in find_faces(video.frames(FPS), load_detector("centerface")):
+            chosen += selector.add(tracker.update(found), size)
     chosen += selector.finish()
     regions = focal(chosen)
     assert {"eyes", "mouth"} <= set(regions[0])

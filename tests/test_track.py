@@ -13,11 +13,13 @@ import pytest
 
 from pipeline.faces.alignment import TEMPLATE
 from pipeline.faces.detectors import Detector, load_detector
-from pipeline.faces.tracking import FaceTracker, SceneCuts, track_faces
-from pipeline.records import Detections, Face, Frame
+from pipeline.faces.finding import find_faces, measure_faces
+from pipeline.faces.scene_cuts import SceneCuts, thumbnail
+from pipeline.faces.tracking import FaceTracker
+from pipeline.records import Detections, Face, Frame, FrameFaces
 from pipeline.video.reader import open_video
 
-Tracked = list[tuple[Frame, list[Face]]]
+Tracked = list[list[Face]]
 
 
 @pytest.fixture(scope="module")
@@ -30,16 +32,21 @@ def follow(detector: Detector) -> Callable[..., Tracked]:
     def run(source: Path | Sequence[np.ndarray], fps: float | None, detect_every: int = 1) -> Tracked:
         if isinstance(source, Path):
             video = open_video(source)
-            return list(track_faces(video.frames(fps), detector, FaceTracker(fps or video.info.fps), detect_every))
-        assert fps is not None
-        frames = [Frame(i, i / fps, image) for i, image in enumerate(source)]
-        return list(track_faces(frames, detector, FaceTracker(fps), detect_every))
+            frames, tracker = video.frames(fps), FaceTracker(fps or video.info.fps)
+        else:
+            assert fps is not None
+            frames, tracker = iter([Frame(i, i / fps, image) for i, image in enumerate(source)]), FaceTracker(fps)
+        return [tracker.update(found) for found in find_faces(frames, detector, detect_every)]
 
     return run
 
 
 def ids(tracked: Tracked) -> list[list[int]]:
-    return [[face.track_id for face in faces] for _, faces in tracked]
+    return [[face.track_id for face in faces] for faces in tracked]
+
+
+def found_in(frame: Frame, detections: Detections) -> FrameFaces:
+    return FrameFaces(frame.index, frame.time_s, thumbnail(frame.image), measure_faces(frame, detections))
 
 
 def images(path: Path, fps: float, count: int) -> list[np.ndarray]:
@@ -52,7 +59,7 @@ def test_one_person_is_one_track(samples: Path, follow: Callable[..., Tracked], 
     tracked = follow(samples / "WolfgangLanger_Pexels.mp4", fps, detect_every)
     assert max(Counter(chain(*ids(tracked))).values()) >= 0.95 * len(tracked)
     assert ids(tracked)[0] == [1]  # from its first frame on
-    detected = [bool(faces) and faces[0].det_score is not None for _, faces in tracked]
+    detected = [bool(faces) and faces[0].det_score is not None for faces in tracked]
     assert detected == [i % detect_every == 0 for i in range(len(tracked))]
 
 
@@ -62,16 +69,16 @@ def test_two_people_are_two_tracks_whatever_their_heads_do(
 ) -> None:
     tracked = follow(next((shared / "videos").glob("*.gif")), fps, detect_every)
     assert ids(tracked) == [[1, 2]] * len(tracked)
-    sides = {1: {face.box[0] < 240 for _, faces in tracked for face in faces if face.track_id == 1}}
-    sides[2] = {face.box[0] < 240 for _, faces in tracked for face in faces if face.track_id == 2}
+    sides = {1: {face.box[0] < 240 for faces in tracked for face in faces if face.track_id == 1}}
+    sides[2] = {face.box[0] < 240 for faces in tracked for face in faces if face.track_id == 2}
     assert sorted(map(sorted, sides.values())) == [[False], [True]]  # she stays left and he right: no switch
-    assert max(abs(face.roll) for _, faces in tracked for face in faces) > 30
+    assert max(abs(face.roll) for faces in tracked for face in faces) > 30
 
 
 def test_carried_faces_lie_where_the_detector_sees_them(samples: Path, follow: Callable[..., Tracked]) -> None:
     clip = samples / "WolfgangLanger_Pexels.mp4"
     offsets = []
-    for (_, [seen]), (_, [carried]) in zip(follow(clip, 10), follow(clip, 10, 3), strict=True):
+    for [seen], [carried] in zip(follow(clip, 10), follow(clip, 10, 3), strict=True):
         if carried.det_score is None:
             eyes = np.linalg.norm(seen.landmarks5[1] - seen.landmarks5[0])
             offsets.append(np.linalg.norm(seen.landmarks5 - carried.landmarks5, axis=1).mean() / eyes)
@@ -105,7 +112,7 @@ def test_cuts_are_seen_only_where_they_are(samples: Path) -> None:
     for name in ("WolfgangLanger_Pexels.mp4", "single_face.mp4", "no_face.mp4", "noface_face.mov"):
         for fps in (2, 10):
             cuts = SceneCuts()
-            found[name, fps] = sum(cuts.begins(frame.image) for frame in open_video(samples / name).frames(fps))
+            found[name, fps] = sum(cuts.begins(thumbnail(frame.image)) for frame in open_video(samples / name).frames(fps))
     assert {name for (name, _), count in found.items() if count} == {"noface_face.mov"}  # two shots joined
     assert set(found.values()) == {0, 1}
 
@@ -118,7 +125,7 @@ def test_a_short_gap_keeps_the_id_and_a_long_one_does_not(samples: Path) -> None
     tracker = FaceTracker(10)
     for i in range(60):
         gone = 10 <= i < 18 or 30 <= i < 45
-        faces = tracker.update(Frame(i, i / 10, image), nobody if gone else there)
+        faces = tracker.update(found_in(Frame(i, i / 10, image), nobody if gone else there))
         seen[i] = [face.track_id for face in faces]
     assert all(seen[i] == [1] for i in (*range(10), *range(18, 30)))
     assert all(seen[i] == [2] for i in range(45, 60))
@@ -138,8 +145,8 @@ def test_people_who_cross_keep_their_ids(samples: Path, detector: Detector, foll
         clip.append(picture)
     tracked = follow(clip, 10)
     assert set(chain(*ids(tracked))) == {1, 2}
-    starts = {face.track_id: face.box[0] for face in tracked[0][1]}
-    ends = {face.track_id: face.box[0] for face in tracked[-1][1]}
+    starts = {face.track_id: face.box[0] for face in tracked[0]}
+    ends = {face.track_id: face.box[0] for face in tracked[-1]}
     assert {number: x < 320 for number, x in starts.items()} == {number: x > 320 for number, x in ends.items()}
 
 
@@ -148,9 +155,9 @@ def test_weak_detections_go_on_with_a_track_but_begin_none(samples: Path) -> Non
     [found] = load_detector("centerface").detect([image])
     weak = Detections(found.boxes, np.full(len(found), 0.42, np.float32), found.landmarks5)
     tracker = FaceTracker(10)
-    assert tracker.update(Frame(0, 0.0, image), weak) == []
-    assert [face.track_id for face in tracker.update(Frame(1, 0.1, image), found)] == [1]
-    assert [face.track_id for face in tracker.update(Frame(2, 0.2, image), weak)] == [1]
+    assert tracker.update(found_in(Frame(0, 0.0, image), weak)) == []
+    assert [face.track_id for face in tracker.update(found_in(Frame(1, 0.1, image), found))] == [1]
+    assert [face.track_id for face in tracker.update(found_in(Frame(2, 0.2, image), weak))] == [1]
 
 
 def test_faces_are_whole_records_and_unusable_landmarks_are_left_out(samples: Path) -> None:
@@ -161,7 +168,7 @@ def test_faces_are_whole_records_and_unusable_landmarks_are_left_out(samples: Pa
         np.append(found.scores, 0.9).astype(np.float32),
         np.concatenate([found.landmarks5, np.full((1, 5, 2), 25.0)]).astype(np.float32),
     )
-    [face] = FaceTracker(10).update(Frame(7, 0.7, image), broken)
+    [face] = FaceTracker(10).update(found_in(Frame(7, 0.7, image), broken))
     assert (face.frame_index, face.time_s, face.track_id) == (7, 0.7, 1)
     assert face.det_score == pytest.approx(found.scores[0])
     assert face.box == pytest.approx(found.boxes[0].tolist())
@@ -169,4 +176,4 @@ def test_faces_are_whole_records_and_unusable_landmarks_are_left_out(samples: Pa
     assert np.abs(face.alignment.to_crop(face.landmarks5) - TEMPLATE).max() < 12
     assert max(abs(face.yaw), abs(face.pitch), abs(face.roll)) < 40
     blurred = Frame(8, 0.8, cv2.GaussianBlur(image, (0, 0), 5))
-    assert FaceTracker(10).update(blurred, found)[0].sharpness < 0.3 * face.sharpness
+    assert FaceTracker(10).update(found_in(blurred, found))[0].sharpness < 0.3 * face.sharpness

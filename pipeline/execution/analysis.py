@@ -20,7 +20,8 @@ from pipeline.errors import FetchError, VideoError
 from pipeline.execution.metrics import Stages, TimedDetector
 from pipeline.execution.segment_sharing import Crew, SharedVideo
 from pipeline.faces.detectors import Detector
-from pipeline.faces.tracking import FaceTracker, SceneCuts, track_faces
+from pipeline.faces.finding import find_faces
+from pipeline.faces.tracking import FaceTracker
 from pipeline.records import Face, Selection
 from pipeline.regions.selection import RegionSelector, SelectSettings
 from pipeline.schemas import TABLES
@@ -102,15 +103,14 @@ def _followed(
     """The time of each sampled frame, and its faces."""
     tracker = FaceTracker(min(settings.video.fps or video.info.fps, video.info.fps))
     if isinstance(video, SharedVideo):
-        cuts = SceneCuts()
-        for look in video.looks(settings.video.fps):
-            with stages.on("track"):
-                faces = tracker.name(look.faces, look.time_s, cuts.begins(look.small))
-            yield look.time_s, faces
-        return
-    frames = stages.each("decode", video.frames(settings.video.fps))
-    for frame, faces in stages.each("track", track_faces(frames, TimedDetector(detector, stages), tracker, settings.detect.every)):
-        yield frame.time_s, faces
+        found_by_frame = video.looks(settings.video.fps)
+    else:
+        frames = stages.each("decode", video.frames(settings.video.fps))
+        found_by_frame = stages.each("track", find_faces(frames, TimedDetector(detector, stages), settings.detect.every))
+    for found in found_by_frame:
+        with stages.on("track"):
+            faces = tracker.update(found)
+        yield found.time_s, faces
 
 
 def _looks(

@@ -3,7 +3,7 @@
 Decoding and detection are nearly all of the work and know nothing of the frames before; following people and choosing regions need
 every frame in order and cost little. So the analyser that a video was given to stays its owner. It cuts the video into segments
 (`pipeline.video.segments`) and writes them on a board; helpers, and the owner itself, take them from there and leave what they saw
-(`pipeline.records.Look`); the owner goes through these looks in order, with one scene detector, one tracker and one selector,
+(`pipeline.records.FrameFaces`); the owner goes through these looks in order, with one tracker and one selector,
 exactly as if it had decoded the video alone. Where all have videos of their own, nothing is moved about.
 
 Nobody depends on a helper: what one fails at, or does not come back with, the owner does itself; and where the file does not come
@@ -23,8 +23,8 @@ from pipeline.errors import VideoError
 from pipeline.execution.metrics import Stages, TimedDetector
 from pipeline.execution.segment_queue import Board, Gone, Job
 from pipeline.faces.detectors import Detector
-from pipeline.faces.tracking import look_at
-from pipeline.records import Frame, Look
+from pipeline.faces.finding import find_faces
+from pipeline.records import Frame, FrameFaces
 from pipeline.settings import Settings
 from pipeline.storage.remote import fetched
 from pipeline.storage.run_folder import shown
@@ -39,7 +39,7 @@ PART_BYTES = 16 * 2**20
 PART_S = 5.0
 """Seconds after which a part is handed over however small: it is the sign that somebody works."""
 
-Part = tuple[list[Look], dict[str, float]]
+Part = tuple[list[FrameFaces], dict[str, float]]
 """Looks in order, and the seconds of work on them by stage."""
 
 
@@ -113,12 +113,12 @@ class Crew:
         """Look at a segment and leave what was seen on the board; whether that went well."""
         stages = Stages()
         parts: list[Any] = []
-        looks: list[Look] = []
+        looks: list[FrameFaces] = []
         size, began = 0, time.monotonic()
         try:
             for look in self._looks(job, video, stages):
                 looks.append(look)
-                size += look.small.nbytes + sum(face.crop.nbytes for face in look.faces)
+                size += look.thumbnail.nbytes + sum(face.crop.nbytes for face in look.faces)
                 if size > PART_BYTES or time.monotonic() - began > PART_S:
                     parts.append(self._keep((looks, stages.take())))
                     looks, size, began = [], 0, time.monotonic()
@@ -132,14 +132,14 @@ class Crew:
         self.board.give(job, parts)
         return bool(parts)
 
-    def _looks(self, job: Job, video: WatchedVideo, stages: Stages) -> Iterator[Look]:
+    def _looks(self, job: Job, video: WatchedVideo, stages: Stages) -> Iterator[FrameFaces]:
         return self.looks(video.segment(self._settings.video.fps, job.first, job.last), stages)
 
-    def looks(self, frames: Iterator[Frame], stages: Stages) -> Iterator[Look]:
+    def looks(self, frames: Iterator[Frame], stages: Stages) -> Iterator[FrameFaces]:
         """What there is to see in frames; the work is counted."""
-        return stages.each("track", look_at(stages.each("decode", frames), TimedDetector(self._detector, stages)))
+        return stages.each("track", find_faces(stages.each("decode", frames), TimedDetector(self._detector, stages)))
 
-    def segment(self, job: Job, video: WatchedVideo, stages: Stages) -> Iterator[Look]:
+    def segment(self, job: Job, video: WatchedVideo, stages: Stages) -> Iterator[FrameFaces]:
         """What there is to see in the segment to which the owner has come, by whomever; until it is there, later ones are worked on.
         When something is lost on the way it comes anew from its beginning.
 
@@ -176,7 +176,7 @@ class SharedVideo:
         self._crew, self._jobs, self._file, self._video, self._stages = crew, jobs, file, video, stages
         self.info, self.decoded, self.warning = video.info, 0, video.warning
 
-    def looks(self, fps: float | None) -> Iterator[Look]:
+    def looks(self, fps: float | None) -> Iterator[FrameFaces]:
         """What there is to see in each of the frames that `Video.frames` would yield."""
         last_s = -1.0
         try:

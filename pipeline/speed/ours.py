@@ -11,7 +11,8 @@ import numpy as np
 from pipeline.execution.analysis import analyse
 from pipeline.execution.results import questions as requests_of
 from pipeline.faces.detectors import load_detector
-from pipeline.faces.tracking import FaceTracker, track_faces
+from pipeline.faces.finding import find_faces
+from pipeline.faces.tracking import FaceTracker
 from pipeline.records import Answer, Request
 from pipeline.settings import Settings
 from pipeline.video.decoder_process import Decoder
@@ -26,8 +27,9 @@ def detect_track(video: str, settings: Settings) -> Callable[[], list[np.ndarray
     def job() -> list[np.ndarray]:
         with decoder.open(video) as opened:
             fps = min(settings.video.fps or opened.info.fps, opened.info.fps)
-            tracked = track_faces(opened.frames(settings.video.fps), detector, FaceTracker(fps), settings.detect.every)
-            return [np.array([face.box for face in faces], np.float32).reshape(-1, 4) for _, faces in tracked]
+            tracker = FaceTracker(fps)
+            tracked = map(tracker.update, find_faces(opened.frames(settings.video.fps), detector, settings.detect.every))
+            return [np.array([face.box for face in faces], np.float32).reshape(-1, 4) for faces in tracked]
 
     job()
     return job
