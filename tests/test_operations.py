@@ -116,16 +116,26 @@ def test_every_moment_is_one_stages() -> None:
     assert stages.take() == {} and slowest({}) == []
 
 
-def test_a_videos_seconds_are_those_of_its_stages(samples: Path) -> None:
+def test_a_videos_seconds_are_those_that_its_stages_took_and_not_its_readers(samples: Path) -> None:
     settings = load_settings(assignments=["video.fps=4", "describe.batch_size=2"])
-    chunks = list(analyse(str(samples / "single_face.mp4"), settings, load_detector("centerface")))
-    assert len(chunks) > 1
+    path, detector = str(samples / "single_face.mp4"), load_detector("centerface")
+    for _ in analyse(str(samples / "no_face.mp4"), settings, detector):
+        pass  # what stages import when they are first used is not the video's
+    chunks = analyse(path, settings, detector)
+    spent: dict[str, float] = {}
+    counted = waited = 0.0
+    began = time.perf_counter()
     for chunk in chunks:
-        assert set(chunk.stages) <= set(STAGES)
-        assert sum(chunk.stages.values()) <= chunk.elapsed_s
-    stages = {name for chunk in chunks for name, spent in chunk.stages.items() if spent > 0}
-    assert {"decode", "detect", "track", "select"} <= stages
-    assert sum(sum(chunk.stages.values()) for chunk in chunks) > 0.8 * sum(chunk.elapsed_s for chunk in chunks)
+        waited += time.perf_counter() - began
+        for stage, seconds in chunk.stages.items():
+            spent[stage] = spent.get(stage, 0.0) + seconds
+        counted += chunk.elapsed_s
+        assert counted <= waited
+        time.sleep(0.1)  # the reader's own time
+        began = time.perf_counter()
+    assert {"decode", "detect", "track", "select"} <= set(spent) <= set(STAGES)
+    assert sum(spent.values()) == pytest.approx(counted)
+    assert counted > 0.8 * waited
 
 
 @pytest.mark.parametrize(
@@ -317,7 +327,7 @@ def test_nothing_is_said_to_a_shell_and_nothing_unpickled_but_own_messages() -> 
             assert name not in forbidden or module not in {"", "os", "subprocess", "asyncio"}, f"{file}:{node.lineno}"
             assert not any(key.arg in {"shell", "trust_remote_code"} and ast.unparse(key.value) == "True" for key in node.keywords), file
             if (module, name) in {("pickle", "load"), ("pickle", "loads"), ("torch", "load"), ("joblib", "load")}:
-                assert file.name in ("graph.py", "aside.py"), f"{file}:{node.lineno}"  # between its own workers, never from a file
+                assert ROOT / "pipeline/execution" in file.parents, f"{file}:{node.lineno}"  # between its own workers, never from a file
 
 
 @pytest.mark.parametrize("name", ["a b.mp4", "it's.mp4", "$(touch ran).mp4", "`x`;y&z|.mp4", "two\nlines.mp4", "--debug", "é\u202e.mp4"])

@@ -17,7 +17,8 @@ import pytest
 import torch
 
 from pipeline.errors import FocalfaceWarning
-from pipeline.faces.detectors import ON_CPU, load_detector
+from pipeline.faces.detectors import load_detector
+from pipeline.faces.detectors.devices import ON_CPU
 from pipeline.faces.detectors.shared import SharedDetector
 from pipeline.records import Detections
 from pipeline.video.reader import open_video

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from pipeline.errors import VideoError
-from pipeline.faces.detectors import has_gpu
+from pipeline.faces.detectors.devices import has_gpu
 from pipeline.video.decoder_process import Decoder
 from pipeline.video.reader import TICK_TOLERANCE_S, open_video
 from tests.support.clips import pictures, write_clip

@@ -40,7 +40,8 @@ from pipeline.execution.resources import ANALYSER_MEMORY, DESCRIBER_MEMORY, Pool
 from pipeline.execution.results import Result, questions, told
 from pipeline.execution.segment_queue import Board, Gone
 from pipeline.execution.segment_sharing import Crew, Part
-from pipeline.faces.detectors import ON_CPU, Detector
+from pipeline.faces.detectors import Detector
+from pipeline.faces.detectors.devices import ON_CPU
 from pipeline.records import Detections
 from pipeline.settings import ExecutionGroup, Settings
 from pipeline.storage.run_folder import shown

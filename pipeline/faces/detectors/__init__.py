@@ -13,9 +13,8 @@ from typing import Protocol
 import numpy as np
 
 from pipeline.errors import ModelError
+from pipeline.faces.detectors.devices import has_gpu
 from pipeline.records import Detections
-
-ON_CPU = "face detection runs on the CPU, not on CUDA: install onnxruntime-gpu in onnxruntime's place, and the CUDA that it needs"
 
 
 class Detector(Protocol):
@@ -38,11 +37,6 @@ class Detector(Protocol):
         Returns:
             One `Detections` an image, in its pixels, the highest score first.
         """
-
-
-def has_gpu() -> bool:
-    """Whether this machine has an NVIDIA GPU, whatever software can use it."""
-    return any(Path("/dev").glob("nvidia[0-9]*"))
 
 
 def _packs() -> list[Path]:

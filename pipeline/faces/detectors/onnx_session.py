@@ -8,7 +8,7 @@ from typing import Any
 import onnxruntime
 
 from pipeline.errors import FocalfaceWarning
-from pipeline.faces.detectors import ON_CPU
+from pipeline.faces.detectors.devices import ON_CPU
 
 MAX_ENLARGE = 2.0
 """Frames are never enlarged more than this for the detector; more costs its square and adds no detail."""
