@@ -95,8 +95,9 @@ class VideoGroup(_Group):
 
 
 class DetectGroup(_Group):
-    """Finding and following faces. `detector`: `auto`, `centerface`, `insightface` or a path; `min_face`: height in pixels of
-    the smallest face sought; `device`: where the detector runs; `every`: run it on every k-th sampled frame and carry tracks between."""
+    """Finding and following faces. `detector`: `auto`, `centerface`, `insightface` or a path; `min_face`: least height of a face in
+    pixels, lower boxes are left out; `device`: where the detector runs; `every`: run it on every k-th sampled frame and carry faces
+    between."""
 
     detector: str = "auto"
     device: Annotated[str, AfterValidator(_known_device)] = "auto"

@@ -17,7 +17,7 @@ from pipeline.storage.run_folder import fingerprint
 from pipeline.video.decoder_process import Decoder
 from tests.support.corpus import SIDE, Promise, make_corpus, small_clip
 
-MIN_FACE = 32
+MIN_FACE = 20
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Both detectors on real pictures and clips: every face, no others, whatever the batch and the size."""
+"""Every detector on real pictures and clips: all faces and no others, for any batch and any size."""
 
 from __future__ import annotations
 
@@ -98,8 +98,21 @@ def test_a_batch_gives_what_single_images_give(load: Load, samples: Path, size: 
 @pytest.mark.parametrize("min_face", [20, 40, 80])
 def test_faces_of_min_face_are_found(samples: Path, min_face: int) -> None:
     image = picture(samples / "multi_face.jpg")  # the smallest face is 96 high
-    shrunk = cv2.resize(image, None, fx=min_face / 96, fy=min_face / 96, interpolation=cv2.INTER_AREA)
+    shrunk = cv2.resize(image, None, fx=1.05 * min_face / 96, fy=1.05 * min_face / 96, interpolation=cv2.INTER_AREA)
     assert len(load_detector("centerface", min_face=min_face).detect([shrunk])[0]) == 5
+
+
+def test_lower_faces_are_left_out(load: Load, samples: Path) -> None:
+    image = picture(samples / "multi_face.jpg")
+    [whole] = load(min_face=20).detect([image])
+    heights = np.sort(whole.boxes[:, 3] - whole.boxes[:, 1])
+    assert len(heights) == 5
+    for smaller in range(1, 6):  # between two heights, and above all of them
+        min_face = float(heights[smaller - 1 : smaller + 1].mean()) if smaller < 5 else float(heights[-1] * 1.2)
+        [found] = load(min_face=min_face).detect([image])
+        assert ((found.boxes[:, 3] - found.boxes[:, 1]) >= min_face).all()
+        surely = (heights > 1.1 * min_face).sum()
+        assert surely <= len(found) <= (heights > 0.9 * min_face).sum()
 
 
 @pytest.mark.parametrize("enlarge", [3, 6])

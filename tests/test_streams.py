@@ -1,4 +1,4 @@
-"""A detector that many ask at once finds for each what it would find alone; and who wants a GPU in vain is told."""
+"""A shared detector gives each caller what it would get alone; a GPU that is missing is reported."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def same(one: Sequence[Detections], other: Sequence[Detections]) -> bool:
 
 
 class _Held:
-    """CenterFace, held up in its first batch until it is let go; it notes how many images each batch had, and fails at one."""
+    """CenterFace that waits in its first batch until `go` is set, records the size of each batch, and fails on an image of one row."""
 
     name, device = "held", "cpu"
 
@@ -55,8 +55,8 @@ class _Held:
 
 
 def wait(shared: SharedDetector, waiting: int) -> None:
-    """Until so many have asked and wait."""
-    while len(shared._waiting) < waiting:
+    """Wait until so many requests are queued."""
+    while len(shared._queued) < waiting:
         time.sleep(0.01)
 
 
@@ -67,7 +67,7 @@ def frames(samples: Path) -> list[np.ndarray]:
     return [frame.image for clip in clips for frame, _ in zip(open_video(samples / clip).frames(2), range(4), strict=False)]
 
 
-def test_frames_of_all_who_wait_go_through_together(frames: list[np.ndarray]) -> None:
+def test_queued_requests_run_as_one_batch(frames: list[np.ndarray]) -> None:
     held = _Held()
     shared = SharedDetector(held)
 
@@ -89,7 +89,7 @@ def test_frames_of_all_who_wait_go_through_together(frames: list[np.ndarray]) ->
     assert held.batches == [len(frames), 5 * len(frames)]
 
 
-def test_whoever_brings_it_down_is_the_only_one_to_hear(frames: list[np.ndarray]) -> None:
+def test_only_the_request_that_fails_raises(frames: list[np.ndarray]) -> None:
     held = _Held()
     shared = SharedDetector(held)
     with ThreadPoolExecutor(3) as askers:
@@ -105,14 +105,14 @@ def test_whoever_brings_it_down_is_the_only_one_to_hear(frames: list[np.ndarray]
 
 
 @WITHOUT_CUDA
-def test_a_missing_gpu_is_said_aloud(frames: list[np.ndarray]) -> None:
+def test_a_missing_gpu_is_a_warning(frames: list[np.ndarray]) -> None:
     with pytest.warns(FocalfaceWarning, match="runs on the CPU, not on CUDA: install onnxruntime-gpu"):
         detector = load_detector("centerface", device="cuda")
     assert detector.device == "cpu"
     assert same(detector.detect(frames), load_detector("centerface").detect(frames))
 
 
-def test_who_asks_for_none_hears_nothing() -> None:
+def test_no_warning_where_the_cpu_is_asked_for() -> None:
     with warnings.catch_warnings(action="error"):
         assert load_detector("centerface", device="cpu").device == "cpu"
 

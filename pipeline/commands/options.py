@@ -35,4 +35,4 @@ Engine = Annotated[str | None, setting("transformers, or vllm where it is instal
 Sentences = Annotated[str | None, setting("model, or plain: a fixed wording, sooner there.", DEFAULTS.describe.sentences)]
 Device = Annotated[str | None, setting("auto, cpu, cuda or cuda:N.", DEFAULTS.describe.device)]
 Finder = Annotated[str | None, setting("auto, centerface, insightface or a path.", DEFAULTS.detect.detector, "--detector")]
-MinFace = Annotated[int | None, setting("Height in pixels of the smallest face sought.", DEFAULTS.detect.min_face)]
+MinFace = Annotated[int | None, setting("Least height of a face in pixels; lower ones are left out.", DEFAULTS.detect.min_face)]

@@ -1,8 +1,8 @@
 """Similarity alignment of a face from five landmarks.
 
-Every face that the describer sees has been turned upright and scaled so that its eyes, nose and mouth corners lie as near as a
-rotation, one scale and a shift can bring them to one template; a pixel of the aligned crop therefore means about the same place
-on every face. Region boxes are placed in that crop (`pipeline.regions.placement`) and mapped back to the frame with the same transform.
+Every face is rotated, scaled and shifted so that its eyes, nose and mouth corners come as close as possible to one template. A pixel of
+the aligned crop therefore shows about the same place on every face. Region boxes are placed in that crop
+(`pipeline.regions.placement`) and mapped back to the frame with the same transform.
 """
 
 from __future__ import annotations
@@ -18,24 +18,27 @@ CROP_SIZE = 112
 EYE_DISTANCE = 36.0
 """Distance between the eye centres in the aligned crop, in pixels: leaves room for the forehead and the chin."""
 
-# Mean frontal face in units of the eye distance, origin midway between the eyes (x to the image's right, y down).
+# Mean frontal face in units of the eye distance; the origin is midway between the eyes, x to the image's right, y down.
 _FACE_SHAPE = np.array([[-0.5, 0.0], [0.5, 0.0], [0.0, 0.614], [-0.421, 1.048], [0.421, 1.048]])
 
 TEMPLATE = (_FACE_SHAPE * EYE_DISTANCE + [CROP_SIZE / 2, 42.0]).astype(np.float32)
-"""Where the five landmarks lie in the aligned crop: (5, 2) pixels, image-left eye first."""
+"""Target positions of the five landmarks in the aligned crop: (5, 2) pixels, image-left eye first."""
 
 
 def align(landmarks5: np.ndarray) -> Alignment:
-    """Least-squares similarity that takes five landmarks to the template.
+    """Least-squares similarity transform from five landmarks to the template.
 
     Umeyama's closed form (Umeyama 1991, "Least-squares estimation of transformation parameters between two point patterns") for
-    two dimensions, written with complex numbers; reflections cannot occur.
+    two dimensions, written with complex numbers, which excludes reflections.
+
+    >>> round(align(TEMPLATE * 2).scale, 3)
+    0.5
 
     Args:
         landmarks5: (5, 2) frame pixels: image-left eye, image-right eye, nose tip, image-left and image-right mouth corner.
 
     Raises:
-        ValueError: when the landmarks coincide, so that no scale exists.
+        ValueError: the landmarks coincide, so that no scale exists.
     """
     source = np.asarray(landmarks5, np.float64).reshape(5, 2)
     z = (source - source.mean(0)) @ np.array([1, 1j])
@@ -51,16 +54,16 @@ def align(landmarks5: np.ndarray) -> Alignment:
 def crop(frame: np.ndarray, alignment: Alignment, size: int = CROP_SIZE, margin: int = 0) -> np.ndarray:
     """Cut the aligned face out of a frame.
 
-    Where the crop is much smaller than the face, the frame is shrunk by area averaging first, so that fine texture does not alias.
+    Where the face is much larger than the crop, the frame is first shrunk by area averaging, which avoids aliasing.
 
     Args:
         frame: (H, W, 3) or (H, W) uint8.
         alignment: from `align`.
-        size: side of the result before the margin; the template scales with it.
+        size: side of the result without the margin; the template scales with it.
         margin: extra pixels on every side, at the same scale.
 
     Returns:
-        (size + 2 margin, size + 2 margin[, 3]) uint8. Pixels from outside the frame repeat its edge.
+        (size + 2 margin, size + 2 margin[, 3]) uint8. Pixels outside the frame repeat its edge.
     """
     zoom = size / CROP_SIZE
     matrix = alignment.matrix * zoom

@@ -1,7 +1,7 @@
-"""Head pose from five landmarks: a closed form whose few constants were fitted on labelled faces.
+"""Head pose from five landmarks: a closed form with four constants, fitted to labelled faces.
 
 Turning the head moves the nose tip, which stands out of the plane of the eyes and mouth corners: sideways by its depth times the sine
-of the yaw, while that plane's widths shrink by the cosine, so their ratio is a tangent. Nodding moves it up and down likewise.
+of the yaw. The widths in that plane shrink by the cosine, so the ratio is a tangent. Nodding moves the nose tip up and down likewise.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 YAW_GAIN = 2.4
-"""Tangent of the yaw for each nose offset of one (eye distance + mouth width); more makes every yaw larger."""
+"""Tangent of the yaw for a sideways nose offset of one (eye distance + mouth width); more makes every yaw larger."""
 
 PITCH_GAIN = 78.05
 """Degrees for each unit by which the nose moves from the eye line (0) to the mouth line (1); more makes every pitch larger."""

@@ -1,8 +1,8 @@
-"""Where each region of a face lies: boxes in the aligned crop, from five landmarks, and their way to the frame and back.
+"""Where each region of a face lies: boxes in the aligned crop, from five landmarks, and their mapping to the frame and back.
 
-A box is anchored on the landmarks beside it, and its edges move with the pose and the mouth: a linear map from four plain measures of the
-aligned landmarks. The map was fitted by robust least squares to the tight boxes of 34,475 labelled faces, left and right mirrored onto
-one another; only left regions (the image's) stand in the table, right ones are found on the mirrored face.
+A box is anchored on nearby landmarks, and its edges move with the pose and the mouth: a linear function of four measures of the aligned
+landmarks. The coefficients were fitted by robust least squares to the tight boxes of 34,475 labelled faces, left and right mirrored onto
+one another. The table has left regions (the image's left) only; right ones are placed on the mirrored face.
 """
 
 from __future__ import annotations
@@ -17,19 +17,20 @@ PADDING = 0.15
 """Share of its longer side by which a region's tight box grows on every side; more shows more skin around it. `face` is not padded."""
 
 MIN_SIDE = 6.0
-"""Least side of a box in crop pixels; a far cheek in profile would vanish without it. More keeps hidden regions larger."""
+"""Least side of a box in crop pixels, so that a far cheek in profile still has a box; more keeps hidden regions larger."""
 
 _LIMITS = np.array([13.0, 8.0, 12.0, 11.0])
-"""The measures are held within plus and minus these, so that wild landmarks cannot fling boxes about; the faces fitted on end there."""
+"""Greatest absolute value of each measure, about that of the faces fitted on: beyond it the linear function would extrapolate."""
 
 _MIRROR = [1, 0, 2, 4, 3]
-"""Landmarks of the mirrored face, in their order."""
+"""Order of the five landmarks on the mirrored face."""
 
 _Edge = tuple[float, float, float, float, float]
 
 _EDGES: dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[_Edge, _Edge, _Edge, _Edge]]] = {
-    # Landmarks that anchor x0 and x1 (y0 and y1: all of both); then for x0, y0, x1, y1 the distance from there in crop pixels, and how
-    # far it moves for each pixel of: nose to the right, nose down, mouth wider, eyes further apart than in the template.
+    # Landmarks that anchor x0, landmarks that anchor x1 (both together anchor y0 and y1). Then for x0, y0, x1, y1: the distance from the
+    # anchor in crop pixels, and its change for each pixel that the nose is further right, the nose lower, the mouth wider, the eyes
+    # further apart than in the template.
     WHOLE_FACE: ((0, 1, 2, 3, 4), (0, 1, 2, 3, 4), (
         (-39.9, -1.77, 0.0, -0.08, -0.39),
         (-47.4, 0.0, -0.43, 0.27, -0.19),
@@ -82,7 +83,7 @@ _EDGES: dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[_Edge, _Edge, _E
 
 
 def _measures(points: np.ndarray) -> np.ndarray:
-    """(5, 2) aligned landmarks to (4,): nose to the right, nose down, mouth width and eye distance, against the template."""
+    """(5, 2) aligned landmarks to (4,): nose x, nose y, mouth width and eye distance, relative to the template."""
     measures = np.array([points[2, 0], points[2, 1], points[4, 0] - points[3, 0], points[1, 0] - points[0, 0]])
     template = [TEMPLATE[2, 0], TEMPLATE[2, 1], TEMPLATE[4, 0] - TEMPLATE[3, 0], TEMPLATE[1, 0] - TEMPLATE[0, 0]]
     return np.clip(measures - template, -_LIMITS, _LIMITS)
@@ -104,7 +105,7 @@ def pad(box: Box, share: float = PADDING) -> Box:
 
 
 def _clip(box: Box, width: float, height: float, least: float) -> Box:
-    """The part of a box within 0 to `width` and 0 to `height`, moved and widened where needed so that no side is under `least`."""
+    """Clip a box to 0..`width` and 0..`height`, then widen and shift it where needed so that each side is at least `least`."""
 
     def side(low: float, high: float, end: float) -> tuple[float, float]:
         low, high = min(max(low, 0.0), end), min(max(high, 0.0), end)
@@ -118,9 +119,9 @@ def _clip(box: Box, width: float, height: float, least: float) -> Box:
 
 
 def _map(box: Box, linear: np.ndarray, centre: np.ndarray) -> Box:
-    """The upright box around the ellipse that fills `box`, turned and scaled by `linear`, at its new `centre`.
+    """The upright box around the ellipse inscribed in `box`, transformed by `linear` and moved to `centre`.
 
-    Regions are round: the corners of the turned box would reach far past what belongs to them.
+    Regions are round: the corners of the transformed box would reach far beyond the region.
     """
     half = np.hypot(*(linear * [(box[2] - box[0]) / 2, (box[3] - box[1]) / 2]).T)
     (x0, y0), (x1, y1) = centre - half, centre + half
@@ -132,7 +133,7 @@ def place_regions(landmarks5: np.ndarray, alignment: Alignment, padding: float =
 
     Args:
         landmarks5: (5, 2) frame pixels: image-left eye, image-right eye, nose tip, image-left and image-right mouth corner.
-        alignment: that cut the crop, frame pixels to crop pixels.
+        alignment: frame pixels to crop pixels.
         padding: share of the longer side added on every side (`pad`); 0 gives tight boxes.
 
     Returns:
@@ -156,14 +157,14 @@ def place_regions(landmarks5: np.ndarray, alignment: Alignment, padding: float =
 
 
 def to_frame_box(crop_box: Box, alignment: Alignment, frame_width: int, frame_height: int) -> Box:
-    """A box of the aligned crop as an upright box in pixels of the frame, clipped to it (and never without a pixel)."""
+    """Map a box of the aligned crop to an upright box in pixels of the frame, clipped to it and at least one pixel wide and high."""
     x0, y0, x1, y1 = crop_box
     centre = alignment.to_frame(np.array([(x0 + x1) / 2, (y0 + y1) / 2]))
     return _clip(_map(crop_box, np.linalg.inv(alignment.matrix[:, :2]), centre), frame_width, frame_height, 1.0)
 
 
 def to_crop_box(frame_box: Box, alignment: Alignment) -> Box | None:
-    """A box in frame pixels as an upright box in the aligned crop, clipped to it; None where it does not touch the crop."""
+    """Map a box in frame pixels to an upright box in the aligned crop, clipped to it; None where it does not touch the crop."""
     x0, y0, x1, y1 = frame_box
     centre = alignment.to_crop(np.array([(x0 + x1) / 2, (y0 + y1) / 2]))
     box = _map(frame_box, alignment.matrix[:, :2], centre)

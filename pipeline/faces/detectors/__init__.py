@@ -18,7 +18,7 @@ from pipeline.records import Detections
 
 
 class Detector(Protocol):
-    """What finds faces. One object serves one thread."""
+    """Finds faces in images. One object serves one thread."""
 
     @property
     def name(self) -> str:
@@ -26,7 +26,7 @@ class Detector(Protocol):
 
     @property
     def device(self) -> str:
-        """Where it runs: `cpu` or `cuda`."""
+        """Device it runs on: `cpu` or `cuda`."""
 
     def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
         """Find the faces of each image.
@@ -35,12 +35,12 @@ class Detector(Protocol):
             images: (H, W, 3) uint8 RGB, of any sizes.
 
         Returns:
-            One `Detections` an image, in its pixels, the highest score first.
+            One `Detections` for each image, in its pixels, the highest score first. No box is lower than the detector's `min_face`.
         """
 
 
 def _packs() -> list[Path]:
-    """insightface's model packs on the disk, the best known first."""
+    """insightface's model packs on the disk, the most accurate first."""
     folder = Path.home() / ".insightface" / "models"
     packs = [pack for pack in sorted(folder.glob("*")) if pack.is_dir() and any(pack.glob("*.onnx"))]
     ranks = ["buffalo_l", "antelopev2", "buffalo_m", "buffalo_s", "buffalo_sc"]
@@ -48,18 +48,23 @@ def _packs() -> list[Path]:
 
 
 def load_detector(spec: str = "auto", *, min_face: float = 40.0, threads: int = 1, device: str = "cpu") -> Detector:
-    """Make a detector.
+    """Load a detector.
+
+    >>> detector = load_detector("centerface", min_face=40)
+    >>> [faces] = detector.detect([np.zeros((360, 640, 3), np.uint8)])
+    >>> len(faces)
+    0
 
     Args:
         spec: `centerface`, `insightface` (its best pack on the disk), the path of an SCRFD .onnx file or of a pack's folder, or
             `auto`: insightface where one of its packs is on the disk, else CenterFace.
-        min_face: height of the smallest face sought, in pixels of the images.
-        threads: CPU threads for one run.
-        device: `cpu`, `cuda`, `cuda:N`, or `auto`: CUDA where there is a GPU. Where CUDA is not to be had the detector runs on the CPU,
+        min_face: least height of a face, in pixels of the images: lower boxes are dropped.
+        threads: CPU threads that one detector uses.
+        device: `cpu`, `cuda`, `cuda:N`, or `auto`: CUDA where there is a GPU. Where CUDA is not available the detector runs on the CPU,
             with a `FocalfaceWarning`.
 
     Raises:
-        ModelError: when it cannot be loaded, in one line.
+        ModelError: it cannot be loaded; one line.
     """
     from pipeline.faces.detectors.centerface import CenterFace
     from pipeline.faces.detectors.scrfd import Insightface

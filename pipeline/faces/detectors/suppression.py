@@ -1,4 +1,4 @@
-"""From a network's raw boxes to the detections of one image: doubles dropped, boxes clipped to the image, best score first."""
+"""From a network's raw boxes to the detections of one image: what every detector does last."""
 
 from __future__ import annotations
 
@@ -9,17 +9,27 @@ from pipeline.records import Detections
 
 MIN_SCORE = 0.4
 """Detections below are dropped. On the samples real faces score 0.5 or more with either detector, the best false one 0.13; lower
-finds faces turned further away, and more that are none."""
+finds faces turned further away, and more false ones."""
 
 MAX_OVERLAP = 0.3
 """Two detections that overlap more (intersection over union) are one face; higher keeps people cheek to cheek apart."""
 
 
-def suppressed(boxes: np.ndarray, scores: np.ndarray, landmarks: np.ndarray, size: tuple[int, int]) -> Detections:
-    """Drop doubles, order by score, keep boxes inside the image of `size` (width, height)."""
+def suppress(boxes: np.ndarray, scores: np.ndarray, landmarks: np.ndarray, size: tuple[int, int], min_face: float) -> Detections:
+    """Drop duplicate, weak and small detections, clip boxes to the image, order by score.
+
+    Args:
+        boxes: (N, 4) pixels of the image.
+        scores: (N,).
+        landmarks: (N, 5, 2) pixels of the image.
+        size: width and height of the image.
+        min_face: least height of a clipped box, in pixels.
+    """
     sides = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
     kept = np.array(cv2.dnn.NMSBoxes(sides.tolist(), scores.tolist(), MIN_SCORE, MAX_OVERLAP), int).reshape(-1)
     kept = kept[np.argsort(-scores[kept], kind="stable")]
-    inside = np.clip(boxes[kept], 0, np.array([*size, *size]))
-    kept, inside = (part[(inside[:, 2:] - inside[:, :2] > 1).all(1)] for part in (kept, inside))
-    return Detections(inside.astype(np.float32), scores[kept].astype(np.float32), landmarks[kept].astype(np.float32))
+    clipped = np.clip(boxes[kept], 0, np.array([*size, *size]))
+    width, height = (clipped[:, 2:] - clipped[:, :2]).T
+    large = (width > 1) & (height > 1) & (height >= min_face)
+    kept, clipped = kept[large], clipped[large]
+    return Detections(clipped.astype(np.float32), scores[kept].astype(np.float32), landmarks[kept].astype(np.float32))
