@@ -16,8 +16,8 @@ from pipeline.execution.progress import Steps
 from pipeline.settings import load_settings
 
 if TYPE_CHECKING:
-    from pipeline.evaluation.evaluation import Evaluation
     from pipeline.evaluation.predictions import Predictions
+    from pipeline.evaluation.scoring import Evaluation
 
 PREDICTIONS = "predictions.parquet"
 
@@ -44,15 +44,15 @@ def evaluate(
     """
     options = {"describe.model": model, "describe.adapter": adapter, "describe.engine": engine, "describe.device": device}
     settings = load_settings(options=options).describe
-    for place in (out, as_json.parent if as_json else None):
-        _make(place)
+    for folder in (out, as_json.parent if as_json else None):
+        _make(folder)
     for folder in (sentence_model, bert_model):
         if folder and not folder.is_dir():
             raise SettingsError(f"there is no folder {folder}; a text model is a folder with its weights and tokenizer")
-    from pipeline.evaluation.endpoint import find_endpoint
-    from pipeline.evaluation.evaluation import evaluate as score
+    from pipeline.evaluation.judge.endpoint import find_endpoint
+    from pipeline.evaluation.markdown_report import markdown
     from pipeline.evaluation.predictions import ask, read_answers
-    from pipeline.evaluation.report import markdown
+    from pipeline.evaluation.scoring import evaluate as score
 
     endpoint = find_endpoint(judge, judge_model)
     if endpoint and not out:
@@ -71,7 +71,7 @@ def evaluate(
             _keep(out / PREDICTIONS, predictions)
         evaluation = score(predictions, sentence_model=sentence_model, bert_model=bert_model, say=steps.say)
         if endpoint and out:
-            from pipeline.evaluation.judging import judge_answers
+            from pipeline.evaluation.judge.run import judge_answers
 
             evaluation.judge = judge_answers(evaluation, faces, endpoint, out / "judge.sqlite", steps.say)
         report = markdown(evaluation)
@@ -105,8 +105,8 @@ def _keep(file: Path, predictions: Predictions) -> None:
 
 def _write(folder: Path, report: str, evaluation: Evaluation, faces: Path) -> None:
     """The report and its figures."""
-    from pipeline.evaluation.plots import draw_all
+    from pipeline.evaluation.plots import draw_figures
 
-    figures = draw_all(evaluation, faces, folder)
+    figures = draw_figures(evaluation, faces, folder)
     shown = "".join(f"\n![{path.stem.replace('_', ' ')}]({path.name})\n" for path in figures)
     (folder / "benchmark.md").write_text(report + shown, encoding="utf-8")

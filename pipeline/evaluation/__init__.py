@@ -1,1 +1,17 @@
-"""The FaceFocalDesc benchmark: how good a describer is, where it fails, and against what."""
+"""The FaceFocalDesc benchmark: how good a describer is, where it fails, and how it compares with simple baselines.
+
+In: labelled faces (Parquet) and a describer, or a file of answers. Out: figures with intervals, a report, plots, every prediction.
+Start with `scoring.evaluate`. In the order of the data:
+
+    questions       labelled faces -> the boxes to ask about, with their labels
+    predictions     a describer's answers to these questions, or answers read from a file
+    baselines       answers to compare with: majority class, whole face, random box
+    answer_table    one describer's answers as arrays, indexed by face
+    recognition     figures of action units, emotion and age
+    region_metrics  figures of what regions are for: locality, consistency, discrimination ...
+    text_metrics    BLEU, ROUGE-L, METEOR, CIDEr-D, embedding similarity, BERTScore (models read by text_encoder)
+    bootstrap       figures as functions of face weights, and their intervals
+    scoring         all figures of the describer and the baselines
+    judge/          an external vision-language model that marks sentences
+    markdown_report, plots   what a person reads
+"""

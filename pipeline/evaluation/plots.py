@@ -17,11 +17,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image, UnidentifiedImageError
 
-from pipeline.evaluation.evaluation import MODEL, Evaluation
 from pipeline.evaluation.predictions import Prediction
 from pipeline.evaluation.questions import read_pictures
 from pipeline.evaluation.recognition import confusion, reliability
-from pipeline.evaluation.regional import jaccard
+from pipeline.evaluation.region_metrics import jaccard
+from pipeline.evaluation.scoring import MODEL, Evaluation
 from pipeline.vocabulary import EMOTIONS, UNIT
 
 WORST = 20
@@ -47,7 +47,7 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def draw_all(evaluation: Evaluation, faces: Path, folder: Path) -> list[Path]:
+def draw_figures(evaluation: Evaluation, faces: Path, folder: Path) -> list[Path]:
     """Draw every figure that there is something to draw of.
 
     Args:
@@ -63,7 +63,7 @@ def draw_all(evaluation: Evaluation, faces: Path, folder: Path) -> list[Path]:
             ("action_units", action_units(evaluation)),
             ("confusion", confusions(evaluation)),
             ("reliability", reliability_curve(evaluation)),
-            ("worst", worst(evaluation, faces)),
+            ("worst", worst_faces(evaluation, faces)),
         ):
             if figure is not None:
                 written.append(folder / f"{name}.png")
@@ -81,7 +81,7 @@ def action_units(evaluation: Evaluation) -> Figure | None:
     units.sort(key=lambda au: own.values[f"au_f1/{au}"])
     values = np.array([own.values[f"au_f1/{au}"] for au in units])
     ends = np.array([own.ends[f"au_f1/{au}"] for au in units])
-    whole = [row.question for row in evaluation.sheet.of("face").rows]
+    whole = [row.question for row in evaluation.table.of_kinds("face").rows]
     shares = np.array([sum(au in q.aus for q in whole) / sum(au in q.visible for q in whole) for au in units])
     always = 2 * shares / (1 + shares)
     figure, axes = plt.subplots(figsize=(8, 0.34 * len(units) + 1.6), layout="constrained")
@@ -99,7 +99,7 @@ def action_units(evaluation: Evaluation) -> Figure | None:
 
 def confusions(evaluation: Evaluation) -> Figure | None:
     """For each source a matrix of labelled against answered emotions: shares of each label, and counts."""
-    whole = evaluation.sheet.of("face")
+    whole = evaluation.table.of_kinds("face")
     sources = sorted({row.question.source for row in whole.rows if row.question.emotion})
     if not sources:
         return None
@@ -130,7 +130,7 @@ def confusions(evaluation: Evaluation) -> Figure | None:
 
 def reliability_curve(evaluation: Evaluation) -> Figure | None:
     """How often answers of each confidence are right; and how many there are."""
-    bins = reliability(evaluation.sheet.of("face"))
+    bins = reliability(evaluation.table.of_kinds("face"))
     if bins is None:
         return None
     count, confidence, hits = bins.sum(0)
@@ -160,9 +160,9 @@ def badness(row: Prediction) -> float:
     return off + (0 if q.age is None else min(abs(a.age - q.age) / AGE_SPAN, 1))
 
 
-def worst(evaluation: Evaluation, faces: Path) -> Figure | None:
+def worst_faces(evaluation: Evaluation, faces: Path) -> Figure | None:
     """The whole faces with the greatest `badness`: picture, labels, answer."""
-    rows = sorted(evaluation.sheet.of("face").rows, key=lambda row: (-badness(row), row.question.image_id))[:WORST]
+    rows = sorted(evaluation.table.of_kinds("face").rows, key=lambda row: (-badness(row), row.question.image_id))[:WORST]
     pictures = read_pictures(faces, {row.question.image_id for row in rows})
     across = min(4, len(rows))
     down = -(-len(rows) // across)

@@ -1,6 +1,6 @@
 """Recognition: action units, emotion and age against the labels. Formulas stand in docs/benchmark.md too.
 
-Counts are kept by face, so that every figure can be resampled (`pipeline.evaluation.resampling`); tests hold them against scikit-learn.
+Counts are kept by face, so that every figure can be resampled (`pipeline.evaluation.bootstrap`); tests hold them against scikit-learn.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pipeline.evaluation.resampling import Figure, mean, ratio, summed
-from pipeline.evaluation.sheet import Sheet
+from pipeline.evaluation.answer_table import AnswerTable
+from pipeline.evaluation.bootstrap import Figure, mean, ratio, summed
 from pipeline.vocabulary import EMOTIONS
 
 ECE_BINS = 15
@@ -20,16 +20,16 @@ AGE_TOLERANCE = 5.0
 """Years within which an age counts as right."""
 
 
-def recognition(sheet: Sheet) -> dict[str, Figure]:
+def recognition_figures(table: AnswerTable) -> dict[str, Figure]:
     """All recognition figures: units, emotion and age on whole-face answers, units by region on the others."""
-    whole = sheet.of("face")
-    return {**_units(whole), **_average_precision(whole), **_emotion(whole), **_age(whole), **_units_by_region(sheet)}
+    whole = table.of_kinds("face")
+    return {**_units(whole), **_average_precision(whole), **_emotion(whole), **_age(whole), **_units_by_region(table)}
 
 
-def _counts(sheet: Sheet) -> np.ndarray:
+def _counts(table: AnswerTable) -> np.ndarray:
     """(N, 3, U): hits, false alarms and misses of each unit on each face, over what the labels know; active is what the box can show."""
-    known, gold, said = (sheet.units_of(which) for which in ("known", "gold", "said"))
-    return sheet.sum(np.stack([gold & said, ~gold & said & known, gold & ~said], 1))
+    known, gold, said = (table.unit_matrix(which) for which in ("known", "gold", "said"))
+    return table.sum_by_face(np.stack([gold & said, ~gold & said & known, gold & ~said], 1))
 
 
 def _precision(hits: np.ndarray, alarms: np.ndarray, misses: np.ndarray) -> np.ndarray:
@@ -44,14 +44,14 @@ def _f1(hits: np.ndarray, alarms: np.ndarray, misses: np.ndarray) -> np.ndarray:
     return ratio(2 * hits, 2 * hits + alarms + misses, 0.0)
 
 
-def _units(sheet: Sheet) -> dict[str, Figure]:
+def _units(table: AnswerTable) -> dict[str, Figure]:
     """`au_precision`, `au_recall`, `au_f1` of each unit (0 where nothing is to divide), their means and their micro forms.
 
     precision = TP / (TP + FP), recall = TP / (TP + FN), F1 = 2 TP / (2 TP + FP + FN); a mean weighs all units alike, micro adds up the
     counts first.
     """
-    counts = _counts(sheet)
-    flat, units = counts.reshape(len(counts), -1), len(sheet.units)
+    counts = _counts(table)
+    flat, units = counts.reshape(len(counts), -1), len(table.units)
 
     def figure(formula: Callable[..., np.ndarray], unit: int | None, micro: bool = False) -> Figure:
         def value(sums: np.ndarray) -> np.ndarray:
@@ -64,36 +64,36 @@ def _units(sheet: Sheet) -> dict[str, Figure]:
 
     figures: dict[str, Figure] = {}
     for name, formula in (("au_precision", _precision), ("au_recall", _recall), ("au_f1", _f1)) if units else ():
-        figures |= {f"{name}/{au}": figure(formula, i) for i, au in enumerate(sheet.units)}
+        figures |= {f"{name}/{au}": figure(formula, i) for i, au in enumerate(table.units)}
         figures |= {f"{name}_mean": figure(formula, None), f"{name}_micro": figure(formula, None, micro=True)}
     return figures
 
 
-def _units_by_region(sheet: Sheet) -> dict[str, Figure]:
+def _units_by_region(table: AnswerTable) -> dict[str, Figure]:
     """Micro F1 of the units of a box: `region_au_f1` on named regions, `box_au_f1` on random boxes, `au_f1_by_region`.
 
     A unit that is active on the face but that the box cannot show is a false alarm here.
     """
 
-    def micro(part: Sheet) -> Figure:
+    def micro(part: AnswerTable) -> Figure:
         return summed(_counts(part).sum(2), lambda sums: _f1(*sums))
 
-    named = sheet.of("region", "other")
+    named = table.of_kinds("region", "other")
     by_name = {
-        region: Sheet([row for row in named.rows if row.question.region == region], sheet.place, sheet.units)
-        for region in dict.fromkeys(row.question.region for row in named.rows if set(row.question.visible) & set(sheet.units))
+        region: AnswerTable([row for row in named.rows if row.question.region == region], table.face_index, table.units)
+        for region in dict.fromkeys(row.question.region for row in named.rows if set(row.question.visible) & set(table.units))
     }
-    figures = {"region_au_f1": micro(sheet.of("region"))}
-    if (boxes := sheet.of("random")).rows:
+    figures = {"region_au_f1": micro(table.of_kinds("region"))}
+    if (boxes := table.of_kinds("random")).rows:
         figures["box_au_f1"] = micro(boxes)
     return figures | {f"au_f1_by_region/{region}": micro(part) for region, part in sorted(by_name.items())}
 
 
-def _average_precision(sheet: Sheet) -> dict[str, Figure]:
+def _average_precision(table: AnswerTable) -> dict[str, Figure]:
     """`au_ap` of each unit and `au_ap_mean`: AP = sum over falling thresholds of (recall gained) * precision; none without scores."""
     figures: dict[str, Figure] = {}
-    for au in sheet.units:
-        judged = [(face, row) for face, row in zip(sheet.face, sheet.rows, strict=True) if au in row.question.visible]
+    for au in table.units:
+        judged = [(face, row) for face, row in zip(table.row_faces, table.rows, strict=True) if au in row.question.visible]
         if any(au in row.answer.au_scores for _, row in judged):
             scores = np.array([row.answer.au_scores.get(au, 0.0) for _, row in judged])
             gold = np.array([au in row.question.aus for _, row in judged])
@@ -125,7 +125,7 @@ def _ap(face: np.ndarray, scores: np.ndarray, gold: np.ndarray) -> Figure:
     return value
 
 
-def _emotion(sheet: Sheet) -> dict[str, Figure]:
+def _emotion(table: AnswerTable) -> dict[str, Figure]:
     """`emotion_accuracy` and `emotion_macro_f1` by source, and `emotion_ece`, over faces with one of the seven emotions as label.
 
     Macro F1 is the mean of the F1 of those emotions that occur among the labels. ECE is the expected calibration error (Guo et al. 2017,
@@ -133,32 +133,32 @@ def _emotion(sheet: Sheet) -> dict[str, Figure]:
     (share of faces in it) * |accuracy - mean confidence|.
     """
     figures: dict[str, Figure] = {}
-    matrix = confusion(sheet)
-    for source in sorted({row.question.source for row in sheet.rows if row.question.emotion}):
-        part = matrix * np.array([row.question.source == source for row in sheet.rows])[:, None, None]
-        flat = sheet.sum(part.reshape(len(part), -1))
+    matrix = confusion(table)
+    for source in sorted({row.question.source for row in table.rows if row.question.emotion}):
+        part = matrix * np.array([row.question.source == source for row in table.rows])[:, None, None]
+        flat = table.sum_by_face(part.reshape(len(part), -1))
         figures[f"emotion_accuracy/{source}"] = summed(flat, _accuracy)
         figures[f"emotion_macro_f1/{source}"] = summed(flat, _macro_f1)
-    bins = reliability(sheet)
+    bins = reliability(table)
     if bins is not None:
-        figures["emotion_ece"] = summed(sheet.sum(bins.reshape(len(bins), -1)), _ece)
+        figures["emotion_ece"] = summed(table.sum_by_face(bins.reshape(len(bins), -1)), _ece)
     return figures
 
 
-def confusion(sheet: Sheet) -> np.ndarray:
+def confusion(table: AnswerTable) -> np.ndarray:
     """(M, 7, 7): a one at each row's gold and answered emotion, over `EMOTIONS`; nothing where the gold is unlabelled."""
     index = {name: i for i, name in enumerate(EMOTIONS)}
-    matrix = np.zeros((len(sheet.rows), len(EMOTIONS), len(EMOTIONS)))
-    for i, row in enumerate(sheet.rows):
+    matrix = np.zeros((len(table.rows), len(EMOTIONS), len(EMOTIONS)))
+    for i, row in enumerate(table.rows):
         if row.question.emotion is not None:
             matrix[i, index[row.question.emotion], index[row.answer.emotion]] = 1
     return matrix
 
 
-def reliability(sheet: Sheet) -> np.ndarray | None:
+def reliability(table: AnswerTable) -> np.ndarray | None:
     """(M, 3, ECE_BINS): each row's count, confidence and hit in the bin of its highest probability; None where there are none."""
-    bins, some = np.zeros((len(sheet.rows), 3, ECE_BINS)), False
-    for i, row in enumerate(sheet.rows):
+    bins, some = np.zeros((len(table.rows), 3, ECE_BINS)), False
+    for i, row in enumerate(table.rows):
         if row.question.emotion is not None and row.answer.emotion_scores:
             some = True
             confidence = max(row.answer.emotion_scores.values())
@@ -184,12 +184,12 @@ def _ece(sums: np.ndarray) -> np.ndarray:
     return ratio(np.abs(hits - confidence).sum(0), count.sum(0))
 
 
-def _age(sheet: Sheet) -> dict[str, Figure]:
+def _age(table: AnswerTable) -> dict[str, Figure]:
     """`age_mae`: mean of |answer - label| in years; `age_within_5`: share at most `AGE_TOLERANCE` years off; over labelled faces."""
-    labelled = np.array([row.question.age is not None for row in sheet.rows], bool)
-    off = np.array([abs(row.answer.age - row.question.age) if row.question.age is not None else 0.0 for row in sheet.rows])
-    count = sheet.sum(labelled)
+    labelled = np.array([row.question.age is not None for row in table.rows], bool)
+    off = np.array([abs(row.answer.age - row.question.age) if row.question.age is not None else 0.0 for row in table.rows])
+    count = table.sum_by_face(labelled)
     return {
-        "age_mae": mean(sheet.sum(off), count),
-        "age_within_5": mean(sheet.sum(labelled & (off <= AGE_TOLERANCE)), count),
+        "age_mae": mean(table.sum_by_face(off), count),
+        "age_within_5": mean(table.sum_by_face(labelled & (off <= AGE_TOLERANCE)), count),
     }

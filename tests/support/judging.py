@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.evaluation.rubric import CRITERIA, JudgeItem
+from pipeline.evaluation.judge.prompts import CRITERIA, JudgeItem
 
 
 def by_words(body: dict[str, Any]) -> str:

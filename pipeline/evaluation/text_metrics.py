@@ -21,7 +21,7 @@ import numpy as np
 from sklearn.metrics import f1_score
 
 from pipeline.errors import FocalfaceError, ModelError
-from pipeline.evaluation.encoder import Encoder
+from pipeline.evaluation.text_encoder import Encoder
 
 METRICS = ("bleu4", "rouge_l", "meteor", "cider_d", "embedding_similarity", "bertscore")
 """What `text_scores` works out. bleu4 is in 0-100 and cider_d in 0-10, the others at most 1, as their libraries give them."""

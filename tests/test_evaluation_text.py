@@ -17,8 +17,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, PreTrainedTokenizerFast
 
 from pipeline.errors import FocalfaceError, ModelError
-from pipeline.evaluation import text
-from pipeline.evaluation.text import METRICS, TextScores, pool, rege, text_scores
+from pipeline.evaluation import text_metrics
+from pipeline.evaluation.text_metrics import METRICS, TextScores, pool, rege, text_scores
 
 SAID = [
     "The brows are raised and the look is sad.",
@@ -136,11 +136,11 @@ def test_one_answer_has_no_cider_d() -> None:
 @needs_meteor
 def test_meteor_is_its_programs_own(scores: TextScores) -> None:
     """The program's final scores, asked of it for the counts it gave, are ours from these counts."""
-    program = text._meteor_program()
+    program = text_metrics._meteor_program()
     assert program.stdin is not None and program.stdout is not None
     given = []
     for answer, texts in zip(SAID, GOLD, strict=True):
-        program.stdin.write(" ||| ".join(["SCORE", *text._words(texts), *text._words([answer or ""])]) + "\n")
+        program.stdin.write(" ||| ".join(["SCORE", *text_metrics._words(texts), *text_metrics._words([answer or ""])]) + "\n")
         given.append(program.stdout.readline().strip())
     program.stdin.write(" ||| ".join(["EVAL", *given]) + "\n")
     own = [float(program.stdout.readline()) for _ in range(len(SAID) + 1)]
@@ -275,17 +275,17 @@ def test_rege_of_nothing_and_of_all() -> None:
 
 @needs_meteor
 def test_a_meteor_program_that_dies_is_missing(scores: TextScores) -> None:
-    text._meteor_program().kill()
-    text._meteor_program().wait()
+    text_metrics._meteor_program().kill()
+    text_metrics._meteor_program().wait()
     dead = text_scores(SAID, GOLD)
     assert dead.overall["meteor"] is None and "ended without an answer" in dead.missing["meteor"]
     assert dead.overall["cider_d"] == scores.overall["cider_d"]
-    assert text._meteor_program.cache_info().currsize == 0
+    assert text_metrics._meteor_program.cache_info().currsize == 0
 
 
 @needs_coco
 def test_without_java_meteor_alone_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    text._meteor_program.cache_clear()
+    text_metrics._meteor_program.cache_clear()
     monkeypatch.setenv("PATH", "")
     scores = text_scores(["the brows", "a"], [["the brows"], ["b"]])
     assert scores.overall["meteor"] is None and scores.missing["meteor"] == "needs Java"

@@ -10,13 +10,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from pipeline.evaluation.endpoint import Endpoint
-from pipeline.evaluation.evaluation import MODEL, Evaluation
-from pipeline.evaluation.judge import Judge
+from pipeline.evaluation.bootstrap import SEED
+from pipeline.evaluation.judge.client import Judge
+from pipeline.evaluation.judge.endpoint import Endpoint
+from pipeline.evaluation.judge.prompts import JudgeItem
 from pipeline.evaluation.predictions import Prediction
 from pipeline.evaluation.questions import read_pictures
-from pipeline.evaluation.resampling import SEED
-from pipeline.evaluation.rubric import JudgeItem
+from pipeline.evaluation.scoring import MODEL, Evaluation
 
 JUDGED = 200
 """Named regions that a judge sees, the same for every describer; it is asked five times about each. More costs more calls."""
@@ -40,14 +40,14 @@ def judge_answers(
         say: told the step, how many are done, of how many.
 
     Returns:
-        `model`, `absolute` (marks by criterion) and `pairwise` by opponent, as `pipeline.evaluation.judge` gives them.
+        `model`, `absolute` (marks by criterion) and `pairwise` by opponent, as `pipeline.evaluation.judge.client` gives them.
     """
-    rows = evaluation.sheet.of("region").rows
+    rows = evaluation.table.of_kinds("region").rows
     rows = random.Random(SEED).sample(rows, min(JUDGED, len(rows)))
     pictures = read_pictures(faces, {row.question.image_id for row in rows})
     items = [_item(row, pictures[row.question.image_id]) for row in rows]
     sentences = {
-        name: {row.question.image_id: row.answer.description for row in evaluation.columns[name].sheet.of("region").rows}
+        name: {row.question.image_id: row.answer.description for row in evaluation.columns[name].table.of_kinds("region").rows}
         for name in (MODEL, *OPPONENTS)
     }
     said = {name: [found[row.question.image_id] for row in rows] for name, found in sentences.items()}

@@ -20,10 +20,10 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import FocalfaceError, SettingsError
-from pipeline.evaluation import endpoint as line
-from pipeline.evaluation.endpoint import Endpoint, find_endpoint
-from pipeline.evaluation.judge import Absolute, Judge, Pairwise, agreement
-from pipeline.evaluation.rubric import CRITERIA, JudgeItem, Marks
+from pipeline.evaluation.judge import endpoint as line
+from pipeline.evaluation.judge.client import Absolute, Judge, Pairwise, agreement
+from pipeline.evaluation.judge.endpoint import Endpoint, find_endpoint
+from pipeline.evaluation.judge.prompts import CRITERIA, JudgeItem, Marks
 from tests.support.judging import Server, by_words, items, said
 
 KEY = "sk-quite-secret"
@@ -108,7 +108,7 @@ def test_killed_in_the_middle_it_goes_on(server: Server, tmp_path: Path) -> None
     server.hold_after = 10
     script = (
         "import sys; from pathlib import Path\n"
-        "from pipeline.evaluation.endpoint import Endpoint; from pipeline.evaluation.judge import Judge\n"
+        "from pipeline.evaluation.judge.endpoint import Endpoint; from pipeline.evaluation.judge.client import Judge\n"
         "from tests.support.judging import items, said\n"
         "with Judge(Endpoint(sys.argv[1], 'judge-7b'), Path(sys.argv[2]), concurrency=1) as judge:\n"
         "    judge.absolute(items(20), said(*[2] * 20))"

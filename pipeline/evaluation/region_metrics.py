@@ -1,6 +1,6 @@
 """What only a describer of regions can be asked: does it keep to the box, to the truth and to itself, and does the box matter to it?
 
-Formulas stand in docs/benchmark.md too. Every figure is over faces that can be resampled (`pipeline.evaluation.resampling`).
+Formulas stand in docs/benchmark.md too. Every figure is over faces that can be resampled (`pipeline.evaluation.bootstrap`).
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from sklearn.model_selection import GroupKFold
 from sklearn.naive_bayes import MultinomialNB
 
 from pipeline.describe.sentences import agrees
+from pipeline.evaluation.answer_table import AnswerTable
+from pipeline.evaluation.bootstrap import Figure, mean, ratio, summed
 from pipeline.evaluation.predictions import Prediction
 from pipeline.evaluation.recognition import AGE_TOLERANCE
-from pipeline.evaluation.resampling import Figure, mean, ratio, summed
-from pipeline.evaluation.sheet import Sheet
 from pipeline.records import Answer
 from pipeline.vocabulary import REGION_AUS, REGIONS, WHOLE_FACE, region_aus
 
@@ -22,25 +22,25 @@ FOLDS = 5
 """Parts of the faces in the cross-validation of discrimination; more trains on more and takes longer."""
 
 
-def regional(sheet: Sheet) -> dict[str, Figure]:
+def region_figures(table: AnswerTable) -> dict[str, Figure]:
     """All region figures."""
-    return {**_locality(sheet), **_faithfulness(sheet), **_consistency(sheet), **_discrimination(sheet), **_perturbation(sheet)}
+    return {**_locality(table), **_faithfulness(table), **_consistency(table), **_discrimination(table), **_perturbation(table)}
 
 
-def _locality(sheet: Sheet) -> dict[str, Figure]:
+def _locality(table: AnswerTable) -> dict[str, Figure]:
     """Share of named action units that their box cannot show (`vocabulary.region_aus`); 0 where none is named.
 
     `locality_violations`: in the field `aus` of named regions. `locality_sentences`: in their sentences. `locality_boxes`: in the field, on
     random boxes.
     """
 
-    def share(part: Sheet, named: list[frozenset[str]]) -> Figure:
+    def share(part: AnswerTable, named: list[frozenset[str]]) -> Figure:
         can = [set(region_aus(row.question.region, row.question.box)) for row in part.rows]
-        outside = part.sum(np.array([len(units - box) for units, box in zip(named, can, strict=True)]))
-        parts = np.stack([outside, part.sum(np.array([len(units) for units in named]))], 1)
+        outside = part.sum_by_face(np.array([len(units - box) for units, box in zip(named, can, strict=True)]))
+        parts = np.stack([outside, part.sum_by_face(np.array([len(units) for units in named]))], 1)
         return summed(parts, lambda sums: ratio(sums[0], sums[1], 0.0))
 
-    regions, boxes = sheet.of("region"), sheet.of("random")
+    regions, boxes = table.of_kinds("region"), table.of_kinds("random")
     figures = {
         "locality_violations": share(regions, [frozenset(row.answer.aus) for row in regions.rows]),
         "locality_sentences": share(regions, [said.aus for said in regions.claims()]),
@@ -63,7 +63,7 @@ def _facts(row: Prediction, said_units: frozenset[str], said_emotions: frozenset
     return np.stack([units, units + rest])
 
 
-def _faithfulness(sheet: Sheet) -> dict[str, Figure]:
+def _faithfulness(table: AnswerTable) -> dict[str, Figure]:
     """Facts of the sentences against the labels, on whole faces and named regions.
 
     A sentence's facts are the action units, emotions and ages that its words claim (`vocabulary.claims`). A claim is true when the labels
@@ -71,9 +71,9 @@ def _faithfulness(sheet: Sheet) -> dict[str, Figure]:
     them) or that the labels do not know are not judged. precision = true / (true + false); recall = true / (true + gold facts left
     out); F1 their harmonic mean. `faithfulness` is over all facts, `faithfulness_aus` over action units alone.
     """
-    part = sheet.of("face", "region")
+    part = table.of_kinds("face", "region")
     facts = [_facts(row, said.aus, said.emotions, said.ages) for row, said in zip(part.rows, part.claims(), strict=True)]
-    counts = part.sum(np.array(facts).reshape(len(facts), 2, 3))
+    counts = part.sum_by_face(np.array(facts).reshape(len(facts), 2, 3))
     figures: dict[str, Figure] = {}
     for i, name in ((1, "faithfulness"), (0, "faithfulness_aus")):
         figures[f"{name}/precision"] = summed(counts[:, i], lambda s: ratio(s[0], s[0] + s[1]))
@@ -82,11 +82,11 @@ def _faithfulness(sheet: Sheet) -> dict[str, Figure]:
     return figures
 
 
-def _consistency(sheet: Sheet) -> dict[str, Figure]:
+def _consistency(table: AnswerTable) -> dict[str, Figure]:
     """`consistency`: share of sentences, on whole faces and named regions, that claim exactly their own fields (age rounded to years)."""
-    part = sheet.of("face", "region")
+    part = table.of_kinds("face", "region")
     own = [agrees(a.description, a.aus, a.emotion, round(a.age)) for a in (row.answer for row in part.rows)]
-    return {"consistency": mean(part.sum(np.array(own)), part.sum(np.ones(len(own))))}
+    return {"consistency": mean(part.sum_by_face(np.array(own)), part.sum_by_face(np.ones(len(own))))}
 
 
 def region_classes() -> dict[str, str]:
@@ -106,7 +106,7 @@ def region_classes() -> dict[str, str]:
 _CLASS = region_classes()
 
 
-def _discrimination(sheet: Sheet) -> dict[str, Figure]:
+def _discrimination(table: AnswerTable) -> dict[str, Figure]:
     """Can one tell from the description which region of the face it is about?
 
     A multinomial naive Bayes classifier with equal priors, on counts of words and pairs of words, is trained on the sentences of named
@@ -115,10 +115,10 @@ def _discrimination(sheet: Sheet) -> dict[str, Figure]:
     `discrimination/accuracy` is balanced: the mean over classes of the share guessed. `discrimination/chance` is 1 / classes.
     `discrimination/score` = (accuracy - chance) / (1 - chance): 1 for sentences that always tell, 0 for those that never do.
     """
-    part = sheet.of("region", "other")
-    part = Sheet([row for row in part.rows if row.question.aus], sheet.place, sheet.units)
+    part = table.of_kinds("region", "other")
+    part = AnswerTable([row for row in part.rows if row.question.aus], table.face_index, table.units)
     names = np.array([_CLASS[row.question.region] for row in part.rows])
-    classes, groups = np.unique(names), part.face
+    classes, groups = np.unique(names), part.row_faces
     folds = min(FOLDS, len(np.unique(groups)))
     if len(classes) < 2 or folds < 2:
         return {}
@@ -128,7 +128,7 @@ def _discrimination(sheet: Sheet) -> dict[str, Figure]:
     for train, test in GroupKFold(folds).split(words, names, groups):
         right[test] = MultinomialNB(fit_prior=False).fit(words[train], names[train]).predict(words[test]) == names[test]
     member = names[:, None] == classes
-    counts = part.sum(np.concatenate([member & right[:, None], member], 1))
+    counts = part.sum_by_face(np.concatenate([member & right[:, None], member], 1))
     chance = 1 / len(classes)
 
     def accuracy(sums: np.ndarray) -> np.ndarray:
@@ -153,7 +153,7 @@ def agreement(a: Answer, b: Answer) -> float:
     return (jaccard(a.aus, b.aus) + (a.emotion == b.emotion) + (abs(a.age - b.age) <= AGE_TOLERANCE)) / 3
 
 
-def _perturbation(sheet: Sheet) -> dict[str, Figure]:
+def _perturbation(table: AnswerTable) -> dict[str, Figure]:
     """Does the answer stay when the box moves a little, and change when it moves to another region?
 
     `perturbation/stability`: mean `agreement` of a region's answer with that for the nudged box. `perturbation/sensitivity`: mean of
@@ -161,10 +161,10 @@ def _perturbation(sheet: Sheet) -> dict[str, Figure]:
     have an active unit in either (so that the right value is 1). `perturbation/combined`: their harmonic mean; who always says the same,
     or anything at random, gets little.
     """
-    near, far = sheet.pairs("region", "nudged"), sheet.pairs("region", "other")
+    near, far = table.pairs("region", "nudged"), table.pairs("region", "other")
     if not near or not far:
         return {}
-    sums = np.zeros((sheet.faces, 4))
+    sums = np.zeros((table.faces, 4))
     for face, a, b in near:
         sums[face, :2] += agreement(a.answer, b.answer), 1
     for face, a, b in far:

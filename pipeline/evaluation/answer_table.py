@@ -8,47 +8,47 @@ from functools import lru_cache
 
 import numpy as np
 
+from pipeline.evaluation.bootstrap import per_face
 from pipeline.evaluation.predictions import Prediction
-from pipeline.evaluation.resampling import per_face
 from pipeline.vocabulary import Claims, claims
 
-read_claims = lru_cache(maxsize=65536)(claims)
+cached_claims = lru_cache(maxsize=65536)(claims)
 """`pipeline.vocabulary.claims`, remembered: many answers are word for word the same."""
 
 
 @dataclass(frozen=True)
-class Sheet:
+class AnswerTable:
     """M rows about N faces.
 
     Attributes:
         rows: questions with answers.
-        place: image_id -> index of the face, the same for every describer that is compared.
+        face_index: image_id -> index of the face, the same for every describer that is compared.
         units: action units that are scored.
     """
 
     rows: Sequence[Prediction]
-    place: Mapping[str, int]
+    face_index: Mapping[str, int]
     units: tuple[str, ...]
 
     @property
     def faces(self) -> int:
         """N."""
-        return len(self.place)
+        return len(self.face_index)
 
     @property
-    def face(self) -> np.ndarray:
+    def row_faces(self) -> np.ndarray:
         """(M,) the face of each row."""
-        return np.array([self.place[row.question.image_id] for row in self.rows], np.int64)
+        return np.array([self.face_index[row.question.image_id] for row in self.rows], np.int64)
 
-    def of(self, *kinds: str) -> Sheet:
+    def of_kinds(self, *kinds: str) -> AnswerTable:
         """The rows that answer questions of these kinds."""
-        return Sheet([row for row in self.rows if row.question.kind in kinds], self.place, self.units)
+        return AnswerTable([row for row in self.rows if row.question.kind in kinds], self.face_index, self.units)
 
-    def sum(self, values: np.ndarray) -> np.ndarray:
+    def sum_by_face(self, values: np.ndarray) -> np.ndarray:
         """(M, K) or (M,) values of rows, added up by face: (N, K) or (N,)."""
-        return per_face(self.face, np.asarray(values, np.float64), self.faces)
+        return per_face(self.row_faces, np.asarray(values, np.float64), self.faces)
 
-    def units_of(self, which: str) -> np.ndarray:
+    def unit_matrix(self, which: str) -> np.ndarray:
         """(M, U) bool over `units`: what the labels know (`known`), what is active in the box (`gold`), what was answered (`said`)."""
 
         def held(row: Prediction) -> Collection[str]:
@@ -59,15 +59,15 @@ class Sheet:
 
     def claims(self) -> list[Claims]:
         """What each row's sentence says."""
-        return [read_claims(row.answer.description) for row in self.rows]
+        return [cached_claims(row.answer.description) for row in self.rows]
 
     def pairs(self, kind: str, other: str) -> list[tuple[int, Prediction, Prediction]]:
         """(face, answer to `kind`, answer to `other`) of the faces that have both."""
         found = {(row.question.image_id, row.question.kind): row for row in self.rows}
-        both = [(face, found.get((name, kind)), found.get((name, other))) for name, face in self.place.items()]
+        both = [(face, found.get((name, kind)), found.get((name, other))) for name, face in self.face_index.items()]
         return [(face, a, b) for face, a, b in both if a and b]
 
 
-def place_of(rows: Sequence[Prediction]) -> dict[str, int]:
+def index_faces(rows: Sequence[Prediction]) -> dict[str, int]:
     """image_id -> index, in the order of the rows."""
     return {name: i for i, name in enumerate(dict.fromkeys(row.question.image_id for row in rows))}

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from typing import Any
 
-from pipeline.evaluation.evaluation import MODEL, Evaluation
+from pipeline.evaluation.scoring import MODEL, Evaluation
 from pipeline.vocabulary import UNIT
 
 HEADS = {"majority": "majority class", "whole_face": "whole face, whatever the box", "random_box": "random box"}
@@ -50,13 +50,13 @@ FIGURES: tuple[tuple[str, str, str], ...] = (
 
 def markdown(evaluation: Evaluation) -> str:
     """The report of an evaluation; the same text at every run but for the speed."""
-    kinds = Counter(row.question.kind for row in evaluation.sheet.rows)
+    kinds = Counter(row.question.kind for row in evaluation.table.rows)
     asked = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
     speed = evaluation.predictions.regions_per_second
     lines = [
         f"# FaceFocalDesc benchmark: {evaluation.predictions.model}",
         "",
-        f"{evaluation.sheet.faces} faces; questions: {asked}" + ("." if speed is None else f"; {speed:.0f} regions a second."),
+        f"{evaluation.table.faces} faces; questions: {asked}" + ("." if speed is None else f"; {speed:.0f} regions a second."),
         "In brackets 95% bootstrap intervals over faces. Labels of action units are a machine's, not a certified coder's.",
         "",
         *_main(evaluation),
@@ -74,7 +74,7 @@ def markdown(evaluation: Evaluation) -> str:
 def _main(evaluation: Evaluation) -> list[str]:
     """The table of all figures but those by unit and region; what could not be worked out has no row."""
     columns = evaluation.columns
-    heads = [f"{HEADS.get(name, name)} ({len(set(column.sheet.face))} faces)" for name, column in columns.items() if name != MODEL]
+    heads = [f"{HEADS.get(name, name)} ({len(set(column.table.row_faces))} faces)" for name, column in columns.items() if name != MODEL]
     lines = [_row("", evaluation.predictions.model, *heads), _row("---", *["---:" for _ in columns])]
     for better, head, label in FIGURES:
         for name, value in columns[MODEL].values.items():
@@ -88,7 +88,7 @@ def _units(evaluation: Evaluation) -> list[str]:
     """Units on whole faces: how often, precision, recall, F1, average precision; then the F1 of each region."""
     values = evaluation.columns[MODEL].values
     units = [name.removeprefix("au_f1/") for name in values if name.startswith("au_f1/")]
-    whole = [row.question for row in evaluation.sheet.of("face").rows]
+    whole = [row.question for row in evaluation.table.of_kinds("face").rows]
     lines = [_row("action unit", "active", "precision", "recall", "F1", "average precision"), _row("---", *["---:"] * 5)]
     for au in units:
         active = sum(au in q.aus for q in whole) / sum(au in q.visible for q in whole)

@@ -24,8 +24,8 @@ from pydantic import ValidationError
 from sklearn.metrics import cohen_kappa_score
 
 from pipeline.errors import FocalfaceError
-from pipeline.evaluation.endpoint import Connection, Endpoint, RefusedError
-from pipeline.evaluation.rubric import AGAIN, CRITERIA, SYSTEM, JudgeItem, Marks, Reply, Verdict, ask_marks, ask_verdict, picture
+from pipeline.evaluation.judge.endpoint import Connection, Endpoint, RefusedError
+from pipeline.evaluation.judge.prompts import AGAIN, CRITERIA, SYSTEM, JudgeItem, Marks, Reply, Verdict, ask_marks, ask_verdict, picture
 
 CONCURRENCY = 8
 """Questions under way at once; more is faster until the server says that it is too much."""

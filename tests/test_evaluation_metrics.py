@@ -11,15 +11,15 @@ import pytest
 from sklearn import metrics
 
 from pipeline.describe.sentences import compose
+from pipeline.evaluation.answer_table import AnswerTable, index_faces
 from pipeline.evaluation.baselines import from_labels, majority, random_box, whole_face
-from pipeline.evaluation.evaluation import references
+from pipeline.evaluation.bootstrap import intervals, mean, measure
 from pipeline.evaluation.predictions import Prediction
 from pipeline.evaluation.questions import Question, nudged
 from pipeline.evaluation.questions import random_box as draw_box
-from pipeline.evaluation.recognition import recognition
-from pipeline.evaluation.regional import region_classes, regional
-from pipeline.evaluation.resampling import intervals, mean, measure
-from pipeline.evaluation.sheet import Sheet, place_of
+from pipeline.evaluation.recognition import recognition_figures
+from pipeline.evaluation.region_metrics import region_classes, region_figures
+from pipeline.evaluation.scoring import references
 from pipeline.records import Answer
 from pipeline.vocabulary import AUS, AUS_LABELLED, CUSTOM_BOX, EMOTIONS, REGION_AUS, REGIONS, WHOLE_FACE, Box, claims, region_aus
 
@@ -52,9 +52,9 @@ def row(
 
 
 def figures(*rows: Prediction, units: tuple[str, ...] = AUS_LABELLED) -> dict[str, float]:
-    place = place_of(rows)
-    sheet = Sheet(rows, place, units)
-    return measure({**recognition(sheet), **regional(sheet)}, len(place))
+    face_index = index_faces(rows)
+    table = AnswerTable(rows, face_index, units)
+    return measure({**recognition_figures(table), **region_figures(table)}, len(face_index))
 
 
 def many(count: int = 240, seed: int = 3) -> list[Prediction]:
@@ -273,15 +273,17 @@ def test_a_shuffled_describer_is_at_chance() -> None:
 def test_every_figure_of_a_resample_is_that_of_the_resampled_faces() -> None:
     """Weights do what writing a face's rows down as often would do."""
     rows = many(60)
-    place = place_of(rows)
+    face_index = index_faces(rows)
     times = np.random.default_rng(1).multinomial(60, np.full(60, 1 / 60))
-    sheet = Sheet(rows, place, AUS_LABELLED)
-    weighed = {name: float(f(times[:, None].astype(float))[0]) for name, f in recognition(sheet).items()}
-    weighed |= {name: float(f(times[:, None].astype(float))[0]) for name, f in regional(sheet).items() if "discrimination" not in name}
+    table = AnswerTable(rows, face_index, AUS_LABELLED)
+    weighed = {name: float(f(times[:, None].astype(float))[0]) for name, f in recognition_figures(table).items()}
+    weighed |= {
+        name: float(f(times[:, None].astype(float))[0]) for name, f in region_figures(table).items() if "discrimination" not in name
+    }
     again = [
         dataclasses.replace(r, question=dataclasses.replace(r.question, image_id=f"{r.question.image_id} {copy}"))
         for r in rows
-        for copy in range(times[place[r.question.image_id]])
+        for copy in range(times[face_index[r.question.image_id]])
     ]
     written = figures(*again)
     assert weighed == pytest.approx({name: written[name] for name in weighed}, nan_ok=True)

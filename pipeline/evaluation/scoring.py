@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 
 from pipeline.describe.sentences import compose
+from pipeline.evaluation.answer_table import AnswerTable, index_faces
 from pipeline.evaluation.baselines import BASELINES
-from pipeline.evaluation.endpoint import NO_ENDPOINT
+from pipeline.evaluation.bootstrap import RESAMPLES, SEED, Figure, intervals, measure, summed
+from pipeline.evaluation.judge.endpoint import NO_ENDPOINT
 from pipeline.evaluation.predictions import Predictions
 from pipeline.evaluation.questions import NEEDED, Question
-from pipeline.evaluation.recognition import confusion, recognition, reliability
-from pipeline.evaluation.regional import regional
-from pipeline.evaluation.resampling import RESAMPLES, SEED, Figure, intervals, measure, summed
-from pipeline.evaluation.sheet import Sheet, place_of
-from pipeline.evaluation.text import FABA_AUS, pool, rege, text_scores
+from pipeline.evaluation.recognition import confusion, recognition_figures, reliability
+from pipeline.evaluation.region_metrics import region_figures
+from pipeline.evaluation.text_metrics import FABA_AUS, pool, rege, text_scores
 from pipeline.vocabulary import EMOTIONS, region_aus
 
 REFERENCES = 5
@@ -48,12 +48,12 @@ class Scores:
     """A describer's, or a baseline's, answers and figures.
 
     Attributes:
-        sheet: the answers laid out.
+        table: the answers laid out.
         values: figures by name, `a/b` for b of a; NaN where there is nothing to measure.
         ends: of their intervals.
     """
 
-    sheet: Sheet
+    table: AnswerTable
     values: dict[str, float]
     ends: dict[str, tuple[float, float]]
 
@@ -76,20 +76,20 @@ class Evaluation:
     judge: dict[str, Any] = field(default_factory=lambda: {"skipped": NO_ENDPOINT})
 
     @property
-    def sheet(self) -> Sheet:
+    def table(self) -> AnswerTable:
         """The describer's own answers."""
-        return self.columns[MODEL].sheet
+        return self.columns[MODEL].table
 
     def as_json(self) -> dict[str, Any]:
         """Everything as plain data; the same at every run but for `regions_per_second`."""
         own = self.columns[MODEL]
-        whole = self.sheet.of("face")
+        whole = self.table.of_kinds("face")
         binned = reliability(whole)
         bins = None if binned is None else binned.sum(0).round(DIGITS).tolist()
-        kinds, matrix = Counter(row.question.kind for row in self.sheet.rows), confusion(whole).astype(int)
+        kinds, matrix = Counter(row.question.kind for row in self.table.rows), confusion(whole).astype(int)
         return {
             "model": self.predictions.model,
-            "faces": self.sheet.faces,
+            "faces": self.table.faces,
             "questions": dict(kinds),
             "regions_per_second": self.predictions.regions_per_second,
             "sentences_replaced": self.predictions.replaced,
@@ -143,42 +143,42 @@ def evaluate(
 
     Args:
         resamples: of the bootstrap.
-        sentence_model, bert_model: see `pipeline.evaluation.text.text_scores`.
+        sentence_model, bert_model: see `pipeline.evaluation.text_metrics.text_scores`.
         say: told what is being worked out.
     """
-    place = place_of(predictions.rows)
+    face_index = index_faces(predictions.rows)
     known = {au for row in predictions.rows for au in row.question.visible}
     units = tuple(au for au in predictions.units if au in known)
     evaluation = Evaluation(predictions)
-    sheets = {MODEL: Sheet(predictions.rows, place, units)}
-    sheets |= {name: Sheet(rows, place, units) for name, make in BASELINES.items() if (rows := make(predictions.rows))}
+    tables = {MODEL: AnswerTable(predictions.rows, face_index, units)}
+    tables |= {name: AnswerTable(rows, face_index, units) for name, make in BASELINES.items() if (rows := make(predictions.rows))}
     figures: dict[tuple[str, str], Figure] = {}
-    for column, sheet in sheets.items():
+    for column, table in tables.items():
         say(f"scoring {column}")
-        texts, points = _text(sheet, evaluation, sentence_model, bert_model) if column not in WITHOUT_TEXT else ({}, {})
-        own = {**recognition(sheet), **regional(sheet), **texts}
+        texts, points = _text(table, evaluation, sentence_model, bert_model) if column not in WITHOUT_TEXT else ({}, {})
+        own = {**recognition_figures(table), **region_figures(table), **texts}
         figures |= {(column, name): figure for name, figure in own.items()}
-        evaluation.columns[column] = Scores(sheet, measure(own, len(place)) | points, {})
+        evaluation.columns[column] = Scores(table, measure(own, len(face_index)) | points, {})
     say("intervals")
-    for (column, name), ends in intervals(figures, len(place), resamples).items():
+    for (column, name), ends in intervals(figures, len(face_index), resamples).items():
         evaluation.columns[column].ends[name] = ends
     return evaluation
 
 
 def _text(
-    sheet: Sheet, evaluation: Evaluation, sentence_model: Path | None, bert_model: Path | None
+    table: AnswerTable, evaluation: Evaluation, sentence_model: Path | None, bert_model: Path | None
 ) -> tuple[dict[str, Figure], dict[str, float]]:
     """Text figures of whole faces and named regions of `TEXT_FACES` faces, `text/...`; `rege/...` of their whole faces, without interval.
 
     What could not be worked out, and what was, is noted in the evaluation.
     """
-    drawn = set(random.Random(SEED).sample(list(sheet.place), min(TEXT_FACES, sheet.faces)))
-    asked = [(row, references(row.question)) for row in sheet.of(*NEEDED).rows if row.question.image_id in drawn]
-    part = Sheet([row for row, texts in asked if texts], sheet.place, sheet.units)
+    drawn = set(random.Random(SEED).sample(list(table.face_index), min(TEXT_FACES, table.faces)))
+    asked = [(row, references(row.question)) for row in table.of_kinds(*NEEDED).rows if row.question.image_id in drawn]
+    part = AnswerTable([row for row, texts in asked if texts], table.face_index, table.units)
     scores = text_scores([row.answer.description for row in part.rows], [texts for _, texts in asked if texts], sentence_model, bert_model)
     evaluation.text_missing |= scores.missing
     evaluation.signatures |= scores.signatures
-    figures = {f"text/{name}": summed(part.sum(parts), partial(pool, name)) for name, parts in scores.parts.items()}
+    figures = {f"text/{name}": summed(part.sum_by_face(parts), partial(pool, name)) for name, parts in scores.parts.items()}
     points = {f"text/{name}": np.nan for name in scores.missing}
     if "rouge_l" in scores.per_item:
         whole = [(row, value) for row, value in zip(part.rows, scores.per_item["rouge_l"], strict=True) if row.question.kind == "face"]
@@ -189,7 +189,7 @@ def _text(
             [q.aus for q in questions],
             [frozenset(a.aus) for a in answers],
             [value for _, value in whole],
-            [au for au in FABA_AUS if au in sheet.units],
+            [au for au in FABA_AUS if au in table.units],
         )
         points |= {f"rege/{name}": np.nan if value is None else value for name, value in found.items()}
     return figures, points
