@@ -169,6 +169,8 @@ class Answer:
         emotion: the most probable.
         age, age_low, age_high: median, 10th and 90th percentile of the apparent age, in years.
         description: one sentence.
+        own_sentence: the sentence that the model wrote, before a check of it against the fields (`description` is another where the check
+            fails); None where the model wrote none.
     """
 
     au_scores: dict[str, float]
@@ -179,3 +181,4 @@ class Answer:
     age_low: float
     age_high: float
     description: str
+    own_sentence: str | None = None

@@ -149,7 +149,9 @@ class FocalDescriber(ABC):
         written = write(decided)
         kept = [checked(sentence, fields) for sentence, fields in zip(written, decided, strict=True)]
         self.replaced += sum(own != sentence for own, sentence in zip(kept, written, strict=True))
-        return [replace(fields, description=sentence) for fields, sentence in zip(decided, kept, strict=True)]
+        return [
+            replace(fields, description=sentence, own_sentence=own) for fields, sentence, own in zip(decided, kept, written, strict=True)
+        ]
 
     def _resized(self, crop: np.ndarray) -> np.ndarray:
         """A crop at the size that the model is shown, (side, side, 3) uint8."""
