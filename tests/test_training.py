@@ -23,7 +23,7 @@ from pipeline.describe.backends.transformers import QwenDescriber
 from pipeline.describe.checkpoints import open_checkpoint
 from pipeline.describe.grammar import ANSWER_END, Grammar, fields_text, region_text
 from pipeline.describe.patches import grid_thw, patchify
-from pipeline.describe.prefix import lay_trunk
+from pipeline.describe.prefix import build_prefix
 from pipeline.errors import FocalfaceError, SettingsError
 from pipeline.faces.alignment import CROP_SIZE
 from pipeline.records import Request
@@ -115,7 +115,7 @@ def test_draws_see_every_face_before_any_twice() -> None:
 
 def test_a_batch_follows_from_its_numbers_alone(faces: Faces) -> None:
     tokenizer = build_tokenizer()
-    layout = Layout(tokenizer, GRAMMAR, lay_trunk(build_model(tokenizer), tokenizer, GRAMMAR))
+    layout = Layout(tokenizer, GRAMMAR, build_prefix(build_model(tokenizer), tokenizer, GRAMMAR))
     samples = [(32 + i, i) for i in range(8)]
     first = FocalCollator(faces, stage(), layout)(samples)
     torch.manual_seed(99)
@@ -129,8 +129,8 @@ def test_a_tree_is_read_as_its_paths_one_by_one() -> None:
     torch.manual_seed(0)
     tokenizer = build_tokenizer()
     model = build_model(tokenizer).eval()
-    trunk = lay_trunk(model, tokenizer, GRAMMAR)
-    layout = Layout(tokenizer, GRAMMAR, trunk)
+    prefix = build_prefix(model, tokenizer, GRAMMAR)
+    layout = Layout(tokenizer, GRAMMAR, prefix)
     answer = tuple(layout.ids(fields_text(["AU12"], "happiness", 31) + "The lip corners are pulled up." + ANSWER_END))
     turns = [Turn((10, 10, 60, 60), answer, 4), Turn((20, 60, 90, 100), follows=True), Turn((5, 5, 50, 30))]
     laid = layout.lay([turns, turns[2:]])
@@ -139,14 +139,14 @@ def test_a_tree_is_read_as_its_paths_one_by_one() -> None:
     with torch.no_grad():
         seen = model.model.visual(pixels, grid).pooler_output
         embeds = model.model.language_model.embed_tokens(laid.ids)
-        embeds[:, trunk.image] = seen
+        embeds[:, prefix.image] = seen
         mask = torch.zeros(laid.mask.shape).masked_fill_(~laid.mask, torch.finfo(torch.float32).min).unsqueeze(1)
         hidden = model.model.language_model(
             inputs_embeds=embeds, position_ids=laid.positions, attention_mask={"full_attention": mask}, use_cache=False
         ).last_hidden_state.flatten(0, 1)
 
         def plain(text: str) -> torch.Tensor:
-            ids = torch.cat([trunk.ids, torch.tensor(layout.ids(text))])[None]
+            ids = torch.cat([prefix.ids, torch.tensor(layout.ids(text))])[None]
             (image,) = layout.ids("<|image_pad|>")
             out = model(
                 input_ids=ids,
@@ -170,7 +170,7 @@ def test_a_tree_is_read_as_its_paths_one_by_one() -> None:
 
 def test_answers_to_practise_say_their_own_fields(faces: Faces) -> None:
     tokenizer = build_tokenizer()
-    layout = Layout(tokenizer, GRAMMAR, lay_trunk(build_model(tokenizer), tokenizer, GRAMMAR))
+    layout = Layout(tokenizer, GRAMMAR, build_prefix(build_model(tokenizer), tokenizer, GRAMMAR))
     collate = FocalCollator(faces, stage(write=1.0, dialogue=0.5, practice=0.5), layout)
     batch = collate([(i, i) for i in range(64)])["asked"]
     text = tokenizer.decode(batch["ids"].flatten()[batch["written"]], skip_special_tokens=False)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipeline.describe.slots import plant, probabilities
+from pipeline.describe.slots import add_slot, probabilities
 from pipeline.describe.token_tree import TokenTree
 
 
 def test_a_branch_sees_its_ancestors_and_its_own_past_only() -> None:
-    tree = TokenTree(trunk=2)
+    tree = TokenTree(prefix=2)
     region = tree.add([5, 6])
     left, right = tree.add([7], region), tree.add([8, 9], region)
     assert tree.positions == [0, 1, 2, 2, 3]
@@ -25,7 +25,7 @@ def test_an_empty_branch_is_refused() -> None:
 
 
 def test_single_token_choices_are_a_softmax_over_their_tokens() -> None:
-    slot = plant(TokenTree(), None, [1], [[3], [2]], end=0)
+    slot = add_slot(TokenTree(), None, [1], [[3], [2]], end=0)
     logits = torch.tensor([[[9.0, 9.0, 1.0, 2.0]]])
     assert torch.allclose(probabilities(slot, logits), torch.softmax(torch.tensor([[2.0, 1.0]]), -1))
 
@@ -33,10 +33,10 @@ def test_single_token_choices_are_a_softmax_over_their_tokens() -> None:
 def test_choices_of_several_tokens_multiply_along_their_path_and_sum_to_one() -> None:
     """Answers "3", "31" and "4", where one is the beginning of another: the end token tells them apart."""
     tree = TokenTree()
-    slot = plant(tree, None, [9], [[3], [3, 1], [4]], end=0)
+    slot = add_slot(tree, None, [9], [[3], [3, 1], [4]], end=0)
     assert (tree.ids, tree.positions) == ([9, 3, 4, 1], [0, 1, 1, 2])  # the question, then every beginning of an answer, once
     torch.manual_seed(0)
-    logits = torch.randn(2, len(slot.looks), 10)
+    logits = torch.randn(2, len(slot.readouts), 10)
     scores = probabilities(slot, logits)
     root = torch.softmax(logits[:, 0, [3, 4]], -1)
     after_three = torch.softmax(logits[:, 1, [0, 1]], -1)

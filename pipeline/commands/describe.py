@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.commands.options import Adapter, Debug, Device, Engine, Finder, MinFace, Model, Sentences, check_picture
-from pipeline.describe.heavy_imports import unswept
+from pipeline.describe.heavy_imports import without_gc
 from pipeline.errors import SettingsError, writing
 from pipeline.settings import load_settings, parse_box, parse_regions
 from pipeline.vocabulary import REGIONS, UNIT
@@ -62,7 +62,7 @@ def describe(
             inside = ",".join(f"{value:g}" for value in clipped)
             print(f"focalface: the box reaches beyond the picture; clipped to {inside}", file=sys.stderr)
         place = clipped
-    with unswept():
+    with without_gc():
         from pipeline.describe.backends import load_describer
         from pipeline.faces.detectors import load_detector
 

@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.commands.options import DEFAULTS, Adapter, Debug, Device, Engine, Finder, MinFace, Model, Sentences, setting
-from pipeline.describe.heavy_imports import unswept
+from pipeline.describe.heavy_imports import without_gc
 from pipeline.settings import Settings, load_settings
 from pipeline.vocabulary import UNIT
 
@@ -75,7 +75,7 @@ def run(
 
     Example: focalface run holiday.mp4 archive/ --out outputs/holiday --regions eyes,mouth
     """
-    with unswept():
+    with without_gc():
         from pipeline.execution.run import plan
         from pipeline.execution.run import run as run_pipeline
         from pipeline.storage.remote import Mirror

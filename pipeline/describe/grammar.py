@@ -1,6 +1,6 @@
 """The fixed form of a question and its answer, shared by the engine and by training.
 
-A conversation is a small tree of tokens. Its trunk is the picture; each region asked about is a branch; from a region's branch grow
+A conversation is a small tree of tokens. Its prefix is the picture; each region asked about is a branch; from a region's branch grow
 the *slots*, one short question a field (is AU12 active? which emotion? what age?), each answered by the model's probabilities for a
 few fixed words, and the *answer*: the decided fields, then a sentence that the model writes on.
 

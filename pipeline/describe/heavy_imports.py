@@ -1,4 +1,4 @@
-"""Importing torch, transformers and their like in less time."""
+"""Faster imports of torch, transformers and similar libraries."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def unswept() -> Iterator[None]:
-    """Import, or load, without looking for garbage: what is made then stays, and Python would go through all of it again and again,
-    for a fifth of the time that a describer takes to start."""
+def without_gc() -> Iterator[None]:
+    """Disable garbage collection during heavy imports and model loading.
+
+    Imports create many objects that stay alive; collecting among them again and again takes a fifth of a describer's start-up.
+    """
     gc.disable()
     try:
         yield

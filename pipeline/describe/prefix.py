@@ -1,4 +1,4 @@
-"""The part of a conversation that all regions of a face share: the picture, and what the user says beside it."""
+"""The prefix of a conversation that all regions of a face share: the picture, and the instruction beside it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Trunk:
-    """Tokens of the shared part, for one model and one size of picture.
+class Prefix:
+    """Tokens of the shared prefix, for one model and one picture size.
 
     Attributes:
         side: pixels a side of the square picture.
@@ -45,8 +45,8 @@ def picture_side(vision: PretrainedConfig, grammar: Grammar) -> int:
     return max(unit, round(grammar.face_size / unit) * unit)
 
 
-def lay_trunk(model: Qwen2_5_VLForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, grammar: Grammar) -> Trunk:
-    """Lay the trunk out as the reference model counts positions."""
+def build_prefix(model: Qwen2_5_VLForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, grammar: Grammar) -> Prefix:
+    """Build the prefix with positions as the reference model counts them."""
 
     def ids(text: str) -> list[int]:
         return tokenizer.encode(text, add_special_tokens=False)
@@ -59,4 +59,4 @@ def lay_trunk(model: Qwen2_5_VLForConditionalGeneration, tokenizer: PreTrainedTo
     laid = torch.tensor([[*head, *[image_id] * tokens, *ids(USER_IMAGE_END), *ids(grammar.instruction)]])
     grid = grid_thw(1, side, side, vision.patch_size)
     positions, _ = model.model.get_rope_index(laid, image_grid_thw=grid, mm_token_type_ids=(laid == image_id).int())  # [3, 1, P]
-    return Trunk(side, laid[0], slice(len(head), len(head) + tokens), positions[:, 0])
+    return Prefix(side, laid[0], slice(len(head), len(head) + tokens), positions[:, 0])

@@ -1,8 +1,8 @@
-"""Scoring a fixed set of answers to a short question by a model's own token probabilities.
+"""Scoring a fixed set of answers to a short question by the model's own token probabilities.
 
-Each answer is a path through a trie of tokens. A model whose tokenizer has a token for every answer needs one look; where answers
-take several tokens ("3", "1"), every inner node of the trie becomes a branch of the token tree, so it is still one forward pass.
-The probability of an answer is the product, along its path, of the softmax over the tokens that could follow.
+Each answer is a path through a trie of tokens. If the tokenizer has one token for every answer, one position of the output decides.
+If answers take several tokens ("3", "1"), every inner node of the trie becomes a branch of the token tree, so one forward pass still
+suffices. The probability of an answer is the product, along its path, of the softmax over the tokens that could follow.
 """
 
 from __future__ import annotations
@@ -17,65 +17,64 @@ from pipeline.describe.token_tree import TokenTree
 
 @dataclass(frozen=True)
 class Slot:
-    """A question planted in a token tree.
+    """A question and its answers, laid out in a token tree.
 
     Attributes:
-        looks: for each inner node of the trie, the index of the token in the tree whose next-token logits decide there.
-        children: the token ids that may follow, a tuple for each look.
-        paths: for each answer, its (look, child) steps.
+        readouts: for each inner node of the trie, the index in the tree of the token whose next-token logits decide there.
+        children: for each readout, the token ids that may follow.
+        paths: for each answer, its (readout, child) steps.
     """
 
-    looks: tuple[int, ...]
+    readouts: tuple[int, ...]
     children: tuple[tuple[int, ...], ...]
     paths: tuple[tuple[tuple[int, int], ...], ...]
 
 
-def plant(tree: TokenTree, parent: int | None, question: Sequence[int], answers: Sequence[Sequence[int]], end: int) -> Slot:
-    """Grow a question and the inner nodes of its answers from `parent`.
+def add_slot(tree: TokenTree, parent: int | None, question: Sequence[int], answers: Sequence[Sequence[int]], end: int) -> Slot:
+    """Add a question and the inner nodes of its answers to a tree.
 
     Args:
-        tree: grows by this call.
+        tree: gets the new branches.
+        parent: branch that the question follows; None: the prefix.
         question: token ids of the question.
         answers: token ids of each answer, all different.
-        end: token that closes an answer which is the beginning of another one.
+        end: token that closes an answer if it is the beginning of another one.
     """
-    paths_ids = [tuple(answer) for answer in answers]
-    if any(a != b and b[: len(a)] == a for a in paths_ids for b in paths_ids):
-        paths_ids = [(*answer, end) for answer in paths_ids]
-    looks: dict[tuple[int, ...], int] = {}
+    spelled = [tuple(answer) for answer in answers]
+    if any(a != b and b[: len(a)] == a for a in spelled for b in spelled):
+        spelled = [(*answer, end) for answer in spelled]
+    numbers: dict[tuple[int, ...], int] = {}
     children: list[tuple[int, ...]] = []
-    positions: list[int] = []
+    readouts: list[int] = []
     branches: dict[tuple[int, ...], int] = {(): tree.add(question, parent)}
-    prefixes = sorted({answer[:depth] for answer in paths_ids for depth in range(len(answer))}, key=lambda p: (len(p), p))
-    for prefix in prefixes:
-        if prefix:
-            branches[prefix] = tree.add([prefix[-1]], branches[prefix[:-1]])
-        following = tuple(sorted({answer[len(prefix)] for answer in paths_ids if answer[: len(prefix)] == prefix}))
-        looks[prefix] = len(children)
-        children.append(following)
-        positions.append(tree.span(branches[prefix])[1] - 1)
+    nodes = sorted({answer[:depth] for answer in spelled for depth in range(len(answer))}, key=lambda node: (len(node), node))
+    for node in nodes:
+        if node:
+            branches[node] = tree.add([node[-1]], branches[node[:-1]])
+        numbers[node] = len(children)
+        children.append(tuple(sorted({answer[len(node)] for answer in spelled if answer[: len(node)] == node})))
+        readouts.append(tree.span(branches[node])[1] - 1)
     paths = tuple(
-        tuple((looks[answer[:d]], children[looks[answer[:d]]].index(answer[d])) for d in range(len(answer))) for answer in paths_ids
+        tuple((numbers[answer[:d]], children[numbers[answer[:d]]].index(answer[d])) for d in range(len(answer))) for answer in spelled
     )
-    return Slot(tuple(positions), tuple(children), paths)
+    return Slot(tuple(readouts), tuple(children), paths)
 
 
 def log_probabilities(slot: Slot, logits: Sequence[torch.Tensor]) -> torch.Tensor:
-    """(B, answers) float32 logarithms of probabilities that sum to 1.
+    """Logarithms of the answers' probabilities.
 
     Args:
-        logits: for each look (B, children), the next-token logits of `slot.children` there.
+        logits: for each readout (B, children), the next-token logits of `slot.children` there.
+
+    Returns:
+        (B, answers) float32; the probabilities sum to 1.
     """
-    steps = [torch.log_softmax(look.float(), -1) for look in logits]
+    steps = [torch.log_softmax(readout.float(), -1) for readout in logits]
     if len(steps) == 1:
         return steps[0][:, [path[0][1] for path in slot.paths]]
-    return torch.stack([torch.stack([steps[look][:, child] for look, child in path]).sum(0) for path in slot.paths], -1)
+    return torch.stack([torch.stack([steps[readout][:, child] for readout, child in path]).sum(0) for path in slot.paths], -1)
 
 
 def probabilities(slot: Slot, logits: torch.Tensor) -> torch.Tensor:
-    """(B, answers) float32 probabilities that sum to 1.
-
-    Args:
-        logits: (B, looks, V), the next-token logits at `slot.looks`.
-    """
-    return log_probabilities(slot, [logits[:, look, list(ids)] for look, ids in enumerate(slot.children)]).exp()
+    """(B, readouts, V) next-token logits at `slot.readouts` -> (B, answers) float32 probabilities that sum to 1."""
+    return log_probabilities(slot, [logits[:, number, list(ids)] for number, ids in enumerate(slot.children)]).exp()

@@ -1,7 +1,7 @@
-"""Token trees: many branches that share a trunk, as one sequence with one attention mask.
+"""Token trees: many branches after one shared prefix, evaluated as one sequence with one attention mask.
 
-A branch sees its ancestors and itself, never its siblings, and counts its positions on from its parent; so one forward pass gives
-for every branch what a pass over that branch alone would give.
+A branch sees its ancestors and itself, never its siblings, and its positions continue its parent's. One forward pass over the tree
+therefore gives for every branch what a pass over that branch alone would give.
 """
 
 from __future__ import annotations
@@ -14,25 +14,28 @@ import torch
 
 @dataclass
 class TokenTree:
-    """Branches over an unseen or already cached trunk.
+    """Branches after a prefix.
 
     Attributes:
-        trunk: tokens before the tree that every branch sees (0 when the trunk itself is a branch).
+        prefix: number of cached tokens before the tree, which every branch sees; 0 if the prefix is itself a branch.
         ids: the tokens, branch after branch.
-        positions: each token's text position, counted from the trunk's end.
+        positions: text position of each token, counted from the end of the prefix.
     """
 
-    trunk: int = 0
+    prefix: int = 0
     ids: list[int] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
-    _seen: list[list[tuple[int, int]]] = field(default_factory=list)
+    _ancestry: list[list[tuple[int, int]]] = field(default_factory=list)
     _ends: list[int] = field(default_factory=list)
 
     def add(self, tokens: Sequence[int], parent: int | None = None) -> int:
-        """Grow a branch from the end of `parent` (None: from the trunk); returns its number.
+        """Add a branch after the branch `parent`, or after the prefix if None.
+
+        Returns:
+            The number of the new branch.
 
         Raises:
-            ValueError: when `tokens` is empty.
+            ValueError: if `tokens` is empty.
         """
         if not tokens:
             raise ValueError("a branch needs at least one token")
@@ -40,26 +43,22 @@ class TokenTree:
         first = 0 if parent is None else self._ends[parent]
         self.ids.extend(tokens)
         self.positions.extend(range(first, first + len(tokens)))
-        self._seen.append([*([] if parent is None else self._seen[parent]), (start, start + len(tokens))])
+        self._ancestry.append([*([] if parent is None else self._ancestry[parent]), (start, start + len(tokens))])
         self._ends.append(first + len(tokens))
-        return len(self._seen) - 1
+        return len(self._ancestry) - 1
 
     def span(self, branch: int) -> tuple[int, int]:
-        """First index and past-the-last index of a branch within `ids`."""
-        return self._seen[branch][-1]
-
-    def end(self, branch: int) -> int:
-        """Position of the token that would follow a branch."""
-        return self._ends[branch]
+        """Indices of a branch in `ids`: `[start, stop)`."""
+        return self._ancestry[branch][-1]
 
     def mask(self) -> torch.Tensor:
-        """(S, trunk + S) bool: which token (row) sees which (column)."""
+        """(S, prefix + S) bool: which token (row) sees which token (column)."""
         size = len(self.ids)
-        mask = torch.zeros(size, self.trunk + size, dtype=torch.bool)
-        mask[:, : self.trunk] = True
-        for seen in self._seen:
+        mask = torch.zeros(size, self.prefix + size, dtype=torch.bool)
+        mask[:, : self.prefix] = True
+        for seen in self._ancestry:
             start, stop = seen[-1]
             for first, last in seen[:-1]:
-                mask[start:stop, self.trunk + first : self.trunk + last] = True
-            mask[start:stop, self.trunk + start : self.trunk + stop] = torch.ones(stop - start, stop - start).tril().bool()
+                mask[start:stop, self.prefix + first : self.prefix + last] = True
+            mask[start:stop, self.prefix + start : self.prefix + stop] = torch.ones(stop - start, stop - start).tril().bool()
         return mask

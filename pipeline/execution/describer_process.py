@@ -17,7 +17,7 @@ from subprocess import PIPE
 from types import TracebackType
 from typing import Any
 
-from pipeline.describe.heavy_imports import unswept
+from pipeline.describe.heavy_imports import without_gc
 from pipeline.errors import FocalfaceError, ModelError
 from pipeline.records import Answer, Request
 from pipeline.video.child_process import begin, death
@@ -107,7 +107,7 @@ def main() -> None:
     os.dup2(2, 1)  # what libraries print is no answer
     options, fault = pickle.load(heard), ""
     try:
-        with unswept():
+        with without_gc():
             from pipeline.describe.backends import load_describer
 
             describer = load_describer(**options)

@@ -20,8 +20,8 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from pipeline.describe.backends.transformers import QwenDescriber
 from pipeline.describe.checkpoints import Checkpoint, locate
 from pipeline.describe.grammar import Grammar, fields_text, region_text
-from pipeline.describe.prefix import lay_trunk
-from pipeline.describe.slots import plant
+from pipeline.describe.prefix import build_prefix
+from pipeline.describe.slots import add_slot
 from pipeline.describe.token_tree import TokenTree
 from pipeline.describe.vision_tower import speed_up
 from pipeline.errors import ModelError
@@ -148,19 +148,19 @@ def limit(checkpoint: Checkpoint, faces: int, regions: int) -> Limit:
     def ids(words: str) -> list[int]:
         return list(tokenizer.encode(words, add_special_tokens=False))
 
-    trunk = lay_trunk(model, tokenizer, grammar)
-    tree = TokenTree(trunk=len(trunk))
+    prefix = build_prefix(model, tokenizer, grammar)
+    tree = TokenTree(prefix=len(prefix))
     region = tree.add(ids(region_text((10, 10, 90, 90))))
-    slots = [plant(tree, region, ids(asked), [ids(choice) for choice in choices], 0) for asked, choices in grammar.slots()]
+    slots = [add_slot(tree, region, ids(asked), [ids(choice) for choice in choices], 0) for asked, choices in grammar.slots()]
     opening = len(ids(fields_text(("AU12",), "neutral", 30)))
-    merged = trunk.image.stop - trunk.image.start
+    merged = prefix.image.stop - prefix.image.start
     patches = merged * model.config.vision_config.spatial_merge_size**2
     layers, head = size(model.model.language_model.layers), model.lm_head.weight.numel()
-    looks = sum(len(slot.looks) for slot in slots)
-    reading = faces * (patches * (size(tower.patch_embed) + size(tower.blocks)) + merged * size(tower.merger) + len(trunk) * layers)
+    looks = sum(len(slot.readouts) for slot in slots)
+    reading = faces * (patches * (size(tower.patch_embed) + size(tower.blocks)) + merged * size(tower.merger) + len(prefix) * layers)
     reading += regions * ((len(tree.ids) + opening) * layers + looks * head)
     step_products = 2 * regions * (layers + head)
-    length = len(trunk) + len(ids(region_text((10, 10, 90, 90)))) + opening + SENTENCE_TOKENS // 2
+    length = len(prefix) + len(ids(region_text((10, 10, 90, 90)))) + opening + SENTENCE_TOKENS // 2
     kept = 2 * text.num_hidden_layers * text.num_key_value_heads * (text.hidden_size // text.num_attention_heads)
     step_bytes = (layers + head + regions * length * kept) * dtype.itemsize
     bandwidth, rate = _bandwidth(device), _rate(device, dtype)

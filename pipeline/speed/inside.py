@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from pipeline.describe.heavy_imports import unswept
+from pipeline.describe.heavy_imports import without_gc
 from pipeline.settings import Settings
 from pipeline.speed.sides import Side
 
@@ -62,7 +62,7 @@ def first_row(video: str, settings: Settings, little: bool) -> Callable[[], dict
 
     def job() -> dict[str, float]:
         marks = [time.perf_counter()]
-        with unswept():
+        with without_gc():
             import pipeline.execution.run  # noqa: F401
             from pipeline.execution.executors import working
 
@@ -82,7 +82,7 @@ def describer(model: str) -> Callable[[], dict[str, float]]:
 
     def job() -> dict[str, float]:
         marks = [time.perf_counter()]
-        with unswept():
+        with without_gc():
             from pipeline.describe.backends import load_describer
 
             marks.append(time.perf_counter())

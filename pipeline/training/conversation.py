@@ -15,8 +15,8 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from pipeline.describe.grammar import Grammar, region_text, scaled
-from pipeline.describe.prefix import Trunk
-from pipeline.describe.slots import Slot, plant
+from pipeline.describe.prefix import Prefix
+from pipeline.describe.slots import Slot, add_slot
 from pipeline.describe.token_tree import TokenTree
 from pipeline.faces.alignment import CROP_SIZE
 from pipeline.vocabulary import Box
@@ -75,13 +75,13 @@ class Layout:
     """Lays out conversations for one checkpoint.
 
     Args:
-        tokenizer, grammar, trunk: of the checkpoint.
+        tokenizer, grammar, prefix: of the checkpoint.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, grammar: Grammar, trunk: Trunk) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, grammar: Grammar, prefix: Prefix) -> None:
         self._tokenizer = tokenizer
-        self._trunk = trunk
-        self._scale = trunk.side / CROP_SIZE
+        self._prefix = prefix
+        self._scale = prefix.side / CROP_SIZE
         self._questions = [(self.ids(question), [self.ids(choice) for choice in choices]) for question, choices in grammar.slots()]
         (self._newline, *_) = self.ids("\n")
         self._block = lru_cache(maxsize=64)(self._make_block)
@@ -94,14 +94,14 @@ class Layout:
     def _make_block(self, opening: int) -> _Block:
         tree = TokenTree()
         region = tree.add([0] * opening)
-        slots = tuple(plant(tree, region, question, choices, self._newline) for question, choices in self._questions)
+        slots = tuple(add_slot(tree, region, question, choices, self._newline) for question, choices in self._questions)
         return _Block(opening, np.array(tree.ids), np.array(tree.positions), tree.mask().numpy(), slots)
 
     def lay(self, conversations: Sequence[Sequence[Turn]]) -> Laid:
         """Lay out the turns of each face of a batch."""
         trees = [self._tree(turns) for turns in conversations]
         width = max(len(ids) for ids, *_ in trees)
-        batch, trunk = len(trees), len(self._trunk)
+        batch, prefix = len(trees), len(self._prefix)
         ids = np.zeros((batch, width), np.int64)
         depths = np.zeros((batch, width), np.int64)
         mask = np.zeros((batch, width, width), bool)
@@ -115,9 +115,9 @@ class Layout:
             for start, block in starts:
                 row.append(i)
                 for own, slot in zip(looks, block.slots, strict=True):
-                    own.append([i * width + start + look for look in slot.looks])
-        positions = (torch.from_numpy(depths) + (self._trunk.end - trunk)).expand(3, -1, -1).clone()
-        positions[:, :, :trunk] = self._trunk.positions.unsqueeze(1)
+                    own.append([i * width + start + look for look in slot.readouts])
+        positions = (torch.from_numpy(depths) + (self._prefix.end - prefix)).expand(3, -1, -1).clone()
+        positions[:, :, :prefix] = self._prefix.positions.unsqueeze(1)
         return Laid(
             torch.from_numpy(ids),
             positions,
@@ -129,15 +129,15 @@ class Layout:
 
     def _tree(self, turns: Sequence[Turn]) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[tuple[int, _Block]], list[int]]:
         """One face's (tokens, depths, mask, (start, block) of each turn, places of the tokens to write)."""
-        trunk = len(self._trunk)
+        prefix = len(self._prefix)
         asked = [self.ids(region_text(scaled(turn.box, self._scale))) for turn in turns]
         blocks = [self._block(len(question)) for question in asked]
-        size = trunk + sum(len(block.ids) + len(turn.answer) for block, turn in zip(blocks, turns, strict=True))
+        size = prefix + sum(len(block.ids) + len(turn.answer) for block, turn in zip(blocks, turns, strict=True))
         tokens, depths, mask = np.empty(size, np.int64), np.empty(size, np.int64), np.zeros((size, size), bool)
-        tokens[:trunk], depths[:trunk] = self._trunk.ids, np.arange(trunk)
-        mask[:trunk, :trunk] = np.tri(trunk, dtype=bool)
-        root = np.arange(trunk)
-        seen, at = root, trunk
+        tokens[:prefix], depths[:prefix] = self._prefix.ids, np.arange(prefix)
+        mask[:prefix, :prefix] = np.tri(prefix, dtype=bool)
+        root = np.arange(prefix)
+        seen, at = root, prefix
         starts, writes = [], []
         for turn, question, block in zip(turns, asked, blocks, strict=True):
             seen = seen if turn.follows else root

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from pipeline.describe.checkpoints import Checkpoint
-from pipeline.describe.patches import grid_thw, patchify
-from pipeline.describe.prefix import Trunk
+from pipeline.describe.prefill import decode, embed_with_images, encode_images
+from pipeline.describe.prefix import Prefix
 from pipeline.describe.slots import Slot, log_probabilities
 from pipeline.training.augment import to_crops
 from pipeline.training.conversation import Layout
@@ -68,7 +68,7 @@ class FocalLearner(Learner):
     Args:
         checkpoint: its model is trained in place.
         slots: the grammar's, as `Layout.slots`.
-        trunk: the layout's.
+        prefix: the layout's.
         stage: weights and rates.
         prevalence: (16,) how often each unit is active.
         head: a dense head on the vision tower, or None.
@@ -81,7 +81,7 @@ class FocalLearner(Learner):
         self,
         checkpoint: Checkpoint,
         slots: Sequence[Slot],
-        trunk: Trunk,
+        prefix: Prefix,
         stage: FocalStage,
         prevalence: torch.Tensor,
         head: DenseHead | None = None,
@@ -95,7 +95,7 @@ class FocalLearner(Learner):
         )
         self._teacher = (teacher,)  # in a tuple, as no part of what is trained and kept
         self._mean, self._std = checkpoint.mean, checkpoint.std
-        self._trunk, self._stage = trunk, stage
+        self._prefix, self._stage = prefix, stage
         self._slots = tuple(slots)
         columns = {au: i for i, au in enumerate(AUS_LABELLED)}
         self.columns: list[int | None] = [columns.get(au) for au in checkpoint.grammar.aus]
@@ -109,21 +109,10 @@ class FocalLearner(Learner):
         """(B, 112, 112) grey, 0 to 255 -> (B, tokens, D), the picture's tokens for the language model."""
         (core,) = self._core
         images = crops.unsqueeze(1)
-        side = self._trunk.side
+        side = self._prefix.side
         if side != crops.shape[-1]:
             images = F.interpolate(images, size=(side, side), mode="bicubic", align_corners=False).clamp(0, 255)
-        vision = core.config.vision_config
-        patches = patchify(
-            images.expand(-1, 3, -1, -1),
-            mean=self._mean.to(crops.device),
-            std=self._std.to(crops.device),
-            patch_size=vision.patch_size,
-            merge_size=vision.spatial_merge_size,
-            temporal_patch_size=vision.temporal_patch_size,
-        )
-        grid = grid_thw(len(crops), side, side, vision.patch_size).to(crops.device)
-        seen = core.model.visual(patches.to(core.dtype), grid_thw=grid).pooler_output
-        return seen.view(len(crops), -1, seen.shape[-1])
+        return encode_images(core, images.expand(-1, 3, -1, -1), self._mean, self._std)
 
     def answer(self, seen: torch.Tensor, asked: Mapping[str, Any]) -> tuple[list[torch.Tensor], torch.Tensor]:
         """Read what was asked.
@@ -132,14 +121,9 @@ class FocalLearner(Learner):
             (for each slot of the grammar (T, choices) log-probabilities, (B * S, D) hidden states).
         """
         (core,) = self._core
-        text, weight = core.model.language_model, core.lm_head.weight
-        embeds = text.embed_tokens(asked["ids"]).clone()
-        embeds[:, self._trunk.image] = seen.to(embeds.dtype)
-        mask = asked["mask"].unsqueeze(1)
-        additive = torch.zeros(mask.shape, dtype=embeds.dtype, device=embeds.device).masked_fill_(~mask, torch.finfo(embeds.dtype).min)
-        hidden = text(
-            inputs_embeds=embeds, position_ids=asked["positions"], attention_mask={"full_attention": additive}, use_cache=False
-        ).last_hidden_state.flatten(0, 1)
+        weight = core.lm_head.weight
+        embeds = embed_with_images(core, asked["ids"], self._prefix, seen)
+        hidden = decode(core, embeds, asked["positions"], asked["mask"].unsqueeze(1)).flatten(0, 1)
         scores = []
         for slot, looks in zip(self._slots, asked["looks"], strict=True):
             read = hidden[looks]  # [T, looks, D]

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from pipeline.describe.checkpoints import Checkpoint, locate, open_checkpoint
-from pipeline.describe.prefix import lay_trunk
+from pipeline.describe.prefix import build_prefix
 from pipeline.describe.vision_tower import speed_up
 from pipeline.errors import FocalfaceError, SettingsError
 from pipeline.training import learners
@@ -189,7 +189,7 @@ def _start(
     kept = Path(model).parent / "head.safetensors" if model else None
     if stage.dense or (kept and kept.is_file()):  # a stage without dense learning hands the head on
         vision = checkpoint.model.config.vision_config
-        tokens = (lay_trunk(checkpoint.model, checkpoint.tokenizer, checkpoint.grammar)).image
+        tokens = (build_prefix(checkpoint.model, checkpoint.tokenizer, checkpoint.grammar)).image
         head = DenseHead(tokens.stop - tokens.start, vision.out_hidden_size, len(faces.blendshape_names))
         if kept and kept.is_file():
             head.load_state_dict(load_file(kept))
@@ -216,10 +216,10 @@ def _learner(
         teacher = Teacher(len(faces.blendshape_names))
         teacher.load_state_dict(load_file(file))
     core = checkpoint.model.get_base_model() if stage.tune == "lora" else checkpoint.model
-    trunk = lay_trunk(core, checkpoint.tokenizer, checkpoint.grammar)
-    layout = Layout(checkpoint.tokenizer, checkpoint.grammar, trunk)
+    prefix = build_prefix(core, checkpoint.tokenizer, checkpoint.grammar)
+    layout = Layout(checkpoint.tokenizer, checkpoint.grammar, prefix)
     active = torch.from_numpy((faces.aus & faces.aus_known).sum(0) / faces.aus_known.sum(0).clip(1)).float().clamp(1e-3, 1 - 1e-3)
-    return layout, learners.FocalLearner(checkpoint, layout.slots, trunk, stage, active, head, teacher)
+    return layout, learners.FocalLearner(checkpoint, layout.slots, prefix, stage, active, head, teacher)
 
 
 def _schedule(training: Training) -> Schedule:

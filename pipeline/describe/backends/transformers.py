@@ -16,9 +16,9 @@ from transformers import DynamicCache
 
 from pipeline.describe.checkpoints import Checkpoint
 from pipeline.describe.decisions import MAX_SENTENCE, FocalDescriber, Hear, Scores, Write
-from pipeline.describe.patches import grid_thw, patchify
-from pipeline.describe.prefix import lay_trunk
-from pipeline.describe.slots import Slot, plant, probabilities
+from pipeline.describe.prefill import decode, embed_with_images, encode_images
+from pipeline.describe.prefix import build_prefix
+from pipeline.describe.slots import Slot, add_slot, probabilities
 from pipeline.describe.token_tree import TokenTree
 from pipeline.records import Answer, Request
 
@@ -27,14 +27,12 @@ class QwenDescriber(FocalDescriber):
     """The describer over `Qwen2_5_VLForConditionalGeneration`."""
 
     def __init__(self, checkpoint: Checkpoint, batch_size: int = 32) -> None:
-        self._trunk = lay_trunk(checkpoint.model, checkpoint.tokenizer, checkpoint.grammar)
-        super().__init__(checkpoint.name, checkpoint.grammar, checkpoint.tokenizer, self._trunk.side, batch_size)
+        self._prefix = build_prefix(checkpoint.model, checkpoint.tokenizer, checkpoint.grammar)
+        super().__init__(checkpoint.name, checkpoint.grammar, checkpoint.tokenizer, self._prefix.side, batch_size)
         self._mean, self._std = checkpoint.mean, checkpoint.std
         self._model = checkpoint.model
         self._device = self._model.device
         self._decoder = self._model.model.language_model
-        vision = self._model.config.vision_config
-        self._patch, self._merge, self._frames = vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size
         self._slots = [(self._ids(q), [self._ids(c) for c in choices]) for q, choices in self.grammar.slots()]
 
     @torch.inference_mode()
@@ -48,18 +46,18 @@ class QwenDescriber(FocalDescriber):
                 places[key] = len(crops)
                 crops.append(request.crop)
             face_of.append(places[key])
-        trunk = self._look(crops)
+        prefix = self._look(crops)
         branches = [self._branch(request) for request in requests]
         # Branches of one length make trees of one shape: digits are tokens to some checkpoints, so lengths can differ.
         for size in sorted({len(branch) for branch in branches}):
             rows = [i for i, branch in enumerate(branches) if len(branch) == size]
-            cache = _rows(trunk, [face_of[i] for i in rows])
-            scores = self._fields([branches[i] for i in rows], cache, len(self._trunk), self._trunk.end)
-            yield rows, scores, partial(self._write, cache=cache, length=len(self._trunk) + size, position=self._trunk.end + size)
+            cache = _rows(prefix, [face_of[i] for i in rows])
+            scores = self._fields([branches[i] for i in rows], cache, len(self._prefix), self._prefix.end)
+            yield rows, scores, partial(self._write, cache=cache, length=len(self._prefix) + size, position=self._prefix.end + size)
 
     @torch.inference_mode()
     def _open(self, crop: np.ndarray) -> Hear:
-        cache, length, position = self._look([crop]), len(self._trunk), self._trunk.end
+        cache, length, position = self._look([crop]), len(self._prefix), self._prefix.end
 
         @torch.inference_mode()
         def hear(said: list[int], request: Request) -> tuple[Scores, Write]:
@@ -78,59 +76,37 @@ class QwenDescriber(FocalDescriber):
 
     def _look(self, crops: Sequence[np.ndarray]) -> DynamicCache:
         """Prefill what all regions of a face share; the cache has a row a face."""
-        side = self._trunk.side
         resized = np.stack([self._resized(crop) for crop in crops])
         images = torch.from_numpy(resized).to(self._device).permute(0, 3, 1, 2)  # [F, 3, side, side]
-        patches = patchify(
-            images,
-            mean=self._mean,
-            std=self._std,
-            patch_size=self._patch,
-            merge_size=self._merge,
-            temporal_patch_size=self._frames,
-        )
-        grid = grid_thw(len(crops), side, side, self._patch).to(self._device)
-        seen = self._model.model.visual(patches.to(self._model.dtype), grid_thw=grid).pooler_output  # [F * N, D]
-        embeds = self._decoder.embed_tokens(self._trunk.ids.to(self._device)).repeat(len(crops), 1, 1)
-        embeds[:, self._trunk.image] = seen.view(len(crops), -1, seen.shape[-1]).to(embeds.dtype)
+        seen = encode_images(self._model, images, self._mean, self._std)  # [F, N, D]
+        embeds = embed_with_images(self._model, self._prefix.ids.to(self._device).repeat(len(crops), 1), self._prefix, seen)
         cache = DynamicCache(config=self._model.config.text_config)
-        size = len(self._trunk)
+        size = len(self._prefix)
         mask = torch.ones(size, size, dtype=torch.bool, device=self._device).tril().expand(len(crops), 1, -1, -1)
-        self._forward(embeds, self._trunk.positions.to(self._device).unsqueeze(1).expand(-1, len(crops), -1), mask, cache)
+        decode(self._model, embeds, self._prefix.positions.to(self._device).unsqueeze(1).expand(-1, len(crops), -1), mask, cache)
         return cache
-
-    def _forward(self, embeds: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor, cache: DynamicCache) -> torch.Tensor:
-        """(B, S, D) embeddings at (3, B, S) positions, seeing the cache and each other as `mask` (B, 1, S, K) bool says -> hidden."""
-        additive = torch.zeros(mask.shape, dtype=embeds.dtype, device=embeds.device).masked_fill_(~mask, torch.finfo(embeds.dtype).min)
-        return self._decoder(
-            inputs_embeds=embeds,
-            position_ids=positions,
-            attention_mask={"full_attention": additive},
-            past_key_values=cache,
-            use_cache=True,
-        ).last_hidden_state
 
     def _fields(self, branches: Sequence[list[int]], cache: DynamicCache, length: int, position: int) -> Scores:
         """Probabilities of every slot's choices, (R, choices) each; branches of one length. The cache then ends with the region."""
-        tree = TokenTree(trunk=length)
+        tree = TokenTree(prefix=length)
         region = tree.add(branches[0])
-        slots = [plant(tree, region, question, answers, self._newline) for question, answers in self._slots]
+        slots = [add_slot(tree, region, question, answers, self._newline) for question, answers in self._slots]
         ids = torch.tensor(tree.ids, device=self._device).repeat(len(branches), 1)  # [R, Q]
         ids[:, : len(branches[0])] = torch.tensor(list(branches), device=self._device)
         positions = (torch.tensor(tree.positions, device=self._device) + position).expand(3, len(branches), -1)
         mask = tree.mask().to(self._device).expand(len(branches), 1, -1, -1)
-        hidden = self._forward(self._decoder.embed_tokens(ids), positions, mask, cache)
-        cache.crop(len(branches[0]) - len(tree.ids))  # the slots go; trunk and region stay
+        hidden = decode(self._model, self._decoder.embed_tokens(ids), positions, mask, cache)
+        cache.crop(len(branches[0]) - len(tree.ids))  # the slots go; prefix and region stay
         return self._read(slots, hidden)
 
     def _read(self, slots: Sequence[Slot], hidden: torch.Tensor) -> Scores:
         """Probabilities of every slot's choices, (R, choices) each."""
-        looks = [look for slot in slots for look in slot.looks]
+        looks = [look for slot in slots for look in slot.readouts]
         logits = self._model.lm_head(hidden[:, looks])  # [R, looks, V]
         scores, first = [], 0
         for slot in slots:
-            scores.append(probabilities(slot, logits[:, first : first + len(slot.looks)]).double().cpu().numpy())
-            first += len(slot.looks)
+            scores.append(probabilities(slot, logits[:, first : first + len(slot.readouts)]).double().cpu().numpy())
+            first += len(slot.readouts)
         return scores
 
     @torch.inference_mode()
@@ -148,8 +124,8 @@ class QwenDescriber(FocalDescriber):
         seen = torch.cat([torch.ones(len(fields), length, dtype=torch.bool, device=self._device), real], 1)  # [R, K]
         causal = torch.cat([torch.ones(width, length, device=self._device), torch.ones(width, width, device=self._device).tril()], 1).bool()
         positions = position + (steps - pad[:, None]).clamp(min=0)
-        hidden = self._forward(
-            self._decoder.embed_tokens(ids), positions.expand(3, -1, -1), (seen[:, None, :] & causal).unsqueeze(1), cache
+        hidden = decode(
+            self._model, self._decoder.embed_tokens(ids), positions.expand(3, -1, -1), (seen[:, None, :] & causal).unsqueeze(1), cache
         )[:, -1]
         position_now = positions[:, -1] + 1
         written: list[list[int]] = [[] for _ in fields]
@@ -169,8 +145,12 @@ class QwenDescriber(FocalDescriber):
             for row, value in zip(rows.tolist(), token.tolist(), strict=True):
                 written[row].append(value)
             seen = torch.cat([seen, torch.ones(len(seen), 1, dtype=torch.bool, device=self._device)], 1)
-            hidden = self._forward(
-                self._decoder.embed_tokens(token[:, None]), position_now.view(1, -1, 1).expand(3, -1, -1), seen[:, None, None, :], cache
+            hidden = decode(
+                self._model,
+                self._decoder.embed_tokens(token[:, None]),
+                position_now.view(1, -1, 1).expand(3, -1, -1),
+                seen[:, None, None, :],
+                cache,
             )[:, -1]
             position_now = position_now + 1
         return [self._text(row) for row in written]

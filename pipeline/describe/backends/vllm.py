@@ -23,7 +23,7 @@ from pipeline.describe.checkpoints import ADAPTER_FILES, grammar_of, locate, loc
 from pipeline.describe.decisions import MAX_SENTENCE, FocalDescriber, Hear, Scores, Write
 from pipeline.describe.grammar import IMAGE_TOKEN, USER_IMAGE_END, USER_START, Grammar
 from pipeline.describe.prefix import picture_side
-from pipeline.describe.slots import Slot, log_probabilities, plant
+from pipeline.describe.slots import Slot, add_slot, log_probabilities
 from pipeline.describe.token_tree import TokenTree
 from pipeline.errors import ModelError
 from pipeline.records import Answer, Request
@@ -157,21 +157,21 @@ class VllmDescriber(FocalDescriber):
         super().__init__(name, grammar, tokenizer, side, batch_size)
         self._network, self._lora = network, lora
         # vLLM itself puts the picture's tokens where one of them stands.
-        self._trunk = self._ids(USER_START + IMAGE_TOKEN + USER_IMAGE_END) + self._ids(grammar.instruction)
+        self._prefix = self._ids(USER_START + IMAGE_TOKEN + USER_IMAGE_END) + self._ids(grammar.instruction)
         # Of each slot: its action unit, itself, and each look's tokens from its question on.
         self._slots: list[tuple[str | None, Slot, list[list[int]]]] = []
         for au, (question, choices) in zip([*self.aus, None, None], grammar.slots(), strict=True):
             tree = TokenTree()
-            slot = plant(tree, None, self._ids(question), [self._ids(choice) for choice in choices], self._newline)
+            slot = add_slot(tree, None, self._ids(question), [self._ids(choice) for choice in choices], self._newline)
             ids, seen = torch.tensor(tree.ids), tree.mask()
-            self._slots.append((au, slot, [ids[seen[look]].tolist() for look in slot.looks]))
+            self._slots.append((au, slot, [ids[seen[look]].tolist() for look in slot.readouts]))
 
     def _ask(self, requests: Sequence[Request]) -> Iterator[tuple[list[int], Scores, Write]]:
-        heard = [[*self._trunk, *self._branch(request)] for request in requests]
+        heard = [[*self._prefix, *self._branch(request)] for request in requests]
         yield list(range(len(requests))), self._fields(requests, heard), partial(self._write, requests=requests, heard=heard)
 
     def _open(self, crop: np.ndarray) -> Hear:
-        heard = list(self._trunk)
+        heard = list(self._prefix)
 
         def hear(said: list[int], request: Request) -> tuple[Scores, Write]:
             heard.extend([*said, *self._branch(request)])

@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.describe.heavy_imports import unswept
+from pipeline.describe.heavy_imports import without_gc
 from pipeline.errors import FetchError, FocalfaceError, FocalfaceWarning, ModelError
 from pipeline.execution.analysis import Chunk, analyse
 from pipeline.execution.resources import ANALYSER_MEMORY, DESCRIBER_MEMORY, Pools, pools, segmented, work_for
@@ -167,7 +167,7 @@ class _Describe:
     def __init__(self, settings: Settings, threads: int) -> None:
         self.fault = ""
         try:
-            with unswept():
+            with without_gc():
                 from pipeline.describe.backends import load_describer
 
                 self.describer = load_describer(**settings.describe.model_dump(), threads=threads)

@@ -1,0 +1,72 @@
+"""The forward passes that inference and training share: pictures to image tokens, and token embeddings to hidden states."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from pipeline.describe.patches import grid_thw, patchify
+
+if TYPE_CHECKING:
+    from transformers import DynamicCache, Qwen2_5_VLForConditionalGeneration
+
+    from pipeline.describe.prefix import Prefix
+
+
+def encode_images(model: Qwen2_5_VLForConditionalGeneration, images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
+    """Run the vision tower over equally sized pictures.
+
+    Args:
+        images: (B, 3, side, side), values 0 to 255; `side` as `Prefix.side` says.
+        mean, std: (3,) pixel normalisation of the checkpoint, on any device.
+
+    Returns:
+        (B, N, D): the N merged image tokens of each picture, as the language model takes them.
+    """
+    vision = model.config.vision_config
+    patches = patchify(
+        images,
+        mean=mean.to(images.device),
+        std=std.to(images.device),
+        patch_size=vision.patch_size,
+        merge_size=vision.spatial_merge_size,
+        temporal_patch_size=vision.temporal_patch_size,
+    )
+    grid = grid_thw(len(images), images.shape[-2], images.shape[-1], vision.patch_size).to(images.device)
+    tokens = model.model.visual(patches.to(model.dtype), grid_thw=grid).pooler_output  # [B * N, D]
+    return tokens.view(len(images), -1, tokens.shape[-1])
+
+
+def embed_with_images(
+    model: Qwen2_5_VLForConditionalGeneration, ids: torch.Tensor, prefix: Prefix, image_tokens: torch.Tensor
+) -> torch.Tensor:
+    """(B, S) token ids that begin with `prefix`, and (B, N, D) image tokens -> (B, S, D) embeddings with the image tokens in place."""
+    embeds = model.model.language_model.embed_tokens(ids)
+    return torch.cat([embeds[:, : prefix.image.start], image_tokens.to(embeds.dtype), embeds[:, prefix.image.stop :]], 1)
+
+
+def decode(
+    model: Qwen2_5_VLForConditionalGeneration,
+    embeds: torch.Tensor,
+    positions: torch.Tensor,
+    mask: torch.Tensor,
+    cache: DynamicCache | None = None,
+) -> torch.Tensor:
+    """Run the language model's layers.
+
+    Args:
+        embeds: (B, S, D).
+        positions: (3, B, S), Qwen2.5-VL's time, row and column positions.
+        mask: (B, 1, S, K) bool: which of the K cached and new tokens each new token sees.
+        cache: grows by the S new tokens; None computes without one.
+
+    Returns:
+        (B, S, D) hidden states after the last norm.
+    """
+    additive = torch.zeros(mask.shape, dtype=embeds.dtype, device=embeds.device).masked_fill_(~mask, torch.finfo(embeds.dtype).min)
+    options: dict[str, Any] = {"use_cache": False} if cache is None else {"past_key_values": cache, "use_cache": True}
+    hidden: torch.Tensor = model.model.language_model(
+        inputs_embeds=embeds, position_ids=positions, attention_mask={"full_attention": additive}, **options
+    ).last_hidden_state
+    return hidden
