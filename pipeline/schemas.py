@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from pipeline.errors import VideoErrorKind
 from pipeline.vocabulary import AUS, EMOTIONS
 
 STATUSES = ("ok", "no_faces", "failed")
@@ -21,6 +22,7 @@ VIDEOS = pa.schema(
         _field("path", pa.string(), "the file, as it was given", False),
         _field("status", pa.string(), "ok, no_faces or failed", False),
         _field("error", pa.string(), "why it failed, or what was wrong with a file that could be read in part"),
+        _field("error_kind", pa.string(), f"the kind of `error`: {', '.join(VideoErrorKind)}"),
         _field("decoder", pa.string(), "decord or pyav; pyav:cuda and the like where a device decoded"),
         _field("codec", pa.string(), "of the video stream, as FFmpeg names it"),
         _field("width", pa.int32(), "of the upright frame, in pixels"),

@@ -112,6 +112,7 @@ def test_every_file_has_its_row(videos: dict[str, dict[str, Any]]) -> None:
     }
     for row in videos.values():
         assert (row["error"] is not None) == (row["status"] == "failed" or "truncated" in row["path"]), row
+        assert (row["error_kind"] is not None) == (row["error"] is not None), row
         assert "\n" not in (row["error"] or "")
 
 
@@ -126,6 +127,7 @@ def test_counts_are_those_of_the_tables(run: RunFolder, videos: dict[str, dict[s
     info = run.info
     assert info["counts"]["videos"] == len(videos)
     assert info["counts"]["failed"] == 3
+    assert info["counts"]["error_kinds"] == {"empty": 1, "not_a_video": 2, "truncated": 1}
     assert info["counts"]["faces"] == run.read("faces").num_rows
     assert info["model"] == "nano"
     assert info["versions"]["focalface"] == info["settings"]["focalface"]
@@ -320,6 +322,7 @@ def test_an_unforeseen_fault_is_data_too(samples: Path) -> None:
     (*_, last) = analyse(str(samples / "single_face.mp4"), load_settings(assignments=["video.fps=null"]), _Breaking())
     assert last.video is not None
     assert (last.video["status"], last.video["error"]) == ("failed", "RuntimeError: out of luck")
+    assert last.video["error_kind"] == "internal"
     assert last.video["faces"] == 0
 
 

@@ -109,7 +109,7 @@ def test_a_video_from_elsewhere_gives_what_it_gives_from_the_disk(films: fs.File
     assert here.video["faces"] > 0
     (*_, gone) = analyse("s3://films/notes.txt", settings, detector)
     assert gone.video is not None
-    assert gone.video["status"] == "failed" and gone.video["error"].startswith("s3://films/notes.txt: not a video")
+    assert gone.video["status"] == "failed" and gone.video["error"].startswith("not a video")
 
 
 def commit(folder: RunFolder, key: str, mark: str) -> None:
@@ -214,6 +214,7 @@ def test_what_could_not_be_fetched_is_tried_again(films: fs.FileSystem, tmp_path
     (chunk,) = analyse("s3://films/gone.mp4", load_settings(), load_detector("centerface"))
     assert chunk.again and chunk.video is not None
     assert chunk.video["status"] == "failed" and "cannot be fetched" in chunk.video["error"]
+    assert chunk.video["error_kind"] == "unreachable"
     folder = RunFolder(tmp_path / "run")
     folder.begin({})
     for name, fingerprint in ((ODD, ""), ("a.mp4", find("s3://films/a.mp4", lambda _: True)["s3://films/a.mp4"])):

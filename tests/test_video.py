@@ -47,7 +47,7 @@ def test_decoders_agree_and_times_are_the_containers(samples: Path, name: str) -
         assert np.abs(frame.image.astype(int) - other.image).mean() < 1.0
         count += 1
     assert count == ours.decoded == reference.decoded == ours.info.frame_count == FRAMES[name]
-    assert ours.warning is None
+    assert ours.problem is None
 
 
 def test_decord_reads_what_it_counts_rightly_and_pyav_the_rest(samples: Path) -> None:
@@ -70,7 +70,7 @@ def test_gif_and_matroska(shared: Path, name: str, count: int, decoder: str) -> 
         frames = list(video.frames())
         assert len(frames) == count
         assert video.info.decoder == decoder
-        assert video.warning is None
+        assert video.problem is None
     assert frames[0].time_s == 0.0
     assert all(a.time_s < b.time_s for a, b in itertools.pairwise(frames))
 
@@ -140,7 +140,7 @@ def test_formats(samples: Path, tmp_path: Path, name: str, codec: str, pixels: s
     with open_video(write_clip(tmp_path / name, images, codec, pixels, size=size, options=options)) as video:
         frames = list(video.frames())
         assert (video.info.width, video.info.height) == size
-        assert video.warning is None
+        assert video.problem is None
     assert len(frames) == len(images)
     for i, (frame, image) in enumerate(zip(frames, images, strict=True)):
         source = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(*size).to_ndarray(format="rgb24").astype(int)
@@ -165,8 +165,8 @@ def test_a_truncated_file_keeps_the_frames_that_decode(
     video = open_video(path)
     frames = list(video.frames())
     assert len(whole) / 3 < len(frames) < len(whole)
-    assert video.warning is not None
-    assert "cut short" in video.warning
+    assert video.problem is not None and video.problem.kind == "truncated"
+    assert "cut short" in video.problem.reason
     for frame, original in zip(frames[:-5], whole, strict=False):  # the last few lean on what is missing
         assert frame.time_s == pytest.approx(original.time_s)
         assert np.abs(frame.image.astype(int) - original.image).mean() < 1.0
@@ -185,7 +185,8 @@ def test_frames_that_do_not_decode_are_left_out_not_made_up(samples: Path, tmp_p
     frames = list(video.frames())
     assert video.info.decoder == "pyav"  # changed on the way: decord would have filled in
     assert len(frames) == video.decoded == 469
-    assert video.warning == "469 of 472 frames could be decoded"
+    assert video.problem is not None
+    assert (video.problem.kind, video.problem.reason) == ("damaged", "469 of 472 frames could be decoded")
     assert all(a.time_s < b.time_s for a, b in itertools.pairwise(frames))
     assert frames[-1].time_s == pytest.approx(471 * 1001 / 24000)
 
@@ -207,19 +208,20 @@ def test_bad_files_are_told_in_one_line(samples: Path, tmp_path: Path) -> None:
     empty.touch()
     headless.write_bytes((samples / "noface_face.mov").read_bytes()[:100_000])  # its index is at the end
     expected = {
-        tmp_path / "missing.mp4": "no such file",
-        tmp_path: "a folder",
-        empty: "empty file",
-        text: "not a video",
-        tmp_path / "notes.txt": "not a video",
-        headless: "damaged beyond reading",
-        write_sound(tmp_path / "sound.m4a"): "audio only",
+        tmp_path / "missing.mp4": ("missing", "no such file"),
+        tmp_path: ("not_a_file", "a folder"),
+        empty: ("empty", "empty file"),
+        text: ("not_a_video", "not a video"),
+        tmp_path / "notes.txt": ("not_a_video", "not a video"),
+        headless: ("not_a_video", "damaged beyond reading"),
+        write_sound(tmp_path / "sound.m4a"): ("no_video", "audio only"),
     }
-    for path, reason in expected.items():
+    for path, (kind, reason) in expected.items():
         with pytest.raises(VideoError) as caught:
             open_video(path)
-        assert reason in str(caught.value)
-        assert str(path) in str(caught.value)
+        assert caught.value.kind == kind
+        assert reason in caught.value.reason
+        assert str(caught.value) == f"{path}: {caught.value.reason}"
         assert "\n" not in str(caught.value)
 
 

@@ -51,7 +51,7 @@ def test_frames_are_those_of_a_decoder_in_this_process(decoder: Decoder, samples
             for one, other in zip(watched.frames(fps), video.frames(fps), strict=True):
                 assert (one.index, one.time_s) == (other.index, other.time_s)
                 assert np.array_equal(one.image, other.image)
-            assert (watched.decoded, watched.warning) == (video.decoded, None)
+            assert (watched.decoded, watched.problem) == (video.decoded, None)
 
 
 @pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGSEGV, signal.SIGKILL])
@@ -67,7 +67,7 @@ def test_after_one_failure_another_decoder_goes_on_behind_the_last_frame(decoder
             assert (one.index, one.time_s) == (other.index, other.time_s)
             difference = np.abs(one.image.astype(int) - other.image).mean()
             assert difference == 0 if how == signal.SIGKILL else difference < 1  # decoders round colours differently
-        assert (video.decoded, video.warning) == (FRAMES, None)
+        assert (video.decoded, video.problem) == (FRAMES, None)
         assert video.info.decoder == ("decord" if how == signal.SIGKILL else "pyav")
     assert decoder.pid != first
     assert first is not None
@@ -75,22 +75,23 @@ def test_after_one_failure_another_decoder_goes_on_behind_the_last_frame(decoder
 
 
 @pytest.mark.parametrize(
-    ("how", "reason"),
+    ("how", "kind", "reason"),
     [
-        (signal.SIGSTOP, "the decoder made no progress for 1.5 s (video.timeout_s) after "),
-        (signal.SIGSEGV, "the decoder crashed (SIGSEGV) after "),
-        (signal.SIGKILL, "the decoder was killed (SIGKILL), most likely for want of memory after "),
+        (signal.SIGSTOP, "hung", "the decoder made no progress for 1.5 s (video.timeout_s) after "),
+        (signal.SIGSEGV, "crashed", "the decoder crashed (SIGSEGV) after "),
+        (signal.SIGKILL, "crashed", "the decoder was killed (SIGKILL), most likely for want of memory after "),
     ],
 )
-def test_what_came_before_the_last_failure_is_kept(decoder: Decoder, clip: Path, how: signal.Signals, reason: str) -> None:
+def test_what_came_before_the_last_failure_is_kept(decoder: Decoder, clip: Path, how: signal.Signals, kind: str, reason: str) -> None:
     with decoder.open(str(clip)) as video:
         indices = []
         for frame in video.frames():
             indices.append(frame.index)
             if len(indices) in (3, 15):
                 signalled(decoder, how)
-        assert video.warning is not None
-        assert video.warning.startswith(reason)
+        assert video.problem is not None
+        assert video.problem.kind == kind
+        assert video.problem.reason.startswith(reason)
     assert 15 <= len(indices) <= 15 + AHEAD  # frames on their way arrive
     assert indices == list(range(len(indices)))
     with decoder.open(str(clip)) as video:  # and the next file finds a decoder
@@ -157,7 +158,7 @@ def test_waiting_for_the_next_stage_is_no_hang(decoder: Decoder, clip: Path) -> 
         for count, _ in enumerate(video.frames()):
             if count == 2:
                 time.sleep(2.0)  # longer than the decoder may take
-        assert (video.decoded, video.warning) == (FRAMES, None)
+        assert (video.decoded, video.problem) == (FRAMES, None)
 
 
 def test_it_dies_with_whoever_started_it() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.errors import FetchError, VideoError
+from pipeline.errors import FetchError, VideoError, VideoErrorKind
 from pipeline.execution.metrics import Stages, TimedDetector
 from pipeline.execution.segment_sharing import Crew, SharedVideo
 from pipeline.faces.detectors import Detector
@@ -51,8 +51,8 @@ class Chunk:
         selections: regions to describe, at most the describer's batch.
         elapsed_s: seconds of work that went into it.
         stages: the same by stage (`pipeline.execution.metrics.STAGES`).
-        video: in the last chunk, the row of the videos table (`elapsed_s` still to be summed up). Where that says `failed`, rows
-            that went before are void.
+        video: in the last chunk, the row of the videos table (`elapsed_s` still to be summed up; `error` without the path, which only
+            the driver knows as the user typed it). Where that says `failed`, rows that went before are void.
         again: whether that is worth another try, as it may have been the network's fault.
     """
 
@@ -132,7 +132,8 @@ def _chunks(path: str, settings: Settings, detector: Detector, opener: Opener, c
     video_key, batch = video_id(path), settings.describe.batch_size
     file = path
     video: Video | WatchedVideo | SharedVideo | None = None
-    status, error, again = "ok", None, False
+    status, again = "ok", False
+    problem: VideoError | None = None
     faces: list[Face] = []
     selections: list[Selection] = []
     tracks: set[int] = set()
@@ -163,13 +164,13 @@ def _chunks(path: str, settings: Settings, detector: Detector, opener: Opener, c
                 windows.update((face.track_id, floor(face.time_s / settings.select.window)) for face in new_faces)
                 while len(selections) > batch or len(faces) >= FACES_IN_CHUNK:
                     yield cut(1.0 if time_s is None else time_s / max(video.info.duration_s, 1e-6))
-            error = video.warning
+            problem = video.problem
     except VideoError as fault:
-        status, error, again = "failed", str(fault), isinstance(fault, FetchError)
+        status, problem, again = "failed", fault, isinstance(fault, FetchError)
     except Exception as fault:  # whatever a strange file brings about, the archive goes on
-        status, error = "failed", f"{type(fault).__name__}: {' '.join(str(fault).split())}"
-    error = error and error.replace(file, path)
-    row: dict[str, Any] = {"video_id": video_key, "path": shown(path), "status": status, "error": error and shown(error)}
+        status, problem = "failed", VideoError(VideoErrorKind.INTERNAL, f"{type(fault).__name__}: {' '.join(str(fault).split())}")
+    row: dict[str, Any] = {"video_id": video_key, "path": shown(path), "status": status}
+    row |= {"error": shown(problem.reason), "error_kind": problem.kind.value} if problem else {"error": None, "error_kind": None}
     if video is not None:
         info = video.info
         row |= {name: getattr(info, name) for name in ("decoder", "codec", "width", "height", "fps", "duration_s")}

@@ -8,7 +8,6 @@ after a lost worker is dropped before it gets here.
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,32 +25,6 @@ STAGES = ("fetch", "decode", "detect", "track", "select", "describe", "write")
 """Where time goes, in the order of a frame's journey. `track` is all that is done to followed faces: matching, alignment, pose."""
 
 logger = logging.getLogger("focalface")
-
-FAILURES = (
-    ("hung", r"no progress"),
-    ("crashed", r"the decoder (crashed|was killed|ended)"),
-    ("memory", r"memory"),
-    ("truncated", r"cut short"),
-    ("empty", r"empty file"),
-    ("missing", r"no such file|cannot be fetched"),
-    ("permission", r"permission"),
-    ("no_video", r"no video in it"),
-    ("not_a_video", r"not a video|a folder|not a regular file"),
-    ("damaged", r"damaged|decode"),
-)
-"""Kinds of failure and what the reason in a video's row says of them, the first that fits; others are `other`. Metrics have one
-series a kind, as one a message would never end."""
-
-
-def failure_kind(path: str, error: str) -> str:
-    """The kind of a failed video, by the reason that its row gives.
-
-    >>> failure_kind("clip.mp4", "clip.mp4: empty file")
-    'empty'
-    """
-    reason = error.replace(path, "")  # a path may say anything
-    return next((kind for kind, pattern in FAILURES if re.search(pattern, reason)), "other")
-
 
 class Stages:
     """Seconds of work by stage, each moment counted once: time in an inner stage is not the outer one's.
@@ -191,5 +164,5 @@ class _Exported:
     def finish(self, row: Mapping[str, Any]) -> None:
         self._videos.inc(1, {"status": row["status"]})
         if row["status"] == "failed":
-            self._failures.inc(1, {"kind": failure_kind(row["path"], row["error"] or "")})
+            self._failures.inc(1, {"kind": row["error_kind"]})
         self._video_seconds.observe(row["elapsed_s"])

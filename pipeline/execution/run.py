@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import platform
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -218,7 +219,7 @@ def run(
                     descriptions=result.descriptions.num_rows,
                 )
                 if complete and video.row is not None:
-                    row = video.row | _named(videos[key].path, video.row["error"]) | {"elapsed_s": video.elapsed_s}
+                    row = _named(video.row, videos[key].path) | {"elapsed_s": video.elapsed_s}
                     with driver.on("write"):
                         folder.commit(row, *video.tables(), "" if result.again else videos[key].mark)
                         kept()
@@ -241,14 +242,17 @@ def run(
     return folder
 
 
-def _named(path: str, error: str | None) -> dict[str, str | None]:
-    """A video's path as the inputs have it, also in what is wrong with it."""
-    return {"path": shown(path), "error": error and error.replace(shown(absolute(path)), shown(path))}
+def _named(row: dict[str, Any], path: str) -> dict[str, Any]:
+    """A video's row with the path as the user typed it; the error of a failed video begins with it."""
+    error = f"{shown(path)}: {row['error']}" if row["status"] == "failed" else row["error"]
+    return row | {"path": shown(path), "error": error}
 
 
-def counts(folder: RunFolder) -> dict[str, int]:
-    """What a run folder holds: videos by status, and the sums of their columns."""
+def counts(folder: RunFolder) -> dict[str, Any]:
+    """What a run folder holds: videos by status and by kind of error, and the sums of their columns."""
     videos = folder.read("videos")
     by_status = {status: videos["status"].to_pylist().count(status) for status in ("ok", "no_faces", "failed")}
     columns = ("sampled_frames", "faces", "tracks", "windows", "descriptions")
-    return {"videos": videos.num_rows, **by_status, **{name: sum(filter(None, videos[name].to_pylist())) for name in columns}}
+    sums = {name: sum(filter(None, videos[name].to_pylist())) for name in columns}
+    kinds = Counter(filter(None, videos["error_kind"].to_pylist()))
+    return {"videos": videos.num_rows, **by_status, **sums, "error_kinds": dict(sorted(kinds.items()))}

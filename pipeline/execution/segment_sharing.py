@@ -169,12 +169,12 @@ class SharedVideo:
     """A video whose segments are looked at by several; its owner's side.
 
     Attributes:
-        info, decoded, warning: as `pipeline.video.reader.Video` has them.
+        info, decoded, problem: as `pipeline.video.reader.Video` has them.
     """
 
     def __init__(self, crew: Crew, jobs: Sequence[Job], file: str, video: WatchedVideo, stages: Stages) -> None:
         self._crew, self._jobs, self._file, self._video, self._stages = crew, jobs, file, video, stages
-        self.info, self.decoded, self.warning = video.info, 0, video.warning
+        self.info, self.decoded, self.problem = video.info, 0, video.problem
 
     def looks(self, fps: float | None) -> Iterator[FrameFaces]:
         """What there is to see in each of the frames that `Video.frames` would yield."""
@@ -195,7 +195,7 @@ class SharedVideo:
             for look in self._crew.looks(whole.frames(fps, last_s), self._stages):
                 self.decoded = whole.decoded
                 yield look
-            self.info, self.decoded, self.warning = whole.info, whole.decoded, whole.warning
+            self.info, self.decoded, self.problem = whole.info, whole.decoded, whole.problem
 
 
 def _say(video: str, what: object) -> None:

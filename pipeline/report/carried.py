@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.errors import SettingsError, VideoError
+from pipeline.errors import SettingsError, VideoError, VideoErrorKind
 from pipeline.schemas import TABLES
 from pipeline.storage.run_folder import RunFolder, fingerprint
 from pipeline.vocabulary import AUS, CUSTOM_BOX, EMOTIONS, REGIONS
@@ -57,7 +57,8 @@ def video_row(run: RunFolder, video_id: str) -> dict[str, Any]:
     if not rows:
         raise SettingsError(f"{run.path} holds no video {video_id}: its videos table lists what it does")
     if rows[0]["status"] == "failed":
-        raise VideoError(f"{rows[0]['path']} failed in the run, so there is nothing to export: {rows[0]['error']}")
+        reason = f"{rows[0]['path']} failed in the run, so there is nothing to export: {rows[0]['error']}"
+        raise VideoError(VideoErrorKind.FAILED_RUN, reason)
     return dict(rows[0])
 
 
@@ -69,10 +70,11 @@ def video_file(run: RunFolder, row: dict[str, Any]) -> Path:
     """
     path = Path(row["path"])
     if not path.is_file():
-        raise VideoError(f"{path} is needed, but is no longer there: put it back, or run on its new place")
+        raise VideoError(VideoErrorKind.MISSING, f"{path} is needed, but is no longer there: put it back, or run on its new place")
     seen = run.mark(row["video_id"])
     if seen and fingerprint(path) != seen:
-        raise VideoError(f"{path} has changed since the run, so that its frames may not fit the tables: run again")
+        reason = f"{path} has changed since the run, so that its frames may not fit the tables: run again"
+        raise VideoError(VideoErrorKind.CHANGED, reason)
     return path
 
 

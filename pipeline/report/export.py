@@ -42,7 +42,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from pipeline.errors import SettingsError, VideoError
+from pipeline.errors import SettingsError, VideoError, VideoErrorKind
 from pipeline.report.carried import active, carried, carrier, table_file, video_file, video_row, window_seconds
 from pipeline.schemas import TABLES
 from pipeline.storage.run_folder import RunFolder
@@ -275,8 +275,9 @@ def _sampled(run: RunFolder, row: dict[str, Any]) -> Iterator[tuple[int, float]]
                 yield index, time_s
     if count != row["sampled_frames"]:
         raise VideoError(
-            f"{row['path']}: {count} frames would be sampled where the run looked at {row['sampled_frames']}; "
-            "export without the frames that show no face"
+            VideoErrorKind.CHANGED,
+            f"{count} frames would be sampled where the run looked at {row['sampled_frames']}; export without the frames that show no face",
+            row["path"],
         )
 
 

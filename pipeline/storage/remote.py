@@ -150,7 +150,7 @@ def fetched(path: str) -> Iterator[str]:
             with system.open_input_stream(there) as source, open(file, "wb") as target:
                 shutil.copyfileobj(source, target, PIECE_BYTES)
         except (OSError, FocalfaceError) as error:
-            raise FetchError(f"{path}: cannot be fetched ({_reason(error)})") from error
+            raise FetchError(f"cannot be fetched ({_reason(error)})", path) from error
         yield file
 
 

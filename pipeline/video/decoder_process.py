@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import VideoError
+from pipeline.errors import VideoError, VideoErrorKind
 from pipeline.records import Frame
 from pipeline.video.child_process import begin, death
 from pipeline.video.reader import Video, VideoInfo, open_video
@@ -52,15 +52,17 @@ _EXHAUSTED = "the decoder needs more memory than video.memory_mb allows"
 
 
 class DecoderFault(Exception):
-    """The decoding process has failed, in one line how.
+    """The decoding process has failed.
 
     Attributes:
-        killed: whether somebody else ended it, so that decord is not to blame.
+        kind: how.
+        reason: how, in one line.
+        killed: whether the process was killed from outside, so that decord is not to blame.
     """
 
-    def __init__(self, reason: str, killed: bool = False) -> None:
-        super().__init__(reason)
-        self.killed = killed
+    def __init__(self, kind: VideoErrorKind, reason: str, killed: bool = False) -> None:
+        super().__init__(kind, reason, killed)
+        self.kind, self.reason, self.killed = kind, reason, killed
 
 
 class Decoder:
@@ -143,7 +145,7 @@ class Decoder:
         Raises:
             DecoderFault: when it stands still or is gone; it is then ended.
         """
-        steps, since, code = -1, time.monotonic(), None
+        steps, since, code, kind = -1, time.monotonic(), None, VideoErrorKind.CRASHED
         while True:
             try:
                 if self._connection.poll(min(1.0, self._timeout_s / 4)):
@@ -158,10 +160,10 @@ class Decoder:
             if (now := int.from_bytes(self._beat[:8], sys.byteorder)) != steps:
                 steps, since = now, time.monotonic()
             elif time.monotonic() - since > self._timeout_s:
-                fault = f"the decoder made no progress for {self._timeout_s:g} s (video.timeout_s)"
+                kind, fault = VideoErrorKind.HUNG, f"the decoder made no progress for {self._timeout_s:g} s (video.timeout_s)"
                 break
         self.close()
-        raise DecoderFault(fault, killed=code == -signal.SIGKILL)
+        raise DecoderFault(kind, fault, killed=code == -signal.SIGKILL)
 
     def fetch(self, message: dict[str, Any]) -> Frame:
         """Take a frame out of the shared memory, which makes room for the next."""
@@ -183,7 +185,7 @@ class WatchedVideo:
     """A video that another process decodes; what `pipeline.video.reader.Video` is, for one pass, or for segments one at a time.
 
     Attributes:
-        info, decoded, warning: as `Video` has them.
+        info, decoded, problem: as `Video` has them.
     """
 
     def __init__(self, decoder: Decoder, path: str) -> None:
@@ -192,7 +194,7 @@ class WatchedVideo:
         self._decord, self._hardware = True, decoder.hardware
         self._busy = False
         self.decoded = 0
-        self.warning: str | None = None
+        self.problem: VideoError | None = None
         while True:
             try:
                 self.info = self._open()
@@ -200,7 +202,7 @@ class WatchedVideo:
             except DecoderFault as fault:
                 self._blame(fault)
                 if self._tries == TRIES:
-                    raise VideoError(f"{path}: {fault}") from None
+                    raise VideoError(fault.kind, fault.reason, path) from None
 
     def _blame(self, fault: DecoderFault) -> None:
         """Have it read with less next time."""
@@ -218,9 +220,9 @@ class WatchedVideo:
         message = self._decoder.hear()
         self._busy &= "index" in message
         if error := message.get("error"):
-            raise VideoError(error.replace(os.path.abspath(self._path), self._path, 1))
+            raise _error(error, self._path)
         if fault := message.get("fault"):
-            raise DecoderFault(fault)
+            raise DecoderFault(VideoErrorKind(fault[0]), fault[1])
         return message
 
     def __enter__(self) -> WatchedVideo:
@@ -247,7 +249,7 @@ class WatchedVideo:
         try:
             yield from self._frames({"fps": fps, "first": first, "last": last})
         except DecoderFault as fault:
-            raise VideoError(f"{self._path}: {fault}") from None
+            raise VideoError(fault.kind, fault.reason, self._path) from None
 
     def _frames(self, request: dict[str, Any]) -> Iterator[Frame]:
         self._busy = True
@@ -255,12 +257,12 @@ class WatchedVideo:
         while "end" not in (message := self._hear()):
             self.decoded = message["index"] + 1
             yield self._decoder.fetch(message)
-        self.decoded, self.warning = message["end"], message["warning"]
+        self.decoded, self.problem = message["end"], message["problem"] and _error(message["problem"])
         self.info = replace(self.info, decoder=message["decoder"])
 
     def frames(self, fps: float | None = None, after_s: float = -1.0) -> Iterator[Frame]:
         """See `Video.frames`. A decoder that fails on the way is followed by another, which goes on behind the last frame; when that
-        fails too, the frames that came are what there is, and `warning` says why.
+        fails too, the frames that came are what there is, and `problem` says why.
 
         Raises:
             VideoError: when nothing came.
@@ -276,8 +278,9 @@ class WatchedVideo:
                 self._blame(fault)
                 if not self._again():
                     if last_s < 0:
-                        raise VideoError(f"{self._path}: {fault}") from None
-                    self.warning = f"{fault} after {last_s:.1f} of {self.info.duration_s:.1f} s; what came before is kept"
+                        raise VideoError(fault.kind, fault.reason, self._path) from None
+                    reason = f"{fault.reason} after {last_s:.1f} of {self.info.duration_s:.1f} s; what came before is kept"
+                    self.problem = VideoError(fault.kind, reason)
                     return
 
     def _again(self) -> bool:
@@ -287,6 +290,15 @@ class WatchedVideo:
                 self.info = self._open()
                 return True
         return False
+
+
+def _told(error: VideoError | None) -> tuple[str, str] | None:
+    """An error as JSON can hold it; the other side knows the path."""
+    return (error.kind, error.reason) if error else None
+
+
+def _error(told: tuple[str, str], path: str | None = None) -> VideoError:
+    return VideoError(VideoErrorKind(told[0]), told[1], path)
 
 
 class _Child:
@@ -321,20 +333,20 @@ class _Child:
                     video = open_video(request["open"], self.alive, request["decord"], request["hardware"])
                     self.say(info=asdict(video.info))
                 elif video is None:
-                    self.say(fault="the decoder was begun anew")
+                    self.say(fault=(VideoErrorKind.CRASHED, "the decoder was begun anew"))
                 elif "segment_s" in request:
                     self.say(cuts=cut(video, request["segment_s"]))
                 else:
                     self.send_frames(segment_frames(video, **request) if "first" in request else video.frames(**request))
-                    self.say(end=video.decoded, warning=video.warning, decoder=video.info.decoder)
+                    self.say(end=video.decoded, problem=_told(video.problem), decoder=video.info.decoder)
             except VideoError as error:
-                self.say(error=str(error))
+                self.say(error=_told(error))
             except MemoryError:
-                self.say(fault=_EXHAUSTED)
+                self.say(fault=(VideoErrorKind.MEMORY, _EXHAUSTED))
             except (EOFError, BrokenPipeError):
                 raise
             except Exception as error:  # whatever the decoders raise on strange files
-                self.say(fault=f"{type(error).__name__}: {' '.join(str(error).split())}")
+                self.say(fault=(VideoErrorKind.INTERNAL, f"{type(error).__name__}: {' '.join(str(error).split())}"))
 
     def send_frames(self, frames: Iterator[Frame]) -> None:
         """Put frames into the shared memory, a few ahead of the parent."""

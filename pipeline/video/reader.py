@@ -28,10 +28,10 @@ import decord
 import numpy as np
 from av.codec.hwaccel import HWAccel
 
-from pipeline.errors import VideoError
+from pipeline.errors import VideoError, VideoErrorKind
 from pipeline.records import Frame
 
-av.logging.set_level(None)  # what FFmpeg has to say reaches the user as one line: an error or `Video.warning`
+av.logging.set_level(None)  # what FFmpeg has to say reaches the user as one line: an error or `Video.problem`
 decord.logging.set_level(decord.logging.QUIET)
 
 DECODE_THREADS = 1
@@ -89,7 +89,7 @@ class Scan:
     times: np.ndarray
     first_pts: int
     sound: bool
-    cut: str | None
+    cut: VideoError | None
     keyframes: np.ndarray
     key_dts: np.ndarray
 
@@ -111,11 +111,16 @@ def _still() -> None:
     """Nobody asks whether the decoder goes on."""
 
 
+def _broken_off() -> VideoError:
+    return VideoError(VideoErrorKind.TRUNCATED, "its data is damaged or cut short")
+
+
 def _scan(container: av.container.InputContainer, stream: av.VideoStream, alive: Callable[[], None]) -> Scan:
     """Read all packets of the stream, none of its pixels."""
     declared_s = _declared_s(container, stream)
     shown, key_pts, key_dts = array("q"), array("q"), array("q")  # eight bytes a packet: films have hundreds of thousands
-    packets, sound, cut = 0, True, None
+    packets, sound = 0, True
+    cut: VideoError | None = None
     try:
         for packet in container.demux(stream):
             alive()
@@ -124,7 +129,7 @@ def _scan(container: av.container.InputContainer, stream: av.VideoStream, alive:
             packets += 1
             sound = sound and packet.pts is not None and not packet.is_discard and not packet.is_corrupt
             if packet.is_corrupt:
-                cut = "its data is damaged or cut short"
+                cut = _broken_off()
             time = packet.pts if packet.pts is not None else packet.dts
             if time is not None and not packet.is_discard:
                 shown.append(time)
@@ -132,14 +137,15 @@ def _scan(container: av.container.InputContainer, stream: av.VideoStream, alive:
                     key_pts.append(time)
                     key_dts.append(time if packet.dts is None else packet.dts)
     except av.error.FFmpegError:
-        sound, cut = False, "its data is damaged or cut short"
+        sound, cut = False, _broken_off()
     pts = np.unique(np.frombuffer(shown, np.int64)) if shown else np.empty(0, np.int64)
     sound = sound and len(pts) == packets
     time_base = stream.time_base or Fraction(1, 1000)
     times = (pts - pts[:1]) * float(time_base)
     last_s = float(pts[-1] * time_base) if len(pts) else 0.0  # containers count from zero, or from a first frame that comes later
     if declared_s and len(times) and max(times[-1], last_s) < declared_s * (1 - SHORT_BY) - 1.0 / _rate(stream, times):
-        cut = f"the file is cut short: it ends at {times[-1]:.1f} of {declared_s:.1f} s"
+        reason = f"the file is cut short: it ends at {times[-1]:.1f} of {declared_s:.1f} s"
+        cut = VideoError(VideoErrorKind.TRUNCATED, reason)
     keyframes, at = np.unique(np.searchsorted(pts, np.array(key_pts, np.int64)), return_index=True)
     return Scan(times, int(pts[0]) if len(pts) else 0, sound and cut is None, cut, keyframes, np.array(key_dts, np.int64)[at])
 
@@ -188,7 +194,7 @@ class Video:
     Attributes:
         info: what is known beforehand.
         decoded: frames decoded by the last `frames` call so far, sampled or not.
-        warning: why the last `frames` call came to fewer frames than the file should hold, or None.
+        problem: why the last `frames` call came to fewer frames than the file should hold, or None.
         times: (N,) seconds of the frames that the packets promise; exactly those that decode where decord reads the file.
         first_pts: of the first frame, in units of the stream's time base.
         scan: what the packets say.
@@ -204,7 +210,7 @@ class Video:
     ) -> None:
         self.info = info
         self.decoded = 0
-        self.warning: str | None = None
+        self.problem: VideoError | None = None
         self.times, self.first_pts = scan.times, scan.first_pts
         self.scan = scan
         self._reader = reader
@@ -233,7 +239,7 @@ class Video:
             Frames in order, times strictly rising. `index` counts the decoded frames, the ones left out included. Memory does not
             grow with the length of the video.
         """
-        self.decoded, self.warning = 0, self.scan.cut
+        self.decoded, self.problem = 0, self.scan.cut
         sampler = Sampler(fps, self.info.fps)
         if self.info.decoder == "decord":
             reader, self._reader = self._reader or _decord_reader(self.info.path), None  # read forward once, then made anew
@@ -254,8 +260,9 @@ class Video:
             self.decoded = index + 1
             if sampler.wants(time_s) and time_s > after_s:
                 yield Frame(index, time_s, upright(frame))
-        if self.decoded < self.info.frame_count and self.warning is None:
-            self.warning = f"{self.decoded} of {self.info.frame_count} frames could be decoded"
+        if self.decoded < self.info.frame_count and self.problem is None:
+            reason = f"{self.decoded} of {self.info.frame_count} frames could be decoded"
+            self.problem = VideoError(VideoErrorKind.DAMAGED, reason)
 
     def pick(self, indices: Iterable[int], times: Mapping[int, float] | None = None) -> Iterator[Frame]:
         """Frames by their `index`, in order, each once; what does not decode or is not there is left out.
@@ -325,7 +332,7 @@ class Video:
                 except StopIteration:
                     return
                 except av.error.FFmpegError:
-                    self.warning = self.warning or "its data is damaged or cut short"
+                    self.problem = self.problem or _broken_off()
                     return
                 self._alive()
                 frames = _decode(packet)
@@ -391,18 +398,19 @@ def open_video(path: str | Path, alive: Callable[[], None] = _still, decord_allo
     try:
         with open_container(path) as container:
             if container.format.name == "tty":  # FFmpeg would draw any text file as pictures of letters
-                raise VideoError(f"{path}: not a video: it is a text file")
+                raise VideoError(VideoErrorKind.NOT_A_VIDEO, "not a video: it is a text file", path)
             if not video_streams(container):
-                raise VideoError(f"{path}: no video in it, " + ("audio only" if container.streams.audio else "nothing to see"))
+                found = "audio only" if container.streams.audio else "nothing to see"
+                raise VideoError(VideoErrorKind.NO_VIDEO, f"no video in it, {found}", path)
             scan = _scan(container, video_streams(container)[0], alive)
         first, codec, rate, device = _first_frame(path, scan, hardware)
     except av.error.FFmpegError as error:
         if error.errno == errno.ENOMEM:
             raise MemoryError from error
         reason = (error.strerror or "unknown format").lower()
-        raise VideoError(f"{path}: not a video, or damaged beyond reading ({reason})") from None
+        raise VideoError(VideoErrorKind.NOT_A_VIDEO, f"not a video, or damaged beyond reading ({reason})", path) from None
     if first is None:
-        raise VideoError(f"{path}: damaged beyond reading: no frame of it decodes")
+        raise VideoError(VideoErrorKind.DAMAGED, "damaged beyond reading: no frame of it decodes", path)
     height, width = first.shape[:2]
     duration_s = float(scan.times[-1]) + 1 / rate if len(scan.times) else 1 / rate
     info = VideoInfo(path, f"pyav:{device}" if device else "pyav", codec, width, height, rate, max(1, len(scan.times)), duration_s)
@@ -421,15 +429,15 @@ def open_video(path: str | Path, alive: Callable[[], None] = _still, decord_allo
 def _check_file(path: str) -> None:
     """Raise VideoError for what is not a readable file with something in it."""
     if not os.path.exists(path):
-        raise VideoError(f"{path}: no such file")
+        raise VideoError(VideoErrorKind.MISSING, "no such file", path)
     if os.path.isdir(path):
-        raise VideoError(f"{path}: a folder, not a video file")
+        raise VideoError(VideoErrorKind.NOT_A_FILE, "a folder, not a video file", path)
     if not os.path.isfile(path):
-        raise VideoError(f"{path}: not a regular file")
+        raise VideoError(VideoErrorKind.NOT_A_FILE, "not a regular file", path)
     if not os.access(path, os.R_OK):
-        raise VideoError(f"{path}: no permission to read it")
+        raise VideoError(VideoErrorKind.PERMISSION, "no permission to read it", path)
     if os.path.getsize(path) == 0:
-        raise VideoError(f"{path}: empty file")
+        raise VideoError(VideoErrorKind.EMPTY, "empty file", path)
 
 
 def _first_frame(path: str, scan: Scan, hardware: str | None) -> tuple[np.ndarray | None, str, float, str | None]:

@@ -15,7 +15,7 @@ from itertools import islice
 import av.video.frame
 import numpy as np
 
-from pipeline.errors import VideoError
+from pipeline.errors import VideoError, VideoErrorKind
 from pipeline.records import Frame
 from pipeline.video.reader import Sampler, Video, upright
 
@@ -56,29 +56,29 @@ def segment_frames(video: Video, fps: float | None, first: int, last: int) -> It
         VideoError: when they are others than the packets promise, or those behind the segment depend on where decoding begins.
     """
     if not 0 <= first < last <= len(video.times):
-        raise VideoError(f"{video.info.path}: no frames {first} to {last}: the file has changed")
+        raise VideoError(VideoErrorKind.CHANGED, f"no frames {first} to {last}: the file has changed", video.info.path)
     sampler = Sampler(fps, video.info.fps)
     looked_at = [sampler.wants(time_s) for time_s in video.times[:last].tolist()]
     decoded = _decoded(video, first)
     for index in range(first, last):
         time_s, frame = next(decoded, (-1.0, None))
         if frame is None or time_s != video.times[index]:
-            raise VideoError(f"{video.info.path}: frame {index} does not decode, or not in its place")
+            raise VideoError(VideoErrorKind.DAMAGED, f"frame {index} does not decode, or not in its place", video.info.path)
         if looked_at[index]:
             yield Frame(index, time_s, upright(frame))
     if last == len(video.times):
         if next(decoded, None) is not None:
-            raise VideoError(f"{video.info.path}: more frames than its packets promise")
+            raise VideoError(VideoErrorKind.DAMAGED, "more frames than its packets promise", video.info.path)
         return
     for (time_s, frame), (again_s, again) in zip(islice(decoded, CHECKED), _decoded(video, last), strict=False):
         if time_s != again_s or not np.array_equal(upright(frame), upright(again)):
-            raise VideoError(f"{video.info.path}: frames behind {last} depend on where decoding begins")
+            raise VideoError(VideoErrorKind.DAMAGED, f"frames behind {last} depend on where decoding begins", video.info.path)
 
 
 def _decoded(video: Video, first: int) -> Iterator[tuple[float, av.video.frame.VideoFrame]]:
     """The frames from a keyframe on, with their times; those that are shown before it left out."""
     places = np.flatnonzero(video.scan.keyframes == first)
     if first and not len(places):
-        raise VideoError(f"{video.info.path}: frame {first} is no keyframe")
+        raise VideoError(VideoErrorKind.CHANGED, f"frame {first} is no keyframe", video.info.path)
     frames = video.av_frames(int(video.scan.key_dts[places[0]]) if first else None)
     return (pair for pair in frames if pair[0] >= video.times[first])
