@@ -92,6 +92,15 @@ class FocalfaceWarning(UserWarning):
     """Something goes on otherwise than was asked for; the command line prints it in one line, too."""
 
 
+def one_line(error: BaseException) -> str:
+    """The message of an error without line breaks; the name of its class where it has none.
+
+    >>> one_line(ValueError("two\\n  lines"))
+    'two lines'
+    """
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 @contextmanager
 def writing(place: str | PathLike[str]) -> Iterator[None]:
     """Tell of a file or folder that cannot be written in one line.

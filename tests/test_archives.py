@@ -10,18 +10,17 @@ import os
 import random
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pandas.testing import assert_frame_equal
 
-import pipeline.execution.run as driver
 from pipeline.describe.backends import Describer, load_describer
-from pipeline.execution.analysis import analyse
-from pipeline.execution.results import Result, questions, told
+from pipeline.execution.executors.in_process import InProcessExecutor
 from pipeline.execution.run import run
+from pipeline.execution.stages import Result
 from pipeline.faces.detectors import Detector, load_detector
 from pipeline.report.carried import carried, table_file
 from pipeline.report.data import read_video
@@ -54,23 +53,23 @@ def stages() -> tuple[Detector, Describer]:
     return load_detector(min_face=SETTINGS.detect.min_face), load_describer(threads=1)
 
 
-@pytest.fixture(autouse=True)
-def one_process(stages: tuple[Detector, Describer], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both stages as a plain loop, videos in any order; parts are made of a few videos already."""
-    detector, describer = stages
+class AnyOrder(InProcessExecutor):
+    """Takes the videos in any order, as Ray does."""
 
-    def results(paths: Sequence[str]) -> Iterator[Result]:
-        for path in random.sample(list(paths), len(paths)):
-            for chunk in analyse(path, SETTINGS, detector):
-                yield told(chunk, describer.describe(questions(chunk)), detector.name, describer.name, 0.0)
+    def results(self, paths: Sequence[str]) -> Iterator[Result]:
+        return super().results(random.sample(list(paths), len(paths)))
 
-    monkeypatch.setattr(driver, "working", lambda settings, little: nullcontext(results))
+
+@pytest.fixture
+def executor(stages: tuple[Detector, Describer], monkeypatch: pytest.MonkeyPatch) -> InProcessExecutor:
+    """Both stages in this process; a few videos are enough to be put together."""
     monkeypatch.setattr(tables, "GATHER", 4)
     monkeypatch.setattr(tables, "LOOSE", 2)
+    return AnyOrder(SETTINGS, *stages)
 
 
-def broken_run(folder: Path, out: Path, moment: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that dies at its so-manieth change of the output folder, unless it ends before."""
+def broken_run(folder: Path, out: Path, moment: int, executor: InProcessExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that dies at its `moment`-th change of the output folder, unless it ends before."""
     left = [moment]
 
     def deadly(real: Any) -> Any:
@@ -86,12 +85,12 @@ def broken_run(folder: Path, out: Path, moment: int, monkeypatch: pytest.MonkeyP
         patch.setattr(os, "replace", deadly(os.replace))
         patch.setattr(Path, "unlink", deadly(Path.unlink))
         with suppress(Killed):
-            run([str(folder)], out, SETTINGS)
+            run([str(folder)], out, SETTINGS, executor=executor)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_any_archive_ends_as_if_nothing_had_happened(
-    seed: int, corpus: dict[Path, Promise], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    seed: int, corpus: dict[Path, Promise], executor: InProcessExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = random.Random(seed)
     folder, out = tmp_path / "archive", tmp_path / "run"
@@ -107,32 +106,32 @@ def test_any_archive_ends_as_if_nothing_had_happened(
     for source in rng.sample(sources, rng.randint(1, 9)):
         put(folder / rng.choice(["", "deeper", "deeper/still"]) / source.name, source)
     for _ in range(rng.randint(1, 4)):
-        broken_run(folder, out, rng.randint(0, 40), monkeypatch)
+        broken_run(folder, out, rng.randint(0, 40), executor, monkeypatch)
         if rng.random() < 0.5:
             source = rng.choice(sources)
             put(folder / "new" / source.name, source)
         if rng.random() < 0.5:  # other content in a file's place
             put(rng.choice([path for path in sorted(folder.rglob("*")) if path.is_file()] or [folder / "first.mp4"]), rng.choice(sources))
-    run([str(folder)], out, SETTINGS)
+    run([str(folder)], out, SETTINGS, executor=executor)
     rows = RunFolder(out).read("videos").to_pylist()
     assert {row["video_id"]: row["status"] for row in rows} == {key: status for key, (status, _) in promised.items()}
-    run([str(folder)], tmp_path / "fresh", SETTINGS)
+    run([str(folder)], tmp_path / "fresh", SETTINGS, executor=executor)
     assert_same(out, tmp_path / "fresh")
     assert len(RunFolder(out).files("videos")) <= tables.LOOSE + (len(rows) + 1) // 2
 
 
 def test_reports_and_trends_read_videos_put_together_as_they_read_single_ones(
-    corpus: dict[Path, Promise], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    corpus: dict[Path, Promise], executor: InProcessExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "archive"
     folder.mkdir()
     for source in corpus:
         if source.name in ("plain.mp4", "odd.mkv", "vp9.webm", "no_face.mp4", "text.mp4"):
             shutil.copy(source, folder)
-    together, single = run([str(folder)], tmp_path / "together", SETTINGS), tmp_path / "single"
+    together, single = run([str(folder)], tmp_path / "together", SETTINGS, executor=executor), tmp_path / "single"
     monkeypatch.setattr(tables, "GATHER", 99)
     monkeypatch.setattr(tables, "LOOSE", 99)
-    apart = run([str(folder)], single, SETTINGS)
+    apart = run([str(folder)], single, SETTINGS, executor=executor)
     assert [len(together.files("faces")), len(apart.files("faces"))] == [1 + 1, 5]  # four put together on the way
     keys = list(apart.committed())
     for key in keys:

@@ -22,9 +22,9 @@ def test_the_old_content_stays_until_the_new_one_is_whole(tmp_path: Path) -> Non
 def test_an_error_leaves_nothing_behind(tmp_path: Path) -> None:
     file = tmp_path / "a.txt"
     file.write_text("old")
-    with pytest.raises(RuntimeError), replacing(file) as temporary:
+    with pytest.raises(OSError), replacing(file) as temporary:  # noqa: PT011, PT012
         temporary.write_text("half")
-        raise RuntimeError
+        (tmp_path / "nowhere" / "b.txt").write_text("")
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
     assert file.read_text() == "old"
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.execution.analysis import analyse
-from pipeline.execution.run import find_videos
+from pipeline.execution.stages import analyse_video
 from pipeline.faces.detectors import load_detector
 from pipeline.settings import load_settings
+from pipeline.storage.inputs import find_videos
 from pipeline.storage.run_folder import fingerprint
 from pipeline.video.decoder_process import Decoder
 from tests.support.corpus import SIDE, Promise, make_corpus, small_clip
@@ -34,7 +34,7 @@ def found(corpus: dict[Path, Promise]) -> dict[Path, tuple[dict[str, Any], list[
     rows = {}
     with Decoder(timeout_s=30, memory_mb=4096) as decoder:
         for path in corpus:
-            chunks = list(analyse(str(path), settings, detector, decoder.open))
+            chunks = list(analyse_video(str(path), settings, detector, decoder.open))
             assert chunks[-1].video is not None
             rows[path] = chunks[-1].video, [row for chunk in chunks for row in chunk.faces.to_pylist()]
     return rows
@@ -97,7 +97,7 @@ def test_8k_is_read(samples: Path, tmp_path: Path) -> None:
     path = small_clip(samples / "single_face.mp4", tmp_path / "8k.mp4", 2, codec="mpeg4", size=(7680, 4320))
     detector = load_detector("centerface", min_face=1000)
     with Decoder(timeout_s=60, memory_mb=1500) as decoder:
-        *_, last = analyse(str(path), load_settings(assignments=["video.fps=null"]), detector, decoder.open)
+        *_, last = analyse_video(str(path), load_settings(assignments=["video.fps=null"]), detector, decoder.open)
     assert last.video is not None
     assert (last.video["status"], last.video["error"], last.video["faces"]) == ("ok", None, 2)
     assert [last.video[name] for name in ("width", "height", "frame_count")] == [7680, 4320, 2]

@@ -15,8 +15,9 @@ import pytest
 
 from pipeline.describe.backends import load_describer
 from pipeline.errors import ModelError
-from pipeline.execution.describer_process import Aside
-from pipeline.execution.executors import WORTH_RAY, is_little, working
+from pipeline.execution.describer_process import DescriberProcess
+from pipeline.execution.executors import RAY_WORTH_BYTES, choose_executor
+from pipeline.execution.executors.two_processes import TwoProcessExecutor
 from pipeline.records import Request
 from pipeline.settings import load_settings
 from tests.support.processes import orphan
@@ -39,12 +40,12 @@ def settings(*assignments: str):  # type: ignore[no-untyped-def]
     ("assignments", "sizes", "little"),
     [
         ((), [1000], True),
-        ((), [WORTH_RAY], False),
-        ((), [WORTH_RAY // 2, WORTH_RAY // 2], False),
+        ((), [RAY_WORTH_BYTES], False),
+        ((), [RAY_WORTH_BYTES // 2, RAY_WORTH_BYTES // 2], False),
         ((), [10] * 15, True),
         ((), [10] * 16, False),  # each has to be opened
         (("execution.executor=ray",), [1000], False),
-        (("execution.executor=two_processes",), [WORTH_RAY] * 9, True),
+        (("execution.executor=two_processes",), [RAY_WORTH_BYTES] * 9, True),
         (("execution.address=auto",), [1000], False),
         (("execution.analysers=2",), [1000], False),
         (("execution.describer_resource=words",), [1000], False),
@@ -52,37 +53,37 @@ def settings(*assignments: str):  # type: ignore[no-untyped-def]
     ],
 )
 def test_little_work_does_without_ray(assignments: tuple[str, ...], sizes: list[int], little: bool) -> None:
-    assert is_little(settings(*assignments), sizes) == little
+    assert (choose_executor(settings(*assignments), sizes) == "two_processes") == little
 
 
 def test_it_answers_as_a_describer_here(requests: list[Request]) -> None:
     here = load_describer(threads=1)
-    with Aside(model="nano", threads=1) as aside:
-        coming = [aside.ask(requests), aside.ask([]), aside.ask(requests[1:])]  # while it is still being loaded
-        (answers, seconds, name), (nothing, _, _), (fewer, _, _) = (one.result() for one in coming)
-    assert answers == here.describe(requests)
-    assert fewer == here.describe(requests[1:])
-    assert (nothing, name) == ([], "nano")
-    assert seconds > 0
+    with DescriberProcess(model="nano", threads=1) as process:
+        coming = [process.submit(requests), process.submit([]), process.submit(requests[1:])]  # while it is still being loaded
+        whole, nothing, fewer = (one.result() for one in coming)
+    assert whole.answers == here.describe(requests)
+    assert fewer.answers == here.describe(requests[1:])
+    assert (nothing.answers, whole.model) == ([], "nano")
+    assert whole.seconds > 0
 
 
 def test_one_that_comes_down_is_begun_anew(requests: list[Request]) -> None:
-    with Aside(model="nano", threads=1) as aside:
-        before, _, _ = aside.ask(requests).result()
-        first = aside.pid
+    with DescriberProcess(model="nano", threads=1) as process:
+        before = process.submit(requests).result().answers
+        first = process.pid
         os.kill(first, signal.SIGKILL)
-        assert aside.ask(requests).result()[0] == before
-        assert aside.pid != first
+        assert process.submit(requests).result().answers == before
+        assert process.pid != first
 
 
 def test_one_that_comes_down_again_is_said_in_one_line(requests: list[Request]) -> None:
-    with Aside(model="nano", threads=1) as aside:
-        coming = aside.ask(requests)
+    with DescriberProcess(model="nano", threads=1) as process:
+        coming = process.submit(requests)
 
         def kill() -> None:
             while not coming.done():
                 with suppress(ProcessLookupError):
-                    os.kill(aside.pid, signal.SIGKILL)
+                    os.kill(process.pid, signal.SIGKILL)
                 time.sleep(0.05)
 
         killer = Thread(target=kill)
@@ -93,23 +94,23 @@ def test_one_that_comes_down_again_is_said_in_one_line(requests: list[Request]) 
 
 
 def test_a_model_that_cannot_be_opened_is_said_as_ever(requests: list[Request], tmp_path: Path) -> None:
-    with Aside(model=str(tmp_path)) as aside, pytest.raises(ModelError, match=r"no config\.json there"):
-        aside.ask(requests).result()
+    with DescriberProcess(model=str(tmp_path)) as process, pytest.raises(ModelError, match=r"no config\.json there"):
+        process.submit(requests).result()
 
 
 def test_what_it_fails_at_is_said_and_it_goes_on(requests: list[Request]) -> None:
-    with Aside(model="nano", threads=1) as aside:
-        bad = aside.ask([Request(np.zeros((112, 112), np.uint8), FACE, "face")])
+    with DescriberProcess(model="nano", threads=1) as process:
+        bad = process.submit([Request(np.zeros((112, 112), np.uint8), FACE, "face")])
         with pytest.raises(ModelError, match=r"^the describer failed: \w+Error: .+$"):
             bad.result()
-        assert len(aside.ask(requests).result()[0]) == len(requests)
+        assert len(process.submit(requests).result().answers) == len(requests)
 
 
 def test_one_that_is_left_answers_nobody(requests: list[Request]) -> None:
-    with Aside(model="nano", threads=1) as aside:
-        coming = [aside.ask(requests) for _ in range(3)]
-        process = psutil.Process(aside.pid)
-    assert not process.is_running()
+    with DescriberProcess(model="nano", threads=1) as process:
+        coming = [process.submit(requests) for _ in range(3)]
+        child = psutil.Process(process.pid)
+    assert not child.is_running()
     for one in coming[1:]:
         assert one.cancelled()
     with pytest.raises(ModelError):
@@ -117,14 +118,14 @@ def test_one_that_is_left_answers_nobody(requests: list[Request]) -> None:
 
 
 def test_it_ends_with_whoever_started_it() -> None:
-    orphan("pipeline.execution.describer_process", "Aside(model='nano')").wait(60)
+    orphan("pipeline.execution.describer_process", "DescriberProcess(model='nano')").wait(60)
 
 
 def test_a_broken_file_and_a_whole_one_go_through_without_ray(samples: Path, tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("not a video")
-    with working(settings("video.fps=2"), little=True) as results:
-        found = list(results([str(tmp_path / "text.mp4"), str(samples / "single_face.mp4")]))
-    rows = [result.video for result in found if result.video]
+    with TwoProcessExecutor(settings("video.fps=2")) as executor:
+        found = list(executor.results([str(tmp_path / "text.mp4"), str(samples / "single_face.mp4")]))
+    rows = [result.chunk.video for result in found if result.chunk.video]
     assert [row["status"] for row in rows] == ["failed", "ok"]
     assert sum(result.descriptions.num_rows for result in found) == rows[1]["descriptions"] > 0
     assert {result.model for result in found} == {"nano"}

@@ -26,11 +26,11 @@ from ray import autoscaler
 from pipeline.commands.submit import command
 from pipeline.describe.backends import load_describer
 from pipeline.errors import ModelError, SettingsError
-from pipeline.execution.analysis import analyse
-from pipeline.execution.executors.ray import engine
-from pipeline.execution.metrics import STAGES, Stages, slowest
-from pipeline.execution.resources import pools
-from pipeline.execution.run import plan
+from pipeline.execution.executors.ray import RayExecutor
+from pipeline.execution.planning import plan
+from pipeline.execution.resources import plan_workers
+from pipeline.execution.stages import analyse_video
+from pipeline.execution.timing import STAGES, StageTimer, slowest
 from pipeline.faces.detectors import load_detector
 from pipeline.settings import load_settings
 from pipeline.storage.remote import _ours
@@ -101,33 +101,33 @@ def _version() -> str:
 
 
 def test_every_moment_is_one_stages() -> None:
-    stages = Stages()
+    timer = StageTimer()
     began = time.perf_counter()
-    with stages.on("track"):
-        for _ in stages.each("decode", iter(range(50))):
-            with stages.on("detect"):
+    with timer.stage("track"):
+        for _ in timer.each("decode", iter(range(50))):
+            with timer.stage("detect"):
                 time.sleep(0.0005)
     took = time.perf_counter() - began
-    spent = stages.take()
+    spent = timer.take()
     assert set(spent) == {"track", "decode", "detect"}
     assert sum(spent.values()) == pytest.approx(took, rel=0.05)
     assert max(spent, key=lambda name: spent[name]) == "detect" == slowest(spent)[0][0]
     assert sum(share for _, share in slowest(spent)) == pytest.approx(1)
-    assert stages.take() == {} and slowest({}) == []
+    assert timer.take() == {} and slowest({}) == []
 
 
 def test_a_videos_seconds_are_those_that_its_stages_took_and_not_its_readers(samples: Path) -> None:
     settings = load_settings(assignments=["video.fps=4", "describe.batch_size=2"])
     path, detector = str(samples / "single_face.mp4"), load_detector("centerface")
-    for _ in analyse(str(samples / "no_face.mp4"), settings, detector):
+    for _ in analyse_video(str(samples / "no_face.mp4"), settings, detector):
         pass  # what stages import when they are first used is not the video's
-    chunks = analyse(path, settings, detector)
+    chunks = analyse_video(path, settings, detector)
     spent: dict[str, float] = {}
     counted = waited = 0.0
     began = time.perf_counter()
     for chunk in chunks:
         waited += time.perf_counter() - began
-        for stage, seconds in chunk.stages.items():
+        for stage, seconds in chunk.stage_seconds.items():
             spent[stage] = spent.get(stage, 0.0) + seconds
         counted += chunk.elapsed_s
         assert counted <= waited
@@ -146,14 +146,14 @@ def test_a_failed_video_has_a_kind_of_error(content: bytes | None, kind: str, tm
     file = tmp_path / "memory, empty file, no permission.mp4"  # a path says nothing of the kind
     if content is not None:
         file.write_bytes(content)
-    (chunk,) = analyse(str(file), load_settings(), load_detector("centerface"))
+    (chunk,) = analyse_video(str(file), load_settings(), load_detector("centerface"))
     assert chunk.video is not None and chunk.video["status"] == "failed"
     assert chunk.video["error_kind"] == kind
 
 
 def test_the_dashboard_of_a_ray_started_here_is_for_this_machine_alone() -> None:
     assert load_settings().execution.dashboard_host is None
-    with engine(load_settings(assignments=["execution.dashboard_host=127.0.0.1"]).execution):
+    with RayExecutor(load_settings(assignments=["execution.dashboard_host=127.0.0.1"])):
         node = ray._private.worker._global_node
         assert node is not None
         url = node.webui_url
@@ -168,10 +168,10 @@ def test_the_dashboard_of_a_ray_started_here_is_for_this_machine_alone() -> None
 def test_stages_go_where_their_resource_is() -> None:
     settings = load_settings(CLUSTER / "run.yaml")
     has = {"CPU": 160, "GPU": 2, "decode": 150, "describe": 2, "memory": 400 << 30}
-    assert (pools(settings, has, 5000).analysers, pools(settings, has, 5000).describers) == (75, 2)
-    assert pools(settings, {"memory": 8 << 30}, 5000).on_gpu  # no GPU has been started yet
+    assert (plan_workers(settings, has, 5000).analysers, plan_workers(settings, has, 5000).describers) == (75, 2)
+    assert plan_workers(settings, {"memory": 8 << 30}, 5000).on_gpu  # no GPU has been started yet
     free = settings.model_copy(update={"execution": settings.execution.model_copy(update={"analysers": None, "describers": None})})
-    assert (pools(free, has, 5000).analysers, pools(free, has, 5000).describers) == (150, 2)
+    assert (plan_workers(free, has, 5000).analysers, plan_workers(free, has, 5000).describers) == (150, 2)
 
 
 def test_the_cluster_file_is_what_rays_schema_says() -> None:
@@ -372,7 +372,7 @@ def test_what_a_video_says_of_itself_names_no_file(tmp_path: Path) -> None:
         for _ in range(5):
             target.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), "rgb24")))
         target.mux(stream.encode())
-    (*_, last) = analyse(str(film), load_settings(), load_detector("centerface"))
+    (*_, last) = analyse_video(str(film), load_settings(), load_detector("centerface"))
     assert last.video is not None and last.video["status"] == "no_faces"
     folder = RunFolder(tmp_path / "out")
     folder.begin({})

@@ -104,19 +104,19 @@ def assert_whole(out: Path, unbroken: Path, done: set[str]) -> None:
 def test_changed_and_new_files_are_done_and_no_others(archive: Path, samples: Path, tmp_path: Path) -> None:
     folder, out = tmp_path / "archive", tmp_path / "run"
     shutil.copytree(archive, folder)
-    assert run(folder, out, "ray=never").returncode == 0
+    assert run(folder, out, "executor=two_processes").returncode == 0
     before = {file.stem: file.stat().st_mtime_ns for file in (out / "videos").iterdir()}
     began = time.monotonic()
-    assert run(folder, out, "ray=never").returncode == 0
+    assert run(folder, out, "executor=two_processes").returncode == 0
     print(f"a finished run again: {time.monotonic() - began:.1f} s")
     small_clip(samples / SOURCES[2], folder / "0.mp4", 20)
     small_clip(samples / SOURCES[0], folder / "new.mp4", 12)
-    assert run(folder, out, "ray=never").returncode == 0
+    assert run(folder, out, "executor=two_processes").returncode == 0
     after = {file.stem: file.stat().st_mtime_ns for file in (out / "videos").iterdir()}
     assert after.keys() - before.keys() == {video_id(folder / "new.mp4")}
     assert {key for key in before if before[key] != after[key]} == {video_id(folder / "0.mp4")}
     fresh = tmp_path / "fresh"
-    assert run(folder, fresh, "ray=never").returncode == 0
+    assert run(folder, fresh, "executor=two_processes").returncode == 0
     assert_same(out, fresh)
 
 

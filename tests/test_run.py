@@ -21,12 +21,14 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import SettingsError
-from pipeline.execution.analysis import analyse, face_rows
-from pipeline.execution.resources import Pools, pools
-from pipeline.execution.run import Assembly, find_videos
+from pipeline.execution.planning import PlannedVideo
+from pipeline.execution.resources import WorkerPlan, plan_workers
+from pipeline.execution.run import RunWriter
+from pipeline.execution.stages import Chunk, Result, analyse_video, face_rows
 from pipeline.faces.detectors import load_detector
 from pipeline.records import Detections
 from pipeline.settings import load_settings
+from pipeline.storage.inputs import find_videos
 from pipeline.storage.run_folder import RunFolder, empty
 from pipeline.vocabulary import AUS, EMOTIONS, REGION_AUS, claims
 from tests.support.runs import assert_same
@@ -35,18 +37,18 @@ CLIPS = ("WolfgangLanger_Pexels.mp4", "single_face.mp4", "no_face.mp4", "face_no
 FPS = 8
 
 
-def command(inputs: list[Path], out: Path, *more: str, ray: str = "always") -> list[str]:
-    words = ["--out", str(out), "--fps", str(FPS), "--set", f"execution.executor={ray}", *more]
+def command(inputs: list[Path], out: Path, *more: str, executor: str = "ray") -> list[str]:
+    words = ["--out", str(out), "--fps", str(FPS), "--set", f"execution.executor={executor}", *more]
     return [sys.executable, "-m", "pipeline.cli", "run", *map(str, inputs), *words]
 
 
-def process(inputs: list[Path], out: Path, *more: str, ray: str = "always") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(inputs, out, *more, ray=ray), capture_output=True, text=True, check=False)
+def process(inputs: list[Path], out: Path, *more: str, executor: str = "ray") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(inputs, out, *more, executor=executor), capture_output=True, text=True, check=False)
 
 
-def stop_when(sign: Callable[[], bool], how: signal.Signals, inputs: list[Path], out: Path, ray: str = "always") -> tuple[int, str]:
+def stop_when(sign: Callable[[], bool], how: signal.Signals, inputs: list[Path], out: Path, executor: str = "ray") -> tuple[int, str]:
     """Start a run and stop it as soon as there is a sign; its exit code and last words."""
-    with subprocess.Popen(command(inputs, out, ray=ray), stderr=subprocess.PIPE, text=True, start_new_session=True) as running:
+    with subprocess.Popen(command(inputs, out, executor=executor), stderr=subprocess.PIPE, text=True, start_new_session=True) as running:
         while running.poll() is None and not sign():
             time.sleep(0.02)
         os.kill(running.pid, how)
@@ -217,7 +219,7 @@ def test_killed_and_interrupted_it_ends_as_if_nothing_had_happened(archive: list
     assert "Traceback" not in words
     first = next((out / "videos").glob("*.parquet"))
     written = first.stat().st_mtime_ns
-    ended = process(archive, out, ray="never")  # whoever does the work goes on where the other was
+    ended = process(archive, out, executor="two_processes")  # whoever does the work goes on where the other was
     assert ended.returncode == 0, ended.stderr
     assert first.stat().st_mtime_ns == written
     assert_same(run.path, out)
@@ -225,7 +227,7 @@ def test_killed_and_interrupted_it_ends_as_if_nothing_had_happened(archive: list
 
 def test_without_ray_the_tables_are_the_same(archive: list[Path], run: RunFolder, tmp_path: Path) -> None:
     out = tmp_path / "little"
-    ended = process(archive, out, ray="never")
+    ended = process(archive, out, executor="two_processes")
     assert ended.returncode == 0, ended.stderr
     assert_same(run.path, out)
     assert run.info["counts"] == RunFolder(out).info["counts"]
@@ -236,7 +238,7 @@ def test_ray_is_for_what_is_worth_its_start_and_names_stay_as_they_were_given(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("empty.mp4").touch()
-    ended = process([samples / "no_face.mp4", Path("empty.mp4")], Path("run"), ray="auto")
+    ended = process([samples / "no_face.mp4", Path("empty.mp4")], Path("run"), executor="auto")
     assert ended.returncode == 0, ended.stderr
     assert "\nfailed: empty.mp4: empty file\n" in ended.stdout
     assert (run.info["execution"]["executor"], RunFolder("run").info["execution"]["executor"]) == ("ray", "two_processes")
@@ -245,12 +247,12 @@ def test_ray_is_for_what_is_worth_its_start_and_names_stay_as_they_were_given(
 
 def test_without_ray_it_may_be_killed_and_interrupted_too(archive: list[Path], run: RunFolder, tmp_path: Path) -> None:
     out = tmp_path / "little"
-    stop_when(lambda: any((out / "videos").glob("*.parquet")), signal.SIGKILL, archive, out, ray="never")
+    stop_when(lambda: any((out / "videos").glob("*.parquet")), signal.SIGKILL, archive, out, executor="two_processes")
     assert 1 <= len(RunFolder(out).committed()) < 9
     begun = (out / "run.json").stat().st_ino
-    code, words = stop_when(lambda: (out / "run.json").stat().st_ino != begun, signal.SIGINT, archive, out, ray="never")
+    code, words = stop_when(lambda: (out / "run.json").stat().st_ino != begun, signal.SIGINT, archive, out, executor="two_processes")
     assert (code, words) == (130, "focalface: stopped; the same command goes on where it was\n")
-    ended = process(archive, out, ray="never")
+    ended = process(archive, out, executor="two_processes")
     assert ended.returncode == 0, ended.stderr
     assert_same(run.path, out)
 
@@ -273,7 +275,7 @@ def test_other_settings_are_refused_by_name(archive: list[Path], run: RunFolder)
 def test_a_changed_file_is_done_again_and_no_other(archive: list[Path], run: RunFolder) -> None:
     before = {file: file.stat().st_mtime_ns for file in (run.path / "videos").iterdir()}
     (archive[-1] / "text.mp4").write_text("not a video either")
-    assert process(archive, run.path, ray="never").returncode == 0
+    assert process(archive, run.path, executor="two_processes").returncode == 0
     after = {file: file.stat().st_mtime_ns for file in (run.path / "videos").iterdir()}
     assert set(after) == set(before)
     assert sum(after[file] != before[file] for file in before) == 1
@@ -289,8 +291,8 @@ def test_a_model_that_is_not_there_is_said_in_one_line(samples: Path, tmp_path: 
 def test_chunks_are_cut_by_what_they_hold_alone(samples: Path) -> None:
     detector = load_detector("centerface")
     path = str(samples / "single_face.mp4")
-    few = list(analyse(path, load_settings(assignments=["describe.batch_size=2", "select.regions=all"]), detector))
-    (all_at_once,) = analyse(path, load_settings(assignments=["describe.batch_size=4096", "select.regions=all"]), detector)
+    few = list(analyse_video(path, load_settings(assignments=["describe.batch_size=2", "select.regions=all"]), detector))
+    (all_at_once,) = analyse_video(path, load_settings(assignments=["describe.batch_size=4096", "select.regions=all"]), detector)
     assert len(few) > 10
     assert [chunk.index for chunk in few] == list(range(len(few)))
     assert all(len(chunk.selections) <= 2 for chunk in few)
@@ -319,37 +321,43 @@ class _Breaking:
 
 
 def test_an_unforeseen_fault_is_data_too(samples: Path) -> None:
-    (*_, last) = analyse(str(samples / "single_face.mp4"), load_settings(assignments=["video.fps=null"]), _Breaking())
+    (*_, last) = analyse_video(str(samples / "single_face.mp4"), load_settings(assignments=["video.fps=null"]), _Breaking())
     assert last.video is not None
     assert (last.video["status"], last.video["error"]) == ("failed", "RuntimeError: out of luck")
     assert last.video["error_kind"] == "internal"
     assert last.video["faces"] == 0
 
 
-def test_results_may_come_in_any_order_and_twice() -> None:
-    assembly = Assembly()
-    row = {"status": "ok"}
-    assert not assembly.add(2, face_rows("a", []), empty("descriptions"), 1.0, row)
-    assert not assembly.add(0, face_rows("a", []), empty("descriptions"), 1.0, None)
-    assert not assembly.add(0, face_rows("a", []), empty("descriptions"), 1.0, None)
-    assert assembly.add(1, face_rows("a", []), empty("descriptions"), 1.0, None)
-    assert assembly.elapsed_s == 3.0
-    assert assembly.tables()[0].num_rows == 0
+def test_results_may_come_in_any_order_and_twice(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.begin({})
+    row = {"video_id": "a", "path": "/here/a.mp4", "status": "ok", "error": None, "sampled_frames": 0, "faces": 0, "descriptions": 0}
+    committed: list[int] = []
+    results = [
+        Result(Chunk("a", i, 1, 1.0, face_rows("a", []), (), elapsed_s=1.0, video=row if i == 2 else None), empty("descriptions"), "nano")
+        for i in (2, 0, 0, 1)
+    ]
+    writer = RunWriter(folder, on_commit=lambda: committed.append(len(committed)))
+    for result, videos_done in zip(results, (0, 0, 0, 1), strict=True):
+        writer.write([result], {"a": PlannedVideo("a.mp4", "1-1", "todo")})
+        assert len(committed) == videos_done
+    (written,) = folder.read("videos").to_pylist()
+    assert (written["path"], written["elapsed_s"]) == ("a.mp4", 3.0)
 
 
 @pytest.mark.parametrize(
     ("has", "videos", "shared_out"),
     [
-        ({"CPU": 2, "memory": 8 << 30}, 9, Pools(1, 1, 0, on_gpu=False, detect_on_gpu=False, reserve=True)),
-        ({"CPU": 16, "memory": 64 << 30}, 99, Pools(13, 3, 0, on_gpu=False, detect_on_gpu=False, reserve=True)),
-        ({"CPU": 16, "memory": 64 << 30}, 4, Pools(4, 3, 0, on_gpu=False, detect_on_gpu=False, reserve=True)),
-        ({"CPU": 64, "memory": 32 << 30}, 99, Pools(8, 12, 0, on_gpu=False, detect_on_gpu=False, reserve=True)),
-        ({"CPU": 2, "memory": 2 << 30}, 9, Pools(1, 1, 0, on_gpu=False, detect_on_gpu=False, reserve=False)),
-        ({"CPU": 16, "GPU": 2, "memory": 64 << 30}, 99, Pools(16, 2, 2, on_gpu=True, detect_on_gpu=True, reserve=True)),
+        ({"CPU": 2, "memory": 8 << 30}, 9, WorkerPlan(1, 1, 0, on_gpu=False, detect_on_gpu=False, reserve_memory=True)),
+        ({"CPU": 16, "memory": 64 << 30}, 99, WorkerPlan(13, 3, 0, on_gpu=False, detect_on_gpu=False, reserve_memory=True)),
+        ({"CPU": 16, "memory": 64 << 30}, 4, WorkerPlan(4, 3, 0, on_gpu=False, detect_on_gpu=False, reserve_memory=True)),
+        ({"CPU": 64, "memory": 32 << 30}, 99, WorkerPlan(8, 12, 0, on_gpu=False, detect_on_gpu=False, reserve_memory=True)),
+        ({"CPU": 2, "memory": 2 << 30}, 9, WorkerPlan(1, 1, 0, on_gpu=False, detect_on_gpu=False, reserve_memory=False)),
+        ({"CPU": 16, "GPU": 2, "memory": 64 << 30}, 99, WorkerPlan(16, 2, 2, on_gpu=True, detect_on_gpu=True, reserve_memory=True)),
     ],
 )
-def test_both_stages_find_a_place_on_any_machine(has: dict[str, float], videos: int, shared_out: Pools) -> None:
-    assert pools(load_settings(), has, videos) == shared_out
+def test_both_stages_find_a_place_on_any_machine(has: dict[str, float], videos: int, shared_out: WorkerPlan) -> None:
+    assert plan_workers(load_settings(), has, videos) == shared_out
 
 
 def test_a_gpu_is_for_both_stages() -> None:
@@ -360,9 +368,9 @@ def test_a_gpu_is_for_both_stages() -> None:
         (("execution.analyser_resource=decode",), (1.0, 0.0)),  # decoded elsewhere: frames are not sent to the GPU
         (("execution.analyser_resource=decode", "detect.device=cuda"), (0.75, 0.25)),
     ):
-        assert pools(load_settings(assignments=assignments), has, 9).parts == parts
-    few = pools(load_settings(assignments=["execution.detectors=2"]), {"CPU": 8, "memory": 64 << 30}, 9)
-    assert (few.analysers, few.describers, few.detectors, few.parts) == (5, 1, 2, (1.0, 0.0))
+        assert plan_workers(load_settings(assignments=assignments), has, 9).gpu_shares == parts
+    few = plan_workers(load_settings(assignments=["execution.detectors=2"]), {"CPU": 8, "memory": 64 << 30}, 9)
+    assert (few.analysers, few.describers, few.detectors, few.gpu_shares) == (5, 1, 2, (1.0, 0.0))
 
 
 def test_inputs_are_files_folders_and_patterns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

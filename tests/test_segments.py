@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 
 from pipeline.errors import VideoError
-from pipeline.execution import segment_queue as boards
-from pipeline.execution.analysis import Chunk, analyse
-from pipeline.execution.resources import WORTH_HELP, work_for
-from pipeline.execution.segment_queue import Board, Gone, Job
-from pipeline.execution.segment_sharing import Crew
+from pipeline.execution import segment_queue as queues
+from pipeline.execution.resources import BYTES_PER_HELPER, useful_analysers
+from pipeline.execution.segment_queue import QueueLost, Segment, SegmentQueue
+from pipeline.execution.segment_sharing import SegmentWorker
+from pipeline.execution.stages import Chunk, analyse_video
 from pipeline.faces.detectors import load_detector
 from pipeline.settings import Settings, load_settings
 from pipeline.speed.scale import repeated
@@ -149,86 +149,86 @@ def said(chunks: list[Chunk]) -> list[object]:
 def alone(films: Path) -> dict[str, list[object]]:
     """What one analyser says of each film."""
     detector = load_detector("centerface", min_face=32)
-    return {path.name: said(list(analyse(str(path), settings(), detector))) for path in sorted(films.iterdir())}
+    return {path.name: said(list(analyse_video(str(path), settings(), detector))) for path in sorted(films.iterdir())}
 
 
 @pytest.mark.parametrize("name", ["film.mp4", "hole.mp4"])
 def test_two_say_what_one_says(films: Path, alone: dict[str, list[object]], name: str, decoders: tuple[Decoder, Decoder]) -> None:
-    board, options, path = Board(1, 2), settings(f"video.segment_s={SEGMENT_S}"), str(films / name)
+    queue, options, path = SegmentQueue(1, 2), settings(f"video.segment_s={SEGMENT_S}"), str(films / name)
     detectors = [load_detector("centerface", min_face=32) for _ in decoders]
-    crews = [Crew(board, options, detector, decoder.open) for detector, decoder in zip(detectors, decoders, strict=True)]
+    workers = [SegmentWorker(queue, options, detector, decoder.open) for detector, decoder in zip(detectors, decoders, strict=True)]
     given: dict[int, int] = {}
-    give = board.give
+    deliver = queue.deliver
 
-    def counting(job: Job, parts: list[object]) -> None:
+    def counting(segment: Segment, parts: list[object]) -> None:
         given[threading.get_ident()] = given.get(threading.get_ident(), 0) + bool(parts)
-        give(job, parts)
+        deliver(segment, parts)
 
-    board.give = counting  # type: ignore[method-assign]
-    helper = threading.Thread(target=crews[1].help)
+    queue.deliver = counting  # type: ignore[method-assign]
+    helper = threading.Thread(target=workers[1].help_others)
     helper.start()
-    chunks = list(analyse(path, options, detectors[0], decoders[0].open, crews[0]))
-    board.finish(path)
+    chunks = list(analyse_video(path, options, detectors[0], decoders[0].open, workers[0]))
+    queue.finish(path)
     helper.join()
     assert said(chunks) == alone[name]
     assert given.get(helper.ident or 0, 0) > 0
     row = chunks[-1].video
     assert row is not None and row["status"] == "ok" and row["tracks"] > 75
     assert row["error"] == (None if name == "film.mp4" else f"{FRAMES - 3} of {FRAMES} frames could be decoded")
-    stages = {stage for chunk in chunks for stage in chunk.stages}
+    stages = {stage for chunk in chunks for stage in chunk.stage_seconds}
     assert stages == {"fetch", "decode", "detect", "track", "select"}
 
 
 def test_helpers_that_fail_or_never_come_back_cost_nothing_but_time(
     films: Path, alone: dict[str, list[object]], decoders: tuple[Decoder, Decoder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(boards, "PATIENCE_S", 2.0)
-    board, path = Board(1, 2), str(films / "film.mp4")
+    monkeypatch.setattr(queues, "PATIENCE_S", 2.0)
+    queue, path = SegmentQueue(1, 2), str(films / "film.mp4")
     options, detector = settings(f"video.segment_s={SEGMENT_S}"), load_detector("centerface", min_face=32)
 
     def lost(part: object) -> object:
-        raise Gone
+        raise QueueLost
 
-    crew = Crew(board, options, detector, decoders[0].open, fetch=lost)  # type: ignore[arg-type]
-    chunks = analyse(path, options, detector, decoders[0].open, crew)
+    worker = SegmentWorker(queue, options, detector, decoders[0].open, load=lost)  # type: ignore[arg-type]
+    chunks = analyse_video(path, options, detector, decoders[0].open, worker)
     first = next(chunks)
-    jobs = [board.claim() for _ in range(3)]
-    assert all(jobs)
-    board.give(jobs[1], [])  # type: ignore[arg-type]
-    board.give(jobs[2], ["what another's memory held"])  # type: ignore[arg-type]
+    segments = [queue.claim() for _ in range(3)]
+    assert all(segments)
+    queue.deliver(segments[1], [])  # type: ignore[arg-type]
+    queue.deliver(segments[2], ["what another's memory held"])  # type: ignore[arg-type]
     assert said([first, *chunks]) == alone["film.mp4"]
 
 
-def test_the_board_gives_each_segment_to_one_and_not_too_far_ahead() -> None:
-    jobs = [Job("a", i, 10 * i, 10 * i + 10) for i in range(9)]
-    board = Board(2, 2)
-    assert board.claim() is None
-    board.offer(jobs)
-    assert [board.claim() for _ in range(5)] == [*jobs[1:5], None]  # the first is the owner's, the sixth too far
-    assert board.take(jobs[0]) is None
-    assert [board.claim("a"), board.claim("a")] == [jobs[0], None]
-    board.give(jobs[1], ["seen"])
-    board.give(jobs[1], ["seen again"])
-    assert board.take(jobs[1]) == ["seen"]
-    board.give(jobs[0], ["too late"])
-    assert [board.claim(), board.claim()] == [jobs[5], None]
-    board.finish("a")
-    board.give(jobs[5], ["for nobody"])
-    board.sign(jobs[5])
-    assert board.claim() is None and not board.over()
-    board.finish("b")
-    assert board.over()
+def test_the_queue_gives_each_segment_to_one_and_not_too_far_ahead() -> None:
+    segments = [Segment("a", i, 10 * i, 10 * i + 10) for i in range(9)]
+    queue = SegmentQueue(2, 2)
+    assert queue.claim() is None
+    queue.add(segments)
+    assert [queue.claim() for _ in range(5)] == [*segments[1:5], None]  # the first is the owner's, the sixth too far
+    assert queue.collect(segments[0]) is None
+    assert [queue.claim("a"), queue.claim("a")] == [segments[0], None]
+    queue.deliver(segments[1], ["seen"])
+    queue.deliver(segments[1], ["seen again"])
+    assert queue.collect(segments[1]) == ["seen"]
+    queue.deliver(segments[0], ["too late"])
+    assert [queue.claim(), queue.claim()] == [segments[5], None]
+    queue.finish("a")
+    queue.deliver(segments[5], ["for nobody"])
+    queue.report_progress(segments[5])
+    assert queue.claim() is None and not queue.is_over()
+    queue.finish("b")
+    assert queue.is_over()
 
 
 def test_helpers_go_when_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
-    board, jobs = Board(2, 2), [Job("a", i, 10 * i, 10 * i + 10) for i in range(3)]
-    board.offer(jobs)
-    assert board.claim() == jobs[1] and not board.over()
-    monkeypatch.setattr(boards, "QUIET_S", 0.1)
+    queue, segments = SegmentQueue(2, 2), [Segment("a", i, 10 * i, 10 * i + 10) for i in range(3)]
+    queue.add(segments)
+    assert queue.claim() == segments[1] and not queue.is_over()
+    monkeypatch.setattr(queues, "QUIET_S", 0.1)
     time.sleep(0.2)
-    assert board.over()  # whoever had the other video is lost, and may wait for the place that a helper takes
-    board.sign(jobs[1])
-    assert not board.over()
+    assert queue.is_over()  # whoever had the other video is lost, and may wait for the place that a helper takes
+    queue.report_progress(segments[1])
+    assert not queue.is_over()
 
 
 # ---- whole runs
@@ -238,12 +238,12 @@ def test_there_is_work_for_more_analysers_than_videos_where_these_are_large(tmp_
     small, large = str(tmp_path / "small.mp4"), str(tmp_path / "large.mp4")
     Path(small).write_bytes(b"1")
     with open(large, "wb") as file:
-        file.truncate(10 * WORTH_HELP)
-    assert work_for([small, large], settings(), 16) == 11
-    assert work_for([small] * 20, settings(), 16) == 20
+        file.truncate(10 * BYTES_PER_HELPER)
+    assert useful_analysers([small, large], settings(), 16) == 11
+    assert useful_analysers([small] * 20, settings(), 16) == 20
     for more in ("video.segment_s=0", "detect.every=2"):
-        assert work_for([small, large], settings(more), 16) == 2
-    assert work_for([large], settings("execution.analysers=3"), 16) == 3
+        assert useful_analysers([small, large], settings(more), 16) == 2
+    assert useful_analysers([large], settings("execution.analysers=3"), 16) == 3
 
 
 def test_a_shared_run_that_is_killed_ends_with_the_tables_of_one_that_was_not_shared(films: Path, tmp_path: Path) -> None:

@@ -10,11 +10,12 @@ import pytest
 from pyarrow import fs
 
 from pipeline.errors import SettingsError, VideoError
-from pipeline.execution.analysis import analyse
-from pipeline.execution.run import _marked, _planned, find_videos
+from pipeline.execution.planning import planned
+from pipeline.execution.stages import analyse_video
 from pipeline.faces.detectors import load_detector
 from pipeline.settings import load_settings
 from pipeline.storage import remote as storage
+from pipeline.storage.inputs import find_videos, marked_videos
 from pipeline.storage.remote import Mirror, fetched, find, is_url
 from pipeline.storage.run_folder import RunFolder, empty, video_id
 from tests.support.servers import bucket, s3_server
@@ -98,8 +99,8 @@ def test_a_changed_object_has_another_mark(films: fs.S3FileSystem) -> None:
 
 def test_a_video_from_elsewhere_gives_what_it_gives_from_the_disk(films: fs.FileSystem, samples: Path) -> None:
     settings, detector = load_settings(assignments=["video.fps=2"]), load_detector("centerface")
-    (*_, here) = analyse(str(samples / "single_face.mp4"), settings, detector)
-    (*_, there) = analyse(f"s3://films/{ODD}", settings, detector)
+    (*_, here) = analyse_video(str(samples / "single_face.mp4"), settings, detector)
+    (*_, there) = analyse_video(f"s3://films/{ODD}", settings, detector)
     assert here.video is not None and there.video is not None
     assert there.video["path"] == f"s3://films/{ODD}"
     differing = {"video_id", "path"}
@@ -107,7 +108,7 @@ def test_a_video_from_elsewhere_gives_what_it_gives_from_the_disk(films: fs.File
         key: value for key, value in here.video.items() if key not in differing
     }
     assert here.video["faces"] > 0
-    (*_, gone) = analyse("s3://films/notes.txt", settings, detector)
+    (*_, gone) = analyse_video("s3://films/notes.txt", settings, detector)
     assert gone.video is not None
     assert gone.video["status"] == "failed" and gone.video["error"].startswith("not a video")
 
@@ -211,8 +212,8 @@ def test_a_plain_path_is_its_own(tmp_path: Path) -> None:
 
 
 def test_what_could_not_be_fetched_is_tried_again(films: fs.FileSystem, tmp_path: Path) -> None:
-    (chunk,) = analyse("s3://films/gone.mp4", load_settings(), load_detector("centerface"))
-    assert chunk.again and chunk.video is not None
+    (chunk,) = analyse_video("s3://films/gone.mp4", load_settings(), load_detector("centerface"))
+    assert chunk.retry and chunk.video is not None
     assert chunk.video["status"] == "failed" and "cannot be fetched" in chunk.video["error"]
     assert chunk.video["error_kind"] == "unreachable"
     folder = RunFolder(tmp_path / "run")
@@ -220,6 +221,6 @@ def test_what_could_not_be_fetched_is_tried_again(films: fs.FileSystem, tmp_path
     for name, fingerprint in ((ODD, ""), ("a.mp4", find("s3://films/a.mp4", lambda _: True)["s3://films/a.mp4"])):
         row = {"video_id": video_id(f"s3://films/{name}"), "path": name, "status": "failed"}
         folder.commit(row, empty("faces"), empty("descriptions"), fingerprint)
-    states = {video.path: video.state for video in _planned(_marked(["s3://films"]), folder.committed()).values()}
+    states = {video.path: video.state for video in planned(marked_videos(["s3://films"]), folder.committed()).values()}
     assert states[f"s3://films/{ODD}"] == "changed"
     assert states["s3://films/a.mp4"] == "done"

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from pipeline.errors import VideoError
-from pipeline.execution.analysis import analyse
+from pipeline.execution.stages import analyse_video
 from pipeline.faces.detectors import load_detector
 from pipeline.settings import load_settings
 from pipeline.video.decoder_process import AHEAD, TRIES, Decoder
@@ -182,7 +182,7 @@ def test_a_crash_leaves_the_rows_before_it(decoder: Decoder, clip: Path) -> None
             return self.detector.detect(images)  # type: ignore[return-value]
 
     settings = load_settings(assignments=["video.fps=null", "detect.min_face=20"])
-    *_, last = analyse(str(clip), settings, Killing(), decoder.open)  # type: ignore[arg-type]
+    *_, last = analyse_video(str(clip), settings, Killing(), decoder.open)  # type: ignore[arg-type]
     assert last.video is not None
     assert last.video["status"] == "ok"
     assert last.video["error"].startswith("the decoder crashed (SIGSEGV) after ")

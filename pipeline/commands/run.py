@@ -20,7 +20,7 @@ from pipeline.settings import Settings, load_settings
 from pipeline.vocabulary import UNIT
 
 if TYPE_CHECKING:
-    from pipeline.execution.run import Planned
+    from pipeline.execution.planning import PlannedVideo
     from pipeline.storage.run_folder import RunFolder
 
 PREVIEW = "preview.png"
@@ -76,7 +76,7 @@ def run(
     Example: focalface run holiday.mp4 archive/ --out outputs/holiday --regions eyes,mouth
     """
     with without_gc():
-        from pipeline.execution.run import plan
+        from pipeline.execution.planning import plan
         from pipeline.execution.run import run as run_pipeline
         from pipeline.storage.remote import Mirror
 
@@ -100,7 +100,7 @@ def settings_of(given: Mapping[str, Any]) -> Settings:
     return load_settings(given["config"], given["sets"] or (), {key: given[option] for option, key in _SETTINGS.items()})
 
 
-def _say_plan(videos: Mapping[str, Planned], settings: Settings) -> None:
+def _say_plan(videos: Mapping[str, PlannedVideo], settings: Settings) -> None:
     """What a run would do: every video, how many of which kind, and the settings."""
     from pipeline.storage.run_folder import shown
 
@@ -114,8 +114,8 @@ def _say_plan(videos: Mapping[str, Planned], settings: Settings) -> None:
 
 def _summary(folder: RunFolder, place: str) -> None:
     """What a run found, what took its time, and where it lies."""
-    from pipeline.execution.metrics import slowest
     from pipeline.execution.run import counts
+    from pipeline.execution.timing import slowest
 
     console = Console()
     found = counts(folder)

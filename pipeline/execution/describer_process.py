@@ -1,7 +1,7 @@
-"""A describer in a process of its own, beside the one that analyses: where one describer is enough, and no Ray is worth its start.
+"""A describer in a process of its own: the process that analyses goes on while the model is loaded and while it answers.
 
-The two talk over pipes, in pickled messages of theirs alone: how to open the model; then, question by question, a batch of requests
-and its answers. While the model answers, and while it is still being loaded, whoever asked does other things.
+The two processes exchange pickled messages over pipes. The first message holds the options of the model; each further one is a batch
+of requests, and its reply the answers.
 """
 
 from __future__ import annotations
@@ -13,82 +13,98 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from subprocess import PIPE
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from pipeline.describe.heavy_imports import without_gc
-from pipeline.errors import FocalfaceError, ModelError
+from pipeline.errors import FocalfaceError, ModelError, one_line
 from pipeline.records import Answer, Request
 from pipeline.video.child_process import begin, death
 
 TRIES = 2
-"""Times that a batch is given to a describer that comes down with it; more rides out more bad luck of the machine's."""
+"""Times that a batch is given to a describer whose process ends on it; more survives more bad luck of the machine."""
 
 
-class Aside:
+@dataclass(frozen=True)
+class Described:
+    """The reply to a batch of requests.
+
+    Attributes:
+        answers: one for each request, in order.
+        seconds: time that the describer took.
+        model: name of the checkpoint.
+    """
+
+    answers: list[Answer]
+    seconds: float
+    model: str
+
+
+class DescriberProcess:
     """A describer in a process of its own; a context manager.
 
-    >>> with Aside(model="nano") as describer:  # doctest: +SKIP
-    ...     answers, seconds, name = describer.ask(requests).result()
+    >>> with DescriberProcess(model="nano") as describer:  # doctest: +SKIP
+    ...     answers = describer.submit(requests).result().answers
     """
 
     def __init__(self, **options: Any) -> None:
-        """Begin the process; this does not wait until it is ready.
+        """Start the process; this does not wait until the model is loaded.
 
         Args:
-            options: of `pipeline.describe.backends.load_describer`, as plain data.
+            options: arguments of `pipeline.describe.backends.load_describer`, as plain data.
         """
         self._options = options
         self._closed = False
         self._start()
-        self._line = ThreadPoolExecutor(1)  # in which the process is spoken to, one batch at a time
+        self._queue = ThreadPoolExecutor(1)  # one batch at a time goes through the pipes
 
-    def __enter__(self) -> Aside:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._closed = True
         self._process.kill()
-        self._line.shutdown(cancel_futures=True)
+        self._queue.shutdown(cancel_futures=True)
         self._end()
 
     @property
     def pid(self) -> int:
-        """Of the process."""
-        return self._process.pid
+        """Process id."""
+        return int(self._process.pid)
 
-    def ask(self, requests: Sequence[Request]) -> Future[tuple[list[Answer], float, str]]:
-        """Have requests answered, after those that were asked before.
+    def submit(self, requests: Sequence[Request]) -> Future[Described]:
+        """Queue a batch of requests.
 
         Returns:
-            The answers, the seconds that they took, and the describer's name, when they are there. Or a `ModelError`: the model
-            cannot be loaded, fails, or its process came down; in one line how.
+            The reply, once it is there; or a `ModelError` where the model cannot be loaded, fails, or its process ends.
         """
-        return self._line.submit(self._asked, list(requests))
+        return self._queue.submit(self._describe, list(requests))
 
-    def _asked(self, requests: list[Request]) -> tuple[list[Answer], float, str]:
-        for left in reversed(range(TRIES)):
+    def _describe(self, requests: list[Request]) -> Described:
+        for tries_left in reversed(range(TRIES)):
             try:
-                self._say(requests)
-                fault, *reply = pickle.load(self._process.stdout)
-                if fault:
-                    raise ModelError(fault)
-                return reply[0], reply[1], reply[2]
+                self._send(requests)
+                reply = pickle.load(self._process.stdout)
+                if isinstance(reply, str):
+                    raise ModelError(reply)
+                assert isinstance(reply, Described)
+                return reply
             except (EOFError, OSError, pickle.UnpicklingError):
                 code = self._end()
-                if self._closed or not left:
+                if self._closed or not tries_left:
                     break
                 self._start()
         raise ModelError(death("the describer", code))
 
     def _start(self) -> None:
-        # In a session of its own, an interrupt from the keyboard is for whoever asked, who then ends it.
+        # A session of its own keeps Ctrl-C from the describer; the process that analyses gets it, and ends the describer.
         self._process: Any = begin("pipeline.execution.describer_process", stdout=PIPE, start_new_session=True)
-        with suppress(OSError):  # it died just now: whoever asks will hear
-            self._say(self._options)
+        with suppress(OSError):  # a process that has just died is noticed by `_describe`
+            self._send(self._options)
 
-    def _say(self, message: object) -> None:
+    def _send(self, message: object) -> None:
         pickle.dump(message, self._process.stdin)
         self._process.stdin.flush()
 
@@ -102,34 +118,35 @@ class Aside:
 
 
 def main() -> None:
-    """The other side: answers until the pipe ends."""
-    heard, said = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print is no answer
-    options, fault = pickle.load(heard), ""
+    """The describing process: load the model, then answer until the pipe ends. A reply is `Described`, or one line of error."""
+    messages, replies = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what libraries print must not get among the replies
+    options, fault = pickle.load(messages), ""
     try:
         with without_gc():
             from pipeline.describe.backends import load_describer
 
             describer = load_describer(**options)
     except Exception as error:
-        fault = _line(error)
+        fault = _fault(error)
+    # A pickled object needs the class by its importable name; in this process the module is called __main__.
+    from pipeline.execution.describer_process import Described as Reply
+
     with suppress(EOFError, BrokenPipeError):
         while True:
-            requests = pickle.load(heard)
+            requests = pickle.load(messages)
             began = time.perf_counter()
             try:
-                reply = (fault,) if fault else ("", describer.describe(requests), time.perf_counter() - began, describer.name)
-            except Exception as error:  # as when a GPU's memory is used up
-                reply = (_line(error),)
-            pickle.dump(reply, said)
-            said.flush()
+                reply: Reply | str = fault or Reply(describer.describe(requests), time.perf_counter() - began, describer.name)
+            except Exception as error:  # for example when the memory of a GPU is used up
+                reply = _fault(error)
+            pickle.dump(reply, replies)
+            replies.flush()
 
 
-def _line(error: Exception) -> str:
+def _fault(error: Exception) -> str:
     """What is wrong, in one line."""
-    if isinstance(error, FocalfaceError):
-        return str(error)
-    return f"the describer failed: {type(error).__name__}: {' '.join(str(error).split())}"
+    return str(error) if isinstance(error, FocalfaceError) else f"the describer failed: {type(error).__name__}: {one_line(error)}"
 
 
 if __name__ == "__main__":

@@ -1,245 +1,196 @@
-"""The main job, seen from its driver: which videos, which of them are still to do, and the tables that come of them."""
+"""The main job: from videos to a run folder of tables, whichever executor does the work."""
 
 from __future__ import annotations
 
-import glob
-import os
-import platform
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 
-from pipeline import __version__
-from pipeline.describe.checkpoints import fingerprint as fingerprint_of
-from pipeline.describe.checkpoints import locate
-from pipeline.errors import SettingsError
-from pipeline.execution.executors import is_little, working
-from pipeline.execution.metrics import STAGES, Metrics, Stages
+from pipeline.execution.executors import Executor, choose_executor, load_run_detector, open_executor, threads_for
+from pipeline.execution.metrics import RunMetrics
+from pipeline.execution.planning import PlannedVideo, package_versions, planned, run_identity
 from pipeline.execution.progress import Progress
-from pipeline.faces.detectors import load_detector
+from pipeline.execution.stages import Chunk, Result
+from pipeline.execution.timing import STAGES, StageTimer
 from pipeline.settings import Settings
-from pipeline.storage.remote import absolute, find, is_url, plain
-from pipeline.storage.run_folder import RunFolder, empty, fingerprint, shown, size_in, video_id
-
-_KINDS = "3gp|asf|avi|flv|gif|m2ts|m4v|mkv|mov|mp4|mpeg|mpg|mts|mxf|ogv|ts|vob|webm|wmv"
-VIDEO_SUFFIXES = frozenset(f".{kind}" for kind in _KINDS.split("|"))
-"""Names that are taken for videos when a folder is searched; a file that is named itself is taken whatever its name."""
-
-_PACKAGES = ("ray", "torch", "transformers", "onnxruntime", "decord", "av", "trackers", "pyarrow", "numpy")
-
-
-def find_videos(inputs: Sequence[str]) -> list[str]:
-    """The video files that the inputs stand for, each once, those of a folder or a pattern in order of name.
-
-    Args:
-        inputs: files, folders (searched to their depths) and glob patterns; URLs of these (`pipeline.storage.remote`).
-
-    Raises:
-        SettingsError: when one does not exist or matches nothing, or when no video is found at all.
-    """
-    return list(_marked(inputs))
-
-
-def _marked(inputs: Sequence[str]) -> dict[str, str]:
-    """`find_videos`, each with a mark that changes when it does."""
-    found: dict[str, str] = {}
-    marks: dict[str, str] = {}
-    for item in map(plain, inputs):
-        if is_url(item):
-            marks |= find(item, _is_video)
-            found |= {url: url for url in marks}
-            continue
-        matches = [item] if os.path.exists(item) else sorted(glob.glob(item, recursive=True))
-        if not matches:
-            what = "no file matches" if glob.has_magic(item) else "there is no file or folder"
-            raise SettingsError(f"{what} {item}")
-        for match in matches:
-            for path in _in_folder(match) if os.path.isdir(match) else [match]:
-                found.setdefault(os.path.abspath(path), path)
-    if not found:
-        raise SettingsError(f"no videos found in {', '.join(inputs)} (names ending in {' '.join(sorted(VIDEO_SUFFIXES))})")
-    return {path: marks.get(path) or fingerprint(path) for path in found.values()}
-
-
-def _is_video(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES and not name.startswith(".")
-
-
-def _in_folder(folder: str) -> list[str]:
-    """The videos in a folder, at any depth; folders with a video's name and no video in them count as (unreadable) videos."""
-    files: list[str] = []
-    named: list[str] = []
-    for parent, folders, names in os.walk(folder):
-        for found, among in ((files, names), (named, folders)):
-            found += [os.path.join(parent, name) for name in among if _is_video(name)]
-    holding = {str(above) for path in files for above in Path(path).parents}
-    return sorted([*files, *(path for path in named if path not in holding)])
-
-
-def versions() -> dict[str, str]:
-    """Of focalface and of what its results depend on."""
-    known = {"focalface": __version__, "python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            known[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return known
-
-
-class Assembly:
-    """Puts a video's results together, in whatever order they come."""
-
-    def __init__(self) -> None:
-        self.parts: dict[int, tuple[pa.Table, pa.Table]] = {}
-        self.elapsed_s = 0.0
-        self.row: dict[str, Any] | None = None
-        self.expected = -1
-
-    def add(self, index: int, faces: pa.Table, descriptions: pa.Table, elapsed_s: float, row: dict[str, Any] | None) -> bool:
-        """Whether the video is complete now."""
-        if index not in self.parts:  # work that was done again after a lost worker counts once
-            self.parts[index] = (faces, descriptions)
-            self.elapsed_s += elapsed_s
-        if row is not None:
-            self.row, self.expected = row, index + 1
-        return len(self.parts) == self.expected
-
-    def tables(self) -> tuple[pa.Table, pa.Table]:
-        """Faces and descriptions; none where the video failed."""
-        if self.row is None or self.row["status"] == "failed":
-            return empty("faces"), empty("descriptions")
-        faces, descriptions = zip(*self.parts.values(), strict=True)
-        return pa.concat_tables(faces), pa.concat_tables(descriptions)
-
-
-@dataclass(frozen=True)
-class Planned:
-    """One video of a run, as the run finds it.
-
-    Attributes:
-        path: as the inputs name it.
-        mark: changes with the file.
-        state: `done` in an earlier run; `changed` since then; else `todo`.
-    """
-
-    path: str
-    mark: str
-    state: Literal["done", "changed", "todo"]
-
-
-def plan(inputs: Sequence[str], out: Path, settings: Settings, overwrite: bool = False) -> dict[str, Planned]:
-    """What `run` would do with these arguments: video_id to what it finds, in its order. Changes nothing.
-
-    Raises:
-        SettingsError, ModelError: see `run`.
-    """
-    marks = _marked(inputs)
-    folder = RunFolder(out)
-    if not overwrite:
-        folder.check(_identity(settings))
-    return _planned(marks, {} if overwrite else folder.committed())
-
-
-def _planned(marks: Mapping[str, str], committed: Mapping[str, str]) -> dict[str, Planned]:
-    videos = {}
-    for path, mark in marks.items():
-        seen = committed.get(key := video_id(path))
-        videos[key] = Planned(path, mark, "todo" if seen is None else "done" if seen == mark else "changed")
-    return videos
-
-
-def _identity(settings: Settings) -> dict[str, Any]:
-    """What decides the results: settings, version and, where it is at hand, the checkpoint.
-
-    Raises:
-        ModelError: when the detector or the model cannot be loaded.
-    """
-    identity = {"focalface": __version__, **settings.identity()}
-    if settings.execution.address is None:  # a mistake is said before Ray starts; on a cluster it is the workers' disks that count
-        identity["checkpoint"] = fingerprint_of(locate(settings.describe.model))
-        load_detector(settings.detect.detector, min_face=settings.detect.min_face)
-    return identity
+from pipeline.storage.inputs import marked_videos
+from pipeline.storage.remote import absolute
+from pipeline.storage.run_folder import RunFolder, empty, shown, size_in
 
 
 def run(
-    inputs: Sequence[str], out: Path, settings: Settings, overwrite: bool = False, kept: Callable[[], None] = lambda: None
+    inputs: Sequence[str],
+    out: Path,
+    settings: Settings,
+    overwrite: bool = False,
+    on_commit: Callable[[], None] = lambda: None,
+    executor: Executor | None = None,
 ) -> RunFolder:
-    """Describe the faces of videos, into a run folder; goes on where an earlier run of the same settings stopped.
+    """Describe the faces of videos, into a run folder. Run the same call again to resume one that was stopped.
 
     Args:
-        inputs: see `find_videos`.
+        inputs: see `pipeline.storage.inputs.find_videos`.
         out: the run folder.
-        settings: of the run.
-        overwrite: start anew in a folder that holds a run.
-        kept: called whenever the folder has more in it that will stay (`pipeline.storage.remote.Mirror.push`).
+        settings: settings of the run.
+        overwrite: start again in a folder that holds a run.
+        on_commit: called after each video that is committed (`pipeline.storage.remote.Mirror.push`).
+        executor: does the work; by default the one that the settings and the amount of video ask for.
 
     Raises:
         SettingsError: before any work, when an input or the folder does not fit.
         ModelError: when the detector or the model cannot be loaded.
     """
-    marks, identity = _marked(inputs), _identity(settings)
+    marks, identity = marked_videos(inputs), run_identity(settings)
     folder = RunFolder(out)
-    folder.begin(identity, overwrite)
-    videos = _planned(marks, folder.committed())
+    if not overwrite:
+        folder.check(identity)
+    videos = planned(marks, {} if overwrite else folder.committed())
     todo = [key for key, video in videos.items() if video.state != "done"]
+    if executor is None:
+        name = choose_executor(settings, [size_in(videos[key].mark) for key in todo])
+        # Loading the detector here reports a mistake before anything is written or started; executors of this process then use it.
+        threads = threads_for(processes=1 if name == "in_process" else 2)
+        detector = load_run_detector(settings, threads) if settings.execution.address is None else None
+        executor = open_executor(name, settings, detector)
+    folder.begin(identity, overwrite)
     for key in todo:
         folder.discard(key)
     if todo:
-        began = datetime.now(UTC)
-        little = is_little(settings, [size_in(videos[key].mark) for key in todo])
+        began = datetime.now(UTC).isoformat(timespec="seconds")
         folder.note(
-            versions=versions(),
+            versions=package_versions(),
             settings=identity,
-            execution=settings.execution.model_dump() | {"executor": "two_processes" if little else "ray"},
-            timing={"started": began.isoformat(timespec="seconds")},
+            execution=settings.execution.model_dump() | {"executor": executor.name},
+            timing={"started": began},
         )
-        open_videos: dict[str, Assembly] = {}
-        names: dict[str, str] = {}
-        with Progress(len(todo)) as progress, working(settings, little) as results:
-            metrics, driver = Metrics(exported=not little), Stages()
-            for result in results([absolute(videos[key].path) for key in todo]):
-                key = result.video_id
-                video = open_videos.setdefault(key, Assembly())
-                if result.index not in video.parts:
-                    metrics.work(result.frames, result.faces.num_rows, result.descriptions.num_rows, result.stages)
-                complete = video.add(result.index, result.faces, result.descriptions, result.elapsed_s, result.video)
-                names = {"detector": result.detector, "model": result.model}
-                progress.add(
-                    key,
-                    frames=result.frames,
-                    share=result.share,
-                    faces=result.faces.num_rows,
-                    descriptions=result.descriptions.num_rows,
-                )
-                if complete and video.row is not None:
-                    row = _named(video.row, videos[key].path) | {"elapsed_s": video.elapsed_s}
-                    with driver.on("write"):
-                        folder.commit(row, *video.tables(), "" if result.again else videos[key].mark)
-                        kept()
-                    metrics.work(0, 0, 0, driver.take())
-                    metrics.finish(row)
-                    progress.finish(key, row["status"] == "failed")
-                    del open_videos[key]
+        with Progress(len(todo)) as progress, executor as started:
+            writer = RunWriter(folder, RunMetrics(exported=executor.name == "ray"), progress, on_commit)
+            writer.write(started.results([absolute(videos[key].path) for key in todo]), videos)
             timing = {
-                "started": began.isoformat(timespec="seconds"),
+                "started": began,
                 "seconds": round(progress.elapsed_s, 3),
                 "videos": progress.done,
                 "frames_per_s": round(progress.frames / progress.elapsed_s, 2),
-                "stage_seconds": {stage: round(metrics.seconds[stage], 3) for stage in STAGES if stage in metrics.seconds},
+                "stage_seconds": {name: round(writer.metrics.seconds[name], 3) for name in STAGES if name in writer.metrics.seconds},
             }
-        folder.note(**names, counts=counts(folder), timing=timing)
+        folder.note(**writer.names, counts=counts(folder), timing=timing)
         from pipeline.execution.preview import preview
 
         preview(folder)
     folder.finish()
     return folder
+
+
+class RunWriter:
+    """Writes results into a run folder: each video once all of its results are there.
+
+    Attributes:
+        metrics: counts and times of the results so far.
+        names: `detector` and `model`, as the results name them.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        metrics: RunMetrics | None = None,
+        progress: Progress | None = None,
+        on_commit: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Write into a folder.
+
+        Args:
+            folder: begun (`RunFolder.begin`).
+            metrics: counts results; by default one that exports nothing.
+            progress: shows them.
+            on_commit: called after each video that is committed.
+        """
+        self.metrics = metrics or RunMetrics(exported=False)
+        self.names: dict[str, str] = {}
+        self._folder, self._progress, self._on_commit = folder, progress, on_commit
+        self._open: dict[str, _VideoParts] = {}
+
+    def write(self, results: Iterable[Result], videos: Mapping[str, PlannedVideo]) -> None:
+        """Write all results.
+
+        Args:
+            results: from `pipeline.execution.executors.Executor.results`.
+            videos: all videos of the run, by `video_id`.
+        """
+        for result in results:
+            chunk = result.chunk
+            video = self._open.setdefault(chunk.video_id, _VideoParts())
+            if video.add(result):
+                self.metrics.add_result(chunk.frames, chunk.faces.num_rows, result.descriptions.num_rows, chunk.stage_seconds)
+            self.names = {"detector": chunk.detector, "model": result.model}
+            if self._progress:
+                self._progress.add(
+                    chunk.video_id,
+                    frames=chunk.frames,
+                    share=chunk.share,
+                    faces=chunk.faces.num_rows,
+                    descriptions=result.descriptions.num_rows,
+                )
+            if video.last is not None and video.is_complete:
+                del self._open[chunk.video_id]
+                self._commit(video, videos[chunk.video_id])
+
+    def _commit(self, parts: _VideoParts, video: PlannedVideo) -> None:
+        timer = StageTimer()
+        row = _named(parts.row(), video.path)
+        with timer.stage("write"):
+            # A video that another run should try again is committed without its mark.
+            self._folder.commit(row, *parts.tables(), "" if parts.should_retry else video.mark)
+            self._on_commit()
+        self.metrics.add_result(0, 0, 0, timer.take())
+        self.metrics.add_video(row)
+        if self._progress:
+            self._progress.finish(row["video_id"], row["status"] == "failed")
+
+
+class _VideoParts:
+    """The results of one video, which may come in any order, and more than once after a worker was lost."""
+
+    def __init__(self) -> None:
+        self._parts: dict[int, tuple[pa.Table, pa.Table]] = {}
+        self._elapsed_s = 0.0
+        self.last: Chunk | None = None  # the chunk that carries the row
+
+    def add(self, result: Result) -> bool:
+        """Add a result; whether it is new."""
+        chunk = result.chunk
+        if chunk.video is not None:
+            self.last = chunk
+        if chunk.index in self._parts:
+            return False
+        self._parts[chunk.index] = (chunk.faces, result.descriptions)
+        self._elapsed_s += chunk.elapsed_s
+        return True
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all results up to the last one are there."""
+        return self.last is not None and len(self._parts) == self.last.index + 1
+
+    @property
+    def should_retry(self) -> bool:
+        """Whether another run should try the video again."""
+        return self.last is not None and self.last.retry
+
+    def row(self) -> dict[str, Any]:
+        """The row of the videos table."""
+        assert self.last is not None and self.last.video is not None
+        return self.last.video | {"elapsed_s": self._elapsed_s}
+
+    def tables(self) -> tuple[pa.Table, pa.Table]:
+        """Faces and descriptions; empty where the video failed."""
+        if self.row()["status"] == "failed":
+            return empty("faces"), empty("descriptions")
+        faces, descriptions = zip(*self._parts.values(), strict=True)
+        return pa.concat_tables(faces), pa.concat_tables(descriptions)
 
 
 def _named(row: dict[str, Any], path: str) -> dict[str, Any]:

@@ -1,5 +1,7 @@
-"""Who looks at which segment of which video, and what came of it: what analysers that share videos (`pipeline.execution.segment_sharing`)
-have between them. It knows segments by number and what was seen by reference, and needs no package, as it may live in a process of its own.
+"""Which worker analyses which segment of which video, and what it found.
+
+Workers that share long videos (`pipeline.execution.segment_sharing`) exchange their work through a `SegmentQueue`. The queue knows
+segments by number and findings by reference, and imports nothing heavy, as it may live in a process of its own.
 """
 
 from __future__ import annotations
@@ -10,26 +12,25 @@ from dataclasses import dataclass
 from typing import Any
 
 AHEAD = 2
-"""Segments, for each analyser, that may be waiting for the owners of their videos to come to them; more evens out slow ones and
-takes more of the object store: for each face, 37 kB a frame."""
+"""Segments, for each worker, that may be analysed before the owners of their videos need them. More evens out slow ones and takes more
+of the object store: 37 kB for each face in a frame."""
 
 PATIENCE_S = 60.0
-"""Seconds without a sign after which a segment is given to another as well; more waits longer for the dead, less does what is slow
-(fetching a film from far away, pictures of 8K) twice."""
-
+"""Seconds without a sign of progress after which a segment is given to a second worker. More waits longer for workers that died, less
+does slow work (fetching a film from far away, 8K pictures) twice."""
 
 QUIET_S = 30.0
-"""Seconds in which nothing happens after which helpers go: an analyser that was lost may need their place to start anew. More keeps
-them for a long video that is still being fetched, and holds up what was lost."""
+"""Seconds without any activity after which helpers leave: a worker that was lost may need their place to restart. More keeps them for a
+long video that is still being fetched, and delays the restart."""
 
 
-class Gone(Exception):
-    """The board, or what somebody left there, is no more."""
+class QueueLost(Exception):
+    """The queue, or findings that it refers to, cannot be reached any more."""
 
 
 @dataclass(frozen=True)
-class Job:
-    """A segment of a video to look at, the so-manieth: frames `first` to `last`, the latter not included."""
+class Segment:
+    """The `index`-th segment of a video: frames `[first, last)`."""
 
     video: str
     index: int
@@ -37,80 +38,88 @@ class Job:
     last: int
 
 
-class _Offer:
-    """A video on the board: its segments, when each was last heard of, what came of them, and where its owner is."""
+class _QueuedVideo:
+    """The state of one video in the queue.
 
-    def __init__(self, jobs: Sequence[Job]) -> None:
-        self.jobs = list(jobs)
-        self.heard = [-PATIENCE_S] * len(jobs)
+    Attributes:
+        segments: all of them.
+        last_sign: for each segment, when somebody last worked on it, on the monotonic clock; infinite once it is done.
+        parts: findings of segments that are done, by index.
+        position: index of the segment that the owner needs now.
+    """
+
+    def __init__(self, segments: Sequence[Segment]) -> None:
+        self.segments = list(segments)
+        self.last_sign = [-PATIENCE_S] * len(segments)
         self.parts: dict[int, list[Any]] = {}
-        self.at = 0
+        self.position = 0
 
 
-class Board:
-    """Which segments of which videos are to be looked at, and what came of them."""
+class SegmentQueue:
+    """The segments to analyse, and what was found in them."""
 
-    def __init__(self, videos: int, analysers: int) -> None:
-        """Begin empty.
+    def __init__(self, videos: int, workers: int) -> None:
+        """Create an empty queue.
 
         Args:
-            videos: after so many that are finished everything is over.
-            analysers: how many work side by side.
+            videos: number of videos of the run; once as many are finished, nothing is left to do.
+            workers: number of workers.
         """
-        self._videos, self._ahead = videos, AHEAD * analysers
+        self._videos, self._ahead = videos, AHEAD * workers
         self._finished: set[str] = set()
-        self._offers: dict[str, _Offer] = {}
+        self._queued: dict[str, _QueuedVideo] = {}
         self._active = time.monotonic()
 
-    def offer(self, jobs: Sequence[Job]) -> None:
-        """Put a video on the board: all of its segments."""
+    def add(self, segments: Sequence[Segment]) -> None:
+        """Add a video: all of its segments."""
         self._active = time.monotonic()
-        self._offers[jobs[0].video] = _Offer(jobs)
+        self._queued[segments[0].video] = _QueuedVideo(segments)
 
-    def claim(self, owned: str | None = None) -> Job | None:
+    def claim(self, owned: str | None = None) -> Segment | None:
         """Take the next segment that nobody works on; None where there is none for now.
 
         Args:
-            owned: the owner's video; without, any video's segments but those that their owners have come to.
+            owned: the video of the owner who asks. Without it, a segment of any video, except those that their owners need at once.
         """
         now = time.monotonic()
-        room = self._ahead - sum(sum(now - heard < PATIENCE_S for heard in offer.heard[offer.at + 1 :]) for offer in self._offers.values())
-        for offer in self._offers.values() if owned is None else [self._offers[owned]]:
-            for job in offer.jobs[offer.at + (owned is None) :]:
-                if (room > 0 or job.index == offer.at) and now - offer.heard[job.index] >= PATIENCE_S:
-                    offer.heard[job.index] = self._active = now
-                    return job
+        started = sum(sum(now - sign < PATIENCE_S for sign in video.last_sign[video.position + 1 :]) for video in self._queued.values())
+        room = self._ahead - started
+        for video in self._queued.values() if owned is None else [self._queued[owned]]:
+            for segment in video.segments[video.position + (owned is None) :]:
+                if (room > 0 or segment.index == video.position) and now - video.last_sign[segment.index] >= PATIENCE_S:
+                    video.last_sign[segment.index] = self._active = now
+                    return segment
         return None
 
-    def sign(self, job: Job) -> None:
-        """Say that a segment is being worked on."""
-        if self._wanted(job):
-            self._offers[job.video].heard[job.index] = self._active = time.monotonic()
+    def report_progress(self, segment: Segment) -> None:
+        """Note that a segment is being worked on."""
+        if self._is_wanted(segment):
+            self._queued[segment.video].last_sign[segment.index] = self._active = time.monotonic()
 
-    def give(self, job: Job, parts: list[Any]) -> None:
-        """Leave what was seen of a segment; no parts where that failed."""
-        if self._wanted(job):
-            self._offers[job.video].parts[job.index] = parts
-            self._offers[job.video].heard[job.index] = float("inf")
+    def deliver(self, segment: Segment, parts: list[Any]) -> None:
+        """Leave what was found in a segment; no parts where the analysis failed."""
+        if self._is_wanted(segment):
+            self._queued[segment.video].parts[segment.index] = parts
+            self._queued[segment.video].last_sign[segment.index] = float("inf")
             self._active = time.monotonic()
 
-    def _wanted(self, job: Job) -> bool:
-        offer = self._offers.get(job.video)
-        return offer is not None and job in offer.jobs[offer.at :] and job.index not in offer.parts
+    def _is_wanted(self, segment: Segment) -> bool:
+        video = self._queued.get(segment.video)
+        return video is not None and segment in video.segments[video.position :] and segment.index not in video.parts
 
-    def take(self, job: Job) -> list[Any] | None:
-        """The parts of a segment, to which its owner has come now; None while they are not there."""
+    def collect(self, segment: Segment) -> list[Any] | None:
+        """The parts of a segment, which its owner needs now; None while they are not there."""
         self._active = time.monotonic()
-        offer = self._offers[job.video]
-        offer.at = job.index
-        return offer.parts.pop(job.index, None)
+        video = self._queued[segment.video]
+        video.position = segment.index
+        return video.parts.pop(segment.index, None)
 
     def finish(self, video: str) -> None:
-        """Take a video off the board, or say of one that was never there that it is done."""
+        """Remove a video, or note of one that was never added that it is done."""
         self._active = time.monotonic()
-        self._offers.pop(video, None)
+        self._queued.pop(video, None)
         self._finished.add(video)
 
-    def over(self) -> bool:
-        """Whether there is nothing to help with: all videos are done, or nobody has done anything for long."""
+    def is_over(self) -> bool:
+        """Whether there is nothing left to help with: all videos are done, or nobody has done anything for long."""
         return len(self._finished) >= self._videos or time.monotonic() - self._active > QUIET_S

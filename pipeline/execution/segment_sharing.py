@@ -1,14 +1,14 @@
-"""One long video, many analysers: whoever has nothing left to do takes segments of what others still have.
+"""One long video, many workers: a worker that has no video left analyses segments of the others' videos.
 
-Decoding and detection are nearly all of the work and know nothing of the frames before; following people and choosing regions need
-every frame in order and cost little. So the analyser that a video was given to stays its owner. It cuts the video into segments
-(`pipeline.video.segments`) and writes them on a board; helpers, and the owner itself, take them from there and leave what they saw
-(`pipeline.records.FrameFaces`); the owner goes through these looks in order, with one tracker and one selector,
-exactly as if it had decoded the video alone. Where all have videos of their own, nothing is moved about.
+Decoding and detection are nearly all of the work, and need no earlier frame. Tracking and the choice of regions need every frame in
+order, and cost little. So the worker that a video was given to stays its owner: it cuts the video into segments
+(`pipeline.video.segments`) and puts them into a queue. Helpers, and the owner itself, take segments from there and deliver what they
+found (`pipeline.records.FrameFaces`). The owner passes the findings, in order, through one tracker and one selector, as if it had
+decoded the video alone. Where every worker has videos of its own, nothing is shared.
 
-Nobody depends on a helper: what one fails at, or does not come back with, the owner does itself; and where the file does not come
-apart at a keyframe, the owner reads the rest as one. All that is between analysers is on the board, an object anywhere
-(`pipeline.execution.executors.ray` puts it into a Ray actor); a helper without work asks it a few times a second.
+Nothing depends on a helper: a segment that fails, or does not come back, is analysed by the owner; and where a segment boundary fails
+verification, the owner decodes the rest of the file sequentially. The queue is an object anywhere (`pipeline.execution.executors.ray`
+puts it into a Ray actor); a helper without work asks it a few times a second.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from contextlib import ExitStack, suppress
 from typing import Any
 
 from pipeline.errors import VideoError
-from pipeline.execution.metrics import Stages, TimedDetector
-from pipeline.execution.segment_queue import Board, Gone, Job
+from pipeline.execution.segment_queue import QueueLost, Segment, SegmentQueue
+from pipeline.execution.timing import StageTimer, TimedDetector
 from pipeline.faces.detectors import Detector
 from pipeline.faces.finding import find_faces
 from pipeline.records import Frame, FrameFaces
@@ -31,173 +31,178 @@ from pipeline.storage.run_folder import shown
 from pipeline.video.decoder_process import WatchedVideo
 
 POLL_S = 0.2
-"""Seconds between two questions to the board; more wastes helpers' time, less the board's."""
+"""Seconds between two questions to the queue; more wastes the helpers' time, less the queue's."""
 
 PART_BYTES = 16 * 2**20
-"""What is seen of a segment is handed over in parts of about this size; more makes fewer, and takes more of a worker's memory."""
+"""Findings of a segment are delivered in parts of about this size; more makes fewer, and takes more of a worker's memory."""
 
 PART_S = 5.0
-"""Seconds after which a part is handed over however small: it is the sign that somebody works."""
+"""Seconds after which a part is delivered however small: it is the sign that a worker is alive."""
 
 Part = tuple[list[FrameFaces], dict[str, float]]
-"""Looks in order, and the seconds of work on them by stage."""
+"""Findings in the order of the frames, and the seconds of work on them by stage."""
 
 
-def _same(part: Any) -> Any:
+def _unchanged(part: Any) -> Any:
     return part
 
 
-class Crew:
-    """One analyser among those who share videos."""
+class SegmentWorker:
+    """One worker among those that share videos."""
 
     def __init__(
         self,
-        board: Board,
+        queue: SegmentQueue,
         settings: Settings,
         detector: Detector,
-        opener: Callable[[str], WatchedVideo],
-        keep: Callable[[Part], Any] = _same,
-        fetch: Callable[[Any], Part] = _same,
+        open_file: Callable[[str], WatchedVideo],
+        store: Callable[[Part], Any] = _unchanged,
+        load: Callable[[Any], Part] = _unchanged,
     ) -> None:
-        """Join.
+        """Join the workers of a run.
 
         Args:
-            board: everyone's; like `fetch`, it may raise `Gone`.
-            settings: of the run.
-            detector, opener: this analyser's own.
-            keep, fetch: put a part where others can get it, and get it.
+            queue: shared by all of them; like `load`, it may raise `QueueLost`.
+            settings: settings of the run.
+            detector, open_file: this worker's own.
+            store, load: put a part where other workers can reach it, and read it from there.
         """
-        self.board, self.opener = board, opener
-        self._settings, self._detector, self._keep, self._fetch = settings, detector, keep, fetch
+        self.queue, self.open_file = queue, open_file
+        self._settings, self._detector, self._store, self._load = settings, detector, store, load
 
-    def share(self, path: str, file: str, video: WatchedVideo, stages: Stages) -> WatchedVideo | SharedVideo:
-        """Offer a video's segments, if it has several.
+    def share(self, path: str, file: str, video: WatchedVideo, timer: StageTimer) -> WatchedVideo | SegmentedVideo:
+        """Offer the segments of a video to other workers, if it has several.
 
         Args:
-            path: of the video, as every analyser can open it.
-            file: the same on this machine.
-            video: open.
-            stages: count the work on it.
+            path: path or URL of the video, as every worker can open it.
+            file: path of the same file on this machine.
+            video: the opened file.
+            timer: counts the work on it.
         """
-        if self._settings.detect.every > 1:  # faces are carried from frame to frame, which takes the pixels of both
+        if self._settings.detect.every > 1:  # carrying faces from frame to frame takes the pixels of both
             return video
-        cuts = video.cut(self._settings.video.segment_s)
-        ends = [*cuts[1:], video.info.frame_count]
-        jobs = [Job(path, index, first, last) for index, (first, last) in enumerate(zip(cuts, ends, strict=True))]
-        if len(jobs) > 1:
-            with suppress(Gone):
-                self.board.offer(jobs)
-                return SharedVideo(self, jobs, file, video, stages)
+        starts = video.cut(self._settings.video.segment_s)
+        ends = [*starts[1:], video.info.frame_count]
+        segments = [Segment(path, index, first, last) for index, (first, last) in enumerate(zip(starts, ends, strict=True))]
+        if len(segments) > 1:
+            with suppress(QueueLost):
+                self.queue.add(segments)
+                return SegmentedVideo(self, segments, file, video, timer)
         return video
 
-    def help(self) -> None:
-        """Look at segments of others' videos until all videos are done, or nothing happens any more."""
-        at_hand = ""
-        with ExitStack() as held, suppress(Gone):
-            while not self.board.over():
-                job = self.board.claim()
-                if job is None:
+    def help_others(self) -> None:
+        """Analyse segments of other workers' videos, until all videos are done or nothing has happened for long."""
+        opened = ""
+        with ExitStack() as files, suppress(QueueLost):
+            while not self.queue.is_over():
+                segment = self.queue.claim()
+                if segment is None:
                     time.sleep(POLL_S)
                     continue
-                _say(job.video, f"segment {job.index}")
+                _log(segment.video, f"segment {segment.index}")
                 try:
-                    if job.video != at_hand:  # opened once for all its segments
-                        held.close()
-                        video = held.enter_context(self.opener(held.enter_context(fetched(job.video))))
-                    at_hand = job.video if self._do(job, video) else ""
+                    if segment.video != opened:  # one file serves all its segments
+                        files.close()
+                        video = files.enter_context(self.open_file(files.enter_context(fetched(segment.video))))
+                    opened = segment.video if self.analyse(segment, video) else ""
                 except VideoError as fault:
-                    _say(job.video, fault)
-                    self.board.give(job, [])
+                    _log(segment.video, fault)
+                    self.queue.deliver(segment, [])
 
-    def _do(self, job: Job, video: WatchedVideo) -> bool:
-        """Look at a segment and leave what was seen on the board; whether that went well."""
-        stages = Stages()
+    def analyse(self, segment: Segment, video: WatchedVideo) -> bool:
+        """Find the faces of a segment and deliver them to the queue; whether that succeeded."""
+        timer = StageTimer()
         parts: list[Any] = []
-        looks: list[FrameFaces] = []
-        size, began = 0, time.monotonic()
+        found: list[FrameFaces] = []
+        size, since = 0, time.monotonic()
         try:
-            for look in self._looks(job, video, stages):
-                looks.append(look)
-                size += look.thumbnail.nbytes + sum(face.crop.nbytes for face in look.faces)
-                if size > PART_BYTES or time.monotonic() - began > PART_S:
-                    parts.append(self._keep((looks, stages.take())))
-                    looks, size, began = [], 0, time.monotonic()
-                    self.board.sign(job)
-            parts.append(self._keep((looks, stages.take())))
-        except Gone:
+            for frame_faces in self.segment_faces(segment, video, timer):
+                found.append(frame_faces)
+                size += frame_faces.thumbnail.nbytes + sum(face.crop.nbytes for face in frame_faces.faces)
+                if size > PART_BYTES or time.monotonic() - since > PART_S:
+                    parts.append(self._store((found, timer.take())))
+                    found, size, since = [], 0, time.monotonic()
+                    self.queue.report_progress(segment)
+            parts.append(self._store((found, timer.take())))
+        except QueueLost:
             raise
-        except Exception as fault:  # a matter for the owner, who meets it again
-            _say(job.video, fault)
+        except Exception as fault:  # the owner analyses the segment itself, and meets the fault again
+            _log(segment.video, fault)
             parts = []
-        self.board.give(job, parts)
+        self.queue.deliver(segment, parts)
         return bool(parts)
 
-    def _looks(self, job: Job, video: WatchedVideo, stages: Stages) -> Iterator[FrameFaces]:
-        return self.looks(video.segment(self._settings.video.fps, job.first, job.last), stages)
+    def segment_faces(self, segment: Segment, video: WatchedVideo, timer: StageTimer) -> Iterator[FrameFaces]:
+        """The faces of a segment's frames, found by this worker."""
+        return self.find_faces(video.segment(self._settings.video.fps, segment.first, segment.last), timer)
 
-    def looks(self, frames: Iterator[Frame], stages: Stages) -> Iterator[FrameFaces]:
-        """What there is to see in frames; the work is counted."""
-        return stages.each("track", find_faces(stages.each("decode", frames), TimedDetector(self._detector, stages)))
+    def find_faces(self, frames: Iterator[Frame], timer: StageTimer) -> Iterator[FrameFaces]:
+        """The faces of frames; the work is counted."""
+        return timer.each("track", find_faces(timer.each("decode", frames), TimedDetector(self._detector, timer)))
 
-    def segment(self, job: Job, video: WatchedVideo, stages: Stages) -> Iterator[FrameFaces]:
-        """What there is to see in the segment to which the owner has come, by whomever; until it is there, later ones are worked on.
-        When something is lost on the way it comes anew from its beginning.
+    def collect(self, segment: Segment, video: WatchedVideo, timer: StageTimer) -> Iterator[FrameFaces]:
+        """The faces of the segment that its owner needs now, whichever worker finds them. While they are not there, the owner analyses
+        later segments; findings that are lost on the way are found again.
 
         Raises:
-            VideoError: when it cannot be looked at on its own.
-            Gone: when the board is.
+            VideoError: when the segment cannot be decoded on its own.
+            QueueLost: when the queue cannot be reached.
         """
-        while (parts := self.board.take(job)) is None:
-            other = self.board.claim(job.video)
+        while (parts := self.queue.collect(segment)) is None:
+            other = self.queue.claim(segment.video)
             if other is None:
                 time.sleep(POLL_S)
-            elif other == job:
+            elif other == segment:
                 break
             else:
-                self._do(other, video)
-        with suppress(Gone):
+                self.analyse(other, video)
+        with suppress(QueueLost):
             for part in parts or ():
-                looks, seconds = self._fetch(part)
-                stages.add(seconds)
-                yield from looks
+                found, seconds = self._load(part)
+                timer.add(seconds)
+                yield from found
             if parts:
                 return
-        yield from self._looks(job, video, stages)
+        yield from self.segment_faces(segment, video, timer)
 
 
-class SharedVideo:
-    """A video whose segments are looked at by several; its owner's side.
+class SegmentedVideo:
+    """A video whose segments are analysed by several workers, as its owner sees it.
 
     Attributes:
-        info, decoded, problem: as `pipeline.video.reader.Video` has them.
+        info, decoded, problem: as in `pipeline.video.reader.Video`.
     """
 
-    def __init__(self, crew: Crew, jobs: Sequence[Job], file: str, video: WatchedVideo, stages: Stages) -> None:
-        self._crew, self._jobs, self._file, self._video, self._stages = crew, jobs, file, video, stages
+    def __init__(self, worker: SegmentWorker, segments: Sequence[Segment], file: str, video: WatchedVideo, timer: StageTimer) -> None:
+        self._worker, self._segments, self._file, self._video, self._timer = worker, segments, file, video, timer
         self.info, self.decoded, self.problem = video.info, 0, video.problem
 
-    def looks(self, fps: float | None) -> Iterator[FrameFaces]:
-        """What there is to see in each of the frames that `Video.frames` would yield."""
+    def frame_faces(self, fps: float | None) -> Iterator[FrameFaces]:
+        """The faces of each frame that `Video.frames` would yield.
+
+        Args:
+            fps: see `Video.frames`.
+        """
         last_s = -1.0
         try:
-            for job in self._jobs:
-                for look in self._crew.segment(job, self._video, self._stages):
-                    if look.time_s > last_s:
-                        last_s = look.time_s
-                        yield look
-                self.decoded = job.last
+            for segment in self._segments:
+                for found in self._worker.collect(segment, self._video, self._timer):
+                    if found.time_s > last_s:
+                        last_s = found.time_s
+                        yield found
+                self.decoded = segment.last
             return
-        except (VideoError, Gone) as fault:
-            _say(self._jobs[0].video, f"read as one after {last_s:.1f} s: {fault}")
-        with suppress(Gone):
-            self._crew.board.finish(self._jobs[0].video)  # nobody can help any more
-        with self._crew.opener(self._file) as whole:
-            for look in self._crew.looks(whole.frames(fps, last_s), self._stages):
+        except (VideoError, QueueLost) as fault:
+            _log(self._segments[0].video, f"decoded sequentially after {last_s:.1f} s: {fault}")
+        with suppress(QueueLost):
+            self._worker.queue.finish(self._segments[0].video)  # helpers can do nothing more for it
+        with self._worker.open_file(self._file) as whole:
+            for found in self._worker.find_faces(whole.frames(fps, last_s), self._timer):
                 self.decoded = whole.decoded
-                yield look
+                yield found
             self.info, self.decoded, self.problem = whole.info, whole.decoded, whole.problem
 
 
-def _say(video: str, what: object) -> None:
-    """A line in this worker's log."""
+def _log(video: str, what: object) -> None:
+    """Write a line to this worker's log."""
     print(f"focalface: {shown(video)}: {what}", file=sys.stderr, flush=True)

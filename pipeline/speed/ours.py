@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.execution.analysis import analyse
-from pipeline.execution.results import questions as requests_of
+from pipeline.execution.stages import analyse_video, requests_for
 from pipeline.faces.detectors import load_detector
 from pipeline.faces.finding import find_faces
 from pipeline.faces.tracking import FaceTracker
@@ -39,11 +38,11 @@ def questions(video: str, settings: Settings) -> Callable[[], list[tuple[int, in
     """What a run would ask about a video: track, frame index, landmarks and request of every region that it describes."""
 
     def job() -> list[tuple[int, int, np.ndarray, Request]]:
-        chunks = analyse(video, settings, load_detector(settings.detect.detector, min_face=settings.detect.min_face))
+        chunks = analyse_video(video, settings, load_detector(settings.detect.detector, min_face=settings.detect.min_face))
         return [
             (chosen.face.track_id, chosen.face.frame_index, chosen.face.landmarks5, request)
             for chunk in chunks
-            for chosen, request in zip(chunk.selections, requests_of(chunk), strict=True)
+            for chosen, request in zip(chunk.selections, requests_for(chunk), strict=True)
         ]
 
     return job

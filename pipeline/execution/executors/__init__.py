@@ -1,101 +1,124 @@
-"""Where the work is done: on Ray, or, when there is so little of it that Ray's start would be most of the run, right here.
+"""Who does the work of a run: this process, two processes, or Ray. All of them call the same stages, so the tables are the same.
 
-Both go through the same stages in the same steps, so that the tables are the same.
+    videos to do -> analyse -> describe -> results
 
-    videos to do -> analyse (this process) -> describe (a process beside it) -> driver
+In: paths of videos. Out: `pipeline.execution.stages.Result`, as they are ready. To add an executor, write a class with what `Executor`
+asks for in a module of its own here, and give it a word in `open_executor`.
 """
 
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 
-from pipeline.execution.analysis import Chunk, analyse
-from pipeline.execution.describer_process import Aside
-from pipeline.execution.results import Result, questions, told
-from pipeline.faces.detectors import load_detector
-from pipeline.records import Answer
 from pipeline.settings import Settings
-from pipeline.video.decoder_process import Decoder
 
-Results = Callable[[Sequence[str]], Iterator[Result]]
-"""Analyses and describes videos, given their paths as the workers can open them. Results come as they are ready: those of one
-video perhaps out of order, and among those of others. Raises `ModelError` when the detector or the model cannot be loaded."""
+if TYPE_CHECKING:
+    from pipeline.execution.stages import Result
+    from pipeline.faces.detectors import Detector
 
-WORTH_RAY = 8 * 2**20
-"""Bytes of video from which work is worth Ray's start, of some 10 s. One core takes about twice as long for so many bytes of small
-pictures, and less for large ones; more has larger runs done by one core."""
+RAY_WORTH_BYTES = 8 * 2**20
+"""Bytes of video from which `auto` takes Ray: its start-up of some 10 s is then shorter than the work. Larger leaves larger runs to
+one core."""
 
-LEAST = WORTH_RAY // 16
-"""Bytes that a video counts for at least: opening it takes time, too."""
+VIDEO_LEAST_BYTES = RAY_WORTH_BYTES // 16
+"""Bytes that each video counts for at least, as opening one takes time too."""
 
 MOST_THREADS = 4
-"""Threads of a process at most; the pictures are small, and more would wait for each other."""
-
-WAITING = 3
-"""Chunks that may wait to be described; more evens out slow ones and takes more memory."""
+"""Threads of a process at most; the images are small, and more threads would wait for each other."""
 
 
-def is_little(settings: Settings, sizes: Sequence[int]) -> bool:
-    """Whether a run does without Ray.
+class Executor(Protocol):
+    """Runs the stages over videos. A context manager: it starts its workers on entry and ends them on exit.
+
+    >>> from pipeline.settings import load_settings
+    >>> with open_executor("in_process", load_settings()) as executor:  # doctest: +SKIP
+    ...     descriptions = [result.descriptions for result in executor.results(["clip.mp4"])]
+    """
+
+    name: ClassVar[str]
+    """`in_process`, `two_processes` or `ray`."""
+
+    def __enter__(self) -> Self:
+        """Start the workers.
+
+        Raises:
+            FocalfaceError: when they cannot be started; one line that says why.
+        """
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """End the workers, whatever they do."""
+
+    def results(self, paths: Sequence[str]) -> Iterator[Result]:
+        """Analyse and describe videos.
+
+        Args:
+            paths: paths or URLs of the videos, as the workers can open them.
+
+        Yields:
+            Results as they are ready. Those of one video may come out of order, and among those of other videos.
+
+        Raises:
+            ModelError: when the detector or the model cannot be loaded.
+        """
+
+
+def choose_executor(settings: Settings, sizes: Sequence[int]) -> str:
+    """Name of the executor for a run.
 
     Args:
-        settings: of the run; a setting that only a Ray can heed decides for Ray.
-        sizes: of the videos to do, in bytes.
+        settings: settings of the run; a value that only Ray can honour decides for Ray.
+        sizes: size of each video to do, in bytes.
+
+    Returns:
+        `in_process`, `two_processes` or `ray`.
+
+    >>> choose_executor(Settings(), [1000])
+    'two_processes'
     """
     execution = settings.execution
     if execution.executor != "auto":
-        return execution.executor != "ray"
-    return not execution.ray_only and sum(max(size, LEAST) for size in sizes) < WORTH_RAY
+        return execution.executor
+    if execution.ray_only or sum(max(size, VIDEO_LEAST_BYTES) for size in sizes) >= RAY_WORTH_BYTES:
+        return "ray"
+    return "two_processes"
 
 
-@contextmanager
-def working(settings: Settings, little: bool) -> Iterator[Results]:
-    """What does the work of a run, ready to take it; at the end nothing of it is left.
+def open_executor(name: str, settings: Settings, detector: Detector | None = None) -> Executor:
+    """An executor that has not been started yet.
 
     Args:
-        settings: of the run.
-        little: see `is_little`.
+        name: `in_process`, `two_processes` or `ray`.
+        settings: settings of the run.
+        detector: a detector that is loaded already, for executors that analyse in this process.
+    """
+    if name == "in_process":
+        from pipeline.execution.executors.in_process import InProcessExecutor
+
+        return InProcessExecutor(settings, detector=detector)
+    if name == "two_processes":
+        from pipeline.execution.executors.two_processes import TwoProcessExecutor
+
+        return TwoProcessExecutor(settings, detector=detector)
+    from pipeline.execution.executors.ray import RayExecutor
+
+    return RayExecutor(settings)
+
+
+def threads_for(processes: int) -> int:
+    """Number of threads for each of several processes that share this machine."""
+    return min(MOST_THREADS, max(1, (os.cpu_count() or 1) // processes))
+
+
+def load_run_detector(settings: Settings, threads: int = 1) -> Detector:
+    """The detector that the settings ask for.
 
     Raises:
-        FocalfaceError: when no Ray answers at the settings' address, or none starts here.
+        ModelError: when it cannot be loaded.
     """
-    if little:
-        options = settings.describe.model_dump() | {"threads": _threads()}
-        with Aside(**options) as describer:
-            yield partial(_results, settings, describer)
-    else:
-        from pipeline.execution.executors.ray import engine, results
+    from pipeline.faces.detectors import load_detector
 
-        with engine(settings.execution):
-            yield partial(results, settings=settings)
-
-
-def _threads() -> int:
-    """Of each of the two processes: half of the cores."""
-    return min(MOST_THREADS, max(1, (os.cpu_count() or 1) // 2))
-
-
-def _results(settings: Settings, describer: Aside, paths: Sequence[str]) -> Iterator[Result]:
-    with Decoder(settings.video.timeout_s, settings.video.memory_mb, settings.video.hardware) as decoder:
-        detector = load_detector(
-            settings.detect.detector, min_face=settings.detect.min_face, threads=_threads(), device=settings.detect.device
-        )
-        asked: deque[tuple[Chunk, Future[tuple[list[Answer], float, str]]]] = deque()
-
-        def first() -> Result:
-            chunk, coming = asked.popleft()
-            answers, seconds, name = coming.result()
-            return told(chunk, answers, detector.name, name, seconds)
-
-        for path in paths:
-            for chunk in analyse(path, settings, detector, decoder.open):
-                asked.append((chunk, describer.ask(questions(chunk))))
-                while asked and (len(asked) > WAITING or asked[0][1].done()):
-                    yield first()
-        while asked:
-            yield first()
+    detect = settings.detect
+    return load_detector(detect.detector, min_face=detect.min_face, threads=threads, device=detect.device)

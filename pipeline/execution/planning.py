@@ -1,0 +1,91 @@
+"""What a run has to do: its videos, which of them are done, and what decides the results."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline import __version__
+from pipeline.describe.checkpoints import fingerprint as checkpoint_fingerprint
+from pipeline.describe.checkpoints import locate
+from pipeline.execution.executors import load_run_detector
+from pipeline.settings import Settings
+from pipeline.storage.inputs import marked_videos
+from pipeline.storage.run_folder import RunFolder, video_id
+
+_PACKAGES = ("ray", "torch", "transformers", "onnxruntime", "decord", "av", "trackers", "pyarrow", "numpy")
+
+
+@dataclass(frozen=True)
+class PlannedVideo:
+    """One video of a run.
+
+    Attributes:
+        path: as the inputs name it.
+        mark: changes with the file.
+        state: `done` by an earlier run, `changed` since then, or `todo`.
+    """
+
+    path: str
+    mark: str
+    state: Literal["done", "changed", "todo"]
+
+
+def plan(inputs: Sequence[str], out: Path, settings: Settings, overwrite: bool = False) -> dict[str, PlannedVideo]:
+    """What `pipeline.execution.run.run` would do with these arguments. Changes nothing.
+
+    Returns:
+        Videos by `video_id`, in the order of the inputs.
+
+    Raises:
+        SettingsError, ModelError: see `pipeline.execution.run.run`.
+    """
+    marks = marked_videos(inputs)
+    folder = RunFolder(out)
+    identity = run_identity(settings)
+    if settings.execution.address is None:
+        load_run_detector(settings)
+    if not overwrite:
+        folder.check(identity)
+    return planned(marks, {} if overwrite else folder.committed())
+
+
+def planned(marks: Mapping[str, str], committed: Mapping[str, str]) -> dict[str, PlannedVideo]:
+    """Compare the videos that are there with those that are done.
+
+    Args:
+        marks: path to mark of every video.
+        committed: `video_id` to the mark that the file had when it was done.
+    """
+    videos: dict[str, PlannedVideo] = {}
+    for path, mark in marks.items():
+        done_mark = committed.get(key := video_id(path))
+        videos[key] = PlannedVideo(path, mark, "todo" if done_mark is None else "done" if done_mark == mark else "changed")
+    return videos
+
+
+def run_identity(settings: Settings) -> dict[str, Any]:
+    """What decides the results of a run: settings, version and, where it is on this machine, the checkpoint.
+
+    Raises:
+        ModelError: when there is no such checkpoint.
+    """
+    identity = {"focalface": __version__, **settings.identity()}
+    if settings.execution.address is None:  # on a cluster it is the workers' disks that count
+        identity["checkpoint"] = checkpoint_fingerprint(locate(settings.describe.model))
+    return identity
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of focalface, Python and the packages on which results depend."""
+    known = {"focalface": __version__, "python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            known[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return known
