@@ -69,7 +69,7 @@ def test_plain_sentences_go_with_the_same_fields(describer: QwenDescriber, reque
 
 
 def _plain(answer: Answer) -> Answer:
-    return replace(answer, description=compose(answer.aus, answer.emotion, round(answer.age)))
+    return replace(answer, description=compose(answer.aus, answer.emotion, round(answer.age)), own_sentence=None)
 
 
 def test_answers_keep_the_grammar(describer: QwenDescriber, requests_: list[Request], answers: list[Answer]) -> None:
