@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -157,6 +158,15 @@ def test_the_largest_face_is_taken_or_the_one_in_the_box(samples: Path, tmp_path
     first, second = rows_of(tmp_path / "out")
     assert second["image_id"] == f"{picture}#2"
     assert first["image"] != second["image"]
+
+
+def test_a_spreadsheets_csv_in_any_unicode_form(samples: Path, tmp_path: Path) -> None:
+    stored, written = (unicodedata.normalize(form, "Zo\u00eb.jpg") for form in ("NFD", "NFC"))
+    (tmp_path / stored).write_bytes((samples / "single_face.jpg").read_bytes())
+    (tmp_path / "labels.csv").write_bytes(f"file;age\r\n{written};23,5\r\n".encode("cp1252"))
+    build([tmp_path / "labels.csv"], tmp_path / "out", counts=Counts(empty=0))
+    (row,) = rows_of(tmp_path / "out")
+    assert (row["image_id"], row["age"]) == (written, 23.5)
 
 
 def test_the_same_seed_gives_the_same_files(pictures: Path, built: tuple[Path, str, str], tmp_path: Path) -> None:

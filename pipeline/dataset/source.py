@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +21,8 @@ from pipeline.errors import FocalfaceError, SettingsError
 from pipeline.faces.alignment import align
 from pipeline.records import Alignment
 from pipeline.regions.placement import pad
+from pipeline.storage.names import on_disk
+from pipeline.storage.tables import read_table
 from pipeline.vocabulary import AUS, AUS_LABELLED, SINGLE_REGIONS, Box
 
 CHUNK = 256
@@ -100,16 +101,14 @@ class Source:
         metadata: Mapping[bytes, bytes] = {}
         try:
             if self._is_csv:
-                with self.path.open(newline="", encoding="utf-8-sig") as lines:
-                    reader = csv.reader(lines, skipinitialspace=True)
-                    names = next(reader, [])
-                    self.rows = sum(1 for row in reader if row)
+                self._table = read_table(self.path)
+                names, self.rows = list(self._table.columns), sum(1 for _ in self._table.rows())
             else:
                 file = pq.ParquetFile(self.path)
                 self.rows, names, metadata = file.metadata.num_rows, file.schema_arrow.names, file.schema_arrow.metadata or {}
             self.blendshape_names: list[str] = json.loads(metadata.get(b"blendshape_names", b"[]"))
             thresholds = json.loads(metadata.get(b"au_thresholds", b"{}"))
-        except (OSError, ValueError, pa.ArrowException, csv.Error) as error:
+        except (OSError, ValueError, pa.ArrowException, FocalfaceError) as error:
             raise FocalfaceError(f"{self.path} cannot be read as labelled faces: {' '.join(str(error).split())}") from error
         self._columns = {name.strip().lower(): name for name in names}
         if "image" not in self._columns and "file" not in self._columns:
@@ -152,9 +151,8 @@ class Source:
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         if self._is_csv:
-            with self.path.open(newline="", encoding="utf-8-sig") as lines:
-                for row in csv.DictReader(lines, skipinitialspace=True):
-                    yield {name: row.get(column) for name, column in self._columns.items()}
+            for _, row in self._table.rows():
+                yield {name: row[column] for name, column in self._columns.items()}
             return
         try:
             for batch in pq.ParquetFile(self.path).iter_batches(CHUNK):
@@ -207,7 +205,7 @@ class Source:
             value = value.get("bytes") or value.get("path")
         name = "the picture"
         if isinstance(value, str) and value.strip():
-            name = str(self.path.parent / value.strip())
+            name = on_disk(str(self.path.parent / value.strip()))
             if not Path(name).is_file():
                 raise ValueError(f"there is no file {name}")
             value = Path(name).read_bytes()
