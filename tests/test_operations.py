@@ -76,7 +76,7 @@ def test_a_dry_run_says_of_every_video_what_would_be_done_and_does_nothing(archi
     assert not (films.parent / "none").exists()
 
     before = {file: file.stat().st_mtime_ns for file in out.rglob("*")}
-    states = {Path(video.path).stem: video.state for video in plan([str(films)], out, load_settings(), overwrite=True).values()}
+    states = {Path(video.path).stem: video.state for video in plan([str(films)], out, load_settings(), overwrite=True).videos.values()}
     assert states == dict.fromkeys(("changed", "done", "new"), "todo")
     with pytest.raises(SettingsError, match=r"tables without a run\.json"):
         plan([str(films)], out, load_settings())
@@ -84,7 +84,7 @@ def test_a_dry_run_says_of_every_video_what_would_be_done_and_does_nothing(archi
     (out / "run.json").write_text(json.dumps({"settings": {"focalface": _version(), **settings.identity()}}))
     before[out / "run.json"] = (out / "run.json").stat().st_mtime_ns
     before[out] = out.stat().st_mtime_ns
-    states = {Path(video.path).stem: video.state for video in plan([str(films)], out, settings).values()}
+    states = {Path(video.path).stem: video.state for video in plan([str(films)], out, settings).videos.values()}
     assert states == {"changed": "changed", "done": "done", "new": "todo"}
     with pytest.raises(SettingsError, match=r"select\.window was 1\.0, now 2\.0"):
         plan([str(films)], out, load_settings(assignments=["execution.address=auto", "select.window=2"]))

@@ -15,7 +15,7 @@ from pipeline.execution.stages import analyse_video
 from pipeline.faces.detectors import load_detector
 from pipeline.settings import load_settings
 from pipeline.storage import remote as storage
-from pipeline.storage.inputs import find_videos, marked_videos
+from pipeline.storage.inputs import find_videos, search
 from pipeline.storage.remote import Mirror, fetched, find, is_url
 from pipeline.storage.run_folder import RunFolder, empty, video_id
 from tests.support.servers import bucket, s3_server
@@ -29,7 +29,13 @@ def films(samples: Path) -> Iterator[fs.S3FileSystem]:
     with s3_server():
         system = bucket("films")
         clip = (samples / "single_face.mp4").read_bytes()
-        for name, content in (("a.mp4", clip), (ODD, clip), ("deep/.hidden.mp4", b""), ("notes.txt", b"passed over")):
+        for name, content in (
+            ("a.mp4", clip),
+            (ODD, clip),
+            ("deep/.hidden.mp4", b""),
+            ("#recycle/b.mp4", b""),
+            ("notes.txt", b"passed over"),
+        ):
             with system.open_output_stream(f"films/{name}") as stream:
                 stream.write(content)
         yield system
@@ -54,6 +60,12 @@ def names(system: fs.FileSystem, folder: str) -> set[str]:
 )
 def test_files_folders_and_patterns_are_found_as_on_a_disk(films: fs.FileSystem, url: str, found: list[str]) -> None:
     assert find_videos([url]) == [f"s3://films/{name}" for name in found]
+
+
+def test_hidden_files_and_bins_are_skipped_there_too(films: fs.FileSystem) -> None:
+    assert search(["s3://films"]).skipped == {"hidden": 1, "recycle bin": 1}
+    assert search(["s3://films/**/*.mp4"]).skipped == {"hidden": 1, "recycle bin": 1}
+    assert find_videos(["s3://films/#recycle"]) == ["s3://films/#recycle/b.mp4"]
 
 
 @pytest.mark.parametrize(
@@ -91,7 +103,7 @@ def test_a_changed_object_has_another_mark(films: fs.S3FileSystem) -> None:
     def write(content: bytes) -> str:
         with films.open_output_stream("films/other/b.mp4") as stream:
             stream.write(content)
-        return find("s3://films/other", lambda name: True)["s3://films/other/b.mp4"]
+        return find("s3://films/other", lambda name: True)[0]["s3://films/other/b.mp4"]
 
     assert write(b"one") != write(b"three")
     films.delete_file("films/other/b.mp4")
@@ -218,9 +230,9 @@ def test_what_could_not_be_fetched_is_tried_again(films: fs.FileSystem, tmp_path
     assert chunk.video["error_kind"] == "unreachable"
     folder = RunFolder(tmp_path / "run")
     folder.begin({})
-    for name, fingerprint in ((ODD, ""), ("a.mp4", find("s3://films/a.mp4", lambda _: True)["s3://films/a.mp4"])):
+    for name, fingerprint in ((ODD, ""), ("a.mp4", find("s3://films/a.mp4", lambda _: True)[0]["s3://films/a.mp4"])):
         row = {"video_id": video_id(f"s3://films/{name}"), "path": name, "status": "failed"}
         folder.commit(row, empty("faces"), empty("descriptions"), fingerprint)
-    states = {video.path: video.state for video in planned(marked_videos(["s3://films"]), folder.committed()).values()}
+    states = {video.path: video.state for video in planned(search(["s3://films"]).marks, folder.committed()).values()}
     assert states[f"s3://films/{ODD}"] == "changed"
     assert states["s3://films/a.mp4"] == "done"

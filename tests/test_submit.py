@@ -153,7 +153,7 @@ def test_trends_of_a_run_in_a_bucket_go_there(cluster: Cluster, done: subprocess
     assert "page     s3://results/run/trends/summary.html" in ended.stdout
     with fetched("s3://results/run/trends/people.parquet") as file:
         assert pq.read_table(file).num_rows == 1
-    figures = find("s3://results/run/trends/figures", lambda name: name.endswith(".png"))
+    figures, _ = find("s3://results/run/trends/figures", lambda name: name.endswith(".png"))
     assert figures
     with Mirror("s3://results/run") as mirror:
         assert len(RunFolder(mirror.path).committed()) == 2

@@ -20,7 +20,7 @@ from pipeline.settings import Settings, load_settings
 from pipeline.vocabulary import UNIT
 
 if TYPE_CHECKING:
-    from pipeline.execution.planning import PlannedVideo
+    from pipeline.execution.planning import Plan
     from pipeline.storage.run_folder import RunFolder
 
 PREVIEW = "preview.png"
@@ -100,14 +100,17 @@ def settings_of(given: Mapping[str, Any]) -> Settings:
     return load_settings(given["config"], given["sets"] or (), {key: given[option] for option, key in _SETTINGS.items()})
 
 
-def _say_plan(videos: Mapping[str, PlannedVideo], settings: Settings) -> None:
-    """What a run would do: every video, how many of which kind, and the settings."""
+def _say_plan(plan: Plan, settings: Settings) -> None:
+    """Print what a run would do: every video, the number of each kind, what was skipped, and the settings."""
     from pipeline.storage.run_folder import shown
 
-    for video in videos.values():
+    for video in plan.videos.values():
         print(f"{video.state:<8} {shown(video.path)}")
-    found = Counter(video.state for video in videos.values())
-    print(f"videos   {len(videos)}: {found['todo']} to do, {found['changed']} changed and to do again, {found['done']} done")
+    found = Counter(video.state for video in plan.videos.values())
+    print(f"videos   {len(plan.videos)}: {found['todo']} to do, {found['changed']} changed and to do again, {found['done']} done")
+    if plan.skipped:
+        kinds = sorted(plan.skipped.items(), key=lambda kind: (-kind[1], kind[0]))
+        print(f"skipped  {sum(plan.skipped.values())}: {', '.join(f'{count} {reason}' for reason, count in kinds)}")
     for group, values in settings.model_dump(mode="json").items():
         print(f"{group:<8} {', '.join(f'{key}={json.dumps(value)}' for key, value in values.items())}")
 

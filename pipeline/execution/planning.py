@@ -14,7 +14,7 @@ from pipeline.describe.checkpoints import fingerprint as checkpoint_fingerprint
 from pipeline.describe.checkpoints import locate
 from pipeline.execution.executors import load_run_detector
 from pipeline.settings import Settings
-from pipeline.storage.inputs import marked_videos
+from pipeline.storage.inputs import search
 from pipeline.storage.run_folder import RunFolder, video_id
 
 _PACKAGES = ("ray", "torch", "transformers", "onnxruntime", "decord", "av", "trackers", "pyarrow", "numpy")
@@ -35,23 +35,33 @@ class PlannedVideo:
     state: Literal["done", "changed", "todo"]
 
 
-def plan(inputs: Sequence[str], out: Path, settings: Settings, overwrite: bool = False) -> dict[str, PlannedVideo]:
-    """What `pipeline.execution.run.run` would do with these arguments. Changes nothing.
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do.
 
-    Returns:
-        Videos by `video_id`, in the order of the inputs.
+    Attributes:
+        videos: by `video_id`, in the order of the inputs.
+        skipped: reason to the number of files and folders that the search for videos skipped for it (`pipeline.storage.inputs`).
+    """
+
+    videos: Mapping[str, PlannedVideo]
+    skipped: Mapping[str, int]
+
+
+def plan(inputs: Sequence[str], out: Path, settings: Settings, overwrite: bool = False) -> Plan:
+    """What `pipeline.execution.run.run` would do with these arguments. Changes nothing.
 
     Raises:
         SettingsError, ModelError: see `pipeline.execution.run.run`.
     """
-    marks = marked_videos(inputs)
+    found = search(inputs)
     folder = RunFolder(out)
     identity = run_identity(settings)
     if settings.execution.address is None:
         load_run_detector(settings)
     if not overwrite:
         folder.check(identity)
-    return planned(marks, {} if overwrite else folder.committed())
+    return Plan(planned(found.marks, {} if overwrite else folder.committed()), found.skipped)
 
 
 def planned(marks: Mapping[str, str], committed: Mapping[str, str]) -> dict[str, PlannedVideo]:

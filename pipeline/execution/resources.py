@@ -90,7 +90,7 @@ def useful_analysers(paths: Sequence[str], settings: Settings, cores: int) -> in
         return len(paths)
     if settings.execution.analysers:
         return settings.execution.analysers
-    marks = [find(path, lambda _: False).get(path, "0") if is_url(path) else fingerprint(path) for path in paths]
+    marks = [find(path, lambda _: False)[0].get(path, "0") if is_url(path) else fingerprint(path) for path in paths]
     return sum(max(1, size_in(mark) // BYTES_PER_HELPER) for mark in marks)
 
 

@@ -17,7 +17,7 @@ from pipeline.execution.progress import Progress
 from pipeline.execution.stages import Chunk, Result
 from pipeline.execution.timing import STAGES, StageTimer
 from pipeline.settings import Settings
-from pipeline.storage.inputs import marked_videos
+from pipeline.storage.inputs import search
 from pipeline.storage.remote import absolute
 from pipeline.storage.run_folder import RunFolder, empty, shown, size_in
 
@@ -33,7 +33,7 @@ def run(
     """Describe the faces of videos, into a run folder. Run the same call again to resume one that was stopped.
 
     Args:
-        inputs: see `pipeline.storage.inputs.find_videos`.
+        inputs: see `pipeline.storage.inputs.search`.
         out: the run folder.
         settings: settings of the run.
         overwrite: start again in a folder that holds a run.
@@ -44,7 +44,7 @@ def run(
         SettingsError: before any work, when an input or the folder does not fit.
         ModelError: when the detector or the model cannot be loaded.
     """
-    marks, identity = marked_videos(inputs), run_identity(settings)
+    marks, identity = search(inputs).marks, run_identity(settings)
     folder = RunFolder(out)
     if not overwrite:
         folder.check(identity)

@@ -1,64 +1,161 @@
-"""Which videos the inputs of a command stand for: files, folders, patterns and URLs."""
+"""The videos that the inputs of a command stand for: files, folders, glob patterns and URLs of these."""
 
 from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Sequence
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.errors import SettingsError
+from pipeline.storage.names import VIDEO_SUFFIXES, is_video_name, on_disk, skip_reason
 from pipeline.storage.remote import find, is_url, plain
 from pipeline.storage.run_folder import fingerprint
 
-_KINDS = "3gp|asf|avi|flv|gif|m2ts|m4v|mkv|mov|mp4|mpeg|mpg|mts|mxf|ogv|ts|vob|webm|wmv"
-VIDEO_SUFFIXES = frozenset(f".{kind}" for kind in _KINDS.split("|"))
-"""Names that are taken for videos when a folder is searched; a file that is named itself is taken whatever its name."""
+SEEN_TWICE = "another path of a file"
+
+
+@dataclass
+class FoundVideos:
+    """Result of a search.
+
+    Attributes:
+        marks: path, as the inputs name it, to a mark that changes with the file (`pipeline.storage.run_folder.fingerprint`); in the
+            order of the inputs, those of a folder or pattern in order of name.
+        skipped: reason (`pipeline.storage.names.skip_reason`, or `SEEN_TWICE`) to the number of files and folders skipped for it.
+    """
+
+    marks: dict[str, str] = field(default_factory=dict)
+    skipped: Counter[str] = field(default_factory=Counter)
 
 
 def find_videos(inputs: Sequence[str]) -> list[str]:
-    """The video files that the inputs stand for, each once, those of a folder or a pattern in order of name.
+    """Paths of the videos that the inputs stand for; see `search`."""
+    return list(search(inputs).marks)
+
+
+def search(inputs: Sequence[str]) -> FoundVideos:
+    """Find the videos that the inputs stand for, each once.
+
+    Folders are searched to any depth. Links to folders are followed, each folder once. A file that is reached by several paths is one
+    video, under the first path; within a folder, under the path without a link if there is one. Hidden files and folders, recycle bins and
+    the like are skipped below the inputs and where a wildcard matches them, never where an input names them.
 
     Args:
-        inputs: files, folders (searched to their depths) and glob patterns; URLs of these (`pipeline.storage.remote`).
+        inputs: files, folders and glob patterns (`**` for any depth); URLs of these (`pipeline.storage.remote`).
 
     Raises:
-        SettingsError: when one does not exist or matches nothing, or when no video is found at all.
+        SettingsError: an input does not exist or matches nothing, or no video is found at all.
     """
-    return list(marked_videos(inputs))
-
-
-def marked_videos(inputs: Sequence[str]) -> dict[str, str]:
-    """The videos of `find_videos`, each with a mark that changes when the file does."""
-    found: dict[str, str] = {}
-    marks: dict[str, str] = {}
+    found = FoundVideos()
+    seen: set[str] = set()  # real paths
     for item in map(plain, inputs):
         if is_url(item):
-            marks |= find(item, _is_video)
-            found |= {url: url for url in marks}
+            marks, skipped = find(item, is_video_name)
+            found.marks |= marks
+            found.skipped += skipped
             continue
-        matches = [item] if os.path.exists(item) else sorted(glob.glob(item, recursive=True))
-        if not matches:
-            what = "no file matches" if glob.has_magic(item) else "there is no file or folder"
-            raise SettingsError(f"{what} {item}")
-        for match in matches:
-            for path in _in_folder(match) if os.path.isdir(match) else [match]:
-                found.setdefault(os.path.abspath(path), path)
-    if not found:
+        for path in _matches(item, found.skipped):
+            real = os.path.realpath(path)
+            if real in seen:
+                found.skipped[SEEN_TWICE] += path not in found.marks
+                continue
+            seen.add(real)
+            found.marks[path] = fingerprint(path)
+    if not found.marks:
         raise SettingsError(f"no videos found in {', '.join(inputs)} (names ending in {' '.join(sorted(VIDEO_SUFFIXES))})")
-    return {path: marks.get(path) or fingerprint(path) for path in found.values()}
+    return found
 
 
-def _is_video(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES and not name.startswith(".")
+def _matches(item: str, skipped: Counter[str]) -> Iterator[str]:
+    """The videos of one input."""
+    here = on_disk(item)
+    if os.path.lexists(here):
+        tops = [here]
+    elif not glob.has_magic(item):
+        raise SettingsError(f"there is no file or folder {item}")
+    else:
+        tops = list(_matching(item, skipped))
+        if not tops:
+            raise SettingsError(f"no file matches {item}")
+    for top in tops:
+        yield from _in_folder(top, skipped) if os.path.isdir(top) else [top]
 
 
-def _in_folder(folder: str) -> list[str]:
+def _matching(pattern: str, skipped: Counter[str]) -> Iterator[str]:
+    """Files and folders that match a glob pattern, in order of name."""
+    parts = pattern.split(os.sep)
+    first = next(i for i, part in enumerate(parts) if glob.has_magic(part))
+    base = os.sep.join(parts[:first]) + os.sep * (first > 0)
+    if "**" not in parts:
+        levels = parts[first:]
+        for path in sorted(glob.glob(pattern)):
+            names = path[len(base) :].split(os.sep)
+            reasons = [skip_reason(name) for level, name in zip(levels, names, strict=False) if glob.has_magic(level) and level[0] != "."]
+            if reason := next(filter(None, reasons), None):
+                skipped[reason] += 1
+            else:
+                yield path
+        return
+    # `**` in the standard library follows links in circles
+    from fsspec.utils import glob_translate
+
+    matches = re.compile(glob_translate(os.sep.join(parts[first:]))).match
+    files, folders = _walk(base or os.curdir, skipped)
+    matched = sorted(path for path in (*files, *folders) if matches(os.path.relpath(path, base or os.curdir)))
+    yield from (path if base else os.path.relpath(path) for path in matched)
+
+
+def _in_folder(top: str, skipped: Counter[str]) -> list[str]:
     """The videos in a folder, at any depth; folders with a video's name and no video in them count as (unreadable) videos."""
+    files, folders = _walk(top, skipped)
+    videos = [path for path in files if is_video_name(path)]
+    holding = {str(above) for path in videos for above in Path(path).parents}
+    named = [path for path in folders if is_video_name(path) and path not in holding]
+    linked = {path: os.path.abspath(path) != os.path.realpath(path) for path in videos}
+    kept: dict[str, str] = {}  # real path to path
+    for path in sorted(videos, key=lambda path: (linked[path], path)):
+        if kept.setdefault(os.path.realpath(path), path) != path:
+            skipped[SEEN_TWICE] += 1
+    return sorted([*kept.values(), *named])
+
+
+def _walk(top: str, skipped: Counter[str]) -> tuple[list[str], list[str]]:
+    """All files and folders below a folder. Links to folders are followed last and to each folder once, so loops end."""
     files: list[str] = []
-    named: list[str] = []
-    for parent, folders, names in os.walk(folder):
-        for found, among in ((files, names), (named, folders)):
-            found += [os.path.join(parent, name) for name in among if _is_video(name)]
-    holding = {str(above) for path in files for above in Path(path).parents}
-    return sorted([*files, *(path for path in named if path not in holding)])
+    below: list[str] = []
+    visited: set[str] = set()
+    waiting, links = [top], list[str]()
+    while waiting or links:
+        folder = waiting.pop() if waiting else links.pop(0)
+        real = os.path.realpath(folder)
+        if real in visited:
+            continue
+        visited.add(real)
+        if folder != top:
+            below.append(folder)
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError:  # without permission, or gone
+            continue
+        for entry in entries:
+            reason = skip_reason(entry.name, os.path.basename(real))
+            is_folder = entry.is_dir()
+            if reason:
+                skipped[reason] += is_folder or is_video_name(entry.name)
+            elif not is_folder:
+                files.append(entry.path)
+            elif not entry.is_symlink():
+                waiting.append(entry.path)
+            elif not _is_above(os.path.realpath(entry.path), real):
+                links.append(entry.path)
+        links.sort()
+    return files, below
+
+
+def _is_above(folder: str, other: str) -> bool:
+    """Whether `folder` is `other` or holds it; both real paths."""
+    return os.path.commonpath([folder, other]) == folder

@@ -13,6 +13,7 @@ import re
 import shutil
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -23,6 +24,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from pipeline.errors import FetchError, FocalfaceError, SettingsError
+from pipeline.storage.names import skip_reason
 
 PUSH_EVERY_S = 5.0
 """Seconds between two copies of what a run has committed; more saves requests and loses more work when the machine goes."""
@@ -91,39 +93,57 @@ def _mark(info: fs.FileInfo) -> str:
     return f"{info.size}-{info.mtime_ns}"
 
 
-def find(url: str, wanted: Callable[[str], bool]) -> dict[str, str]:
-    """Files that a URL stands for: itself, those of a folder to its depths, or those that match a pattern.
+def find(url: str, wanted: Callable[[str], bool]) -> tuple[dict[str, str], Counter[str]]:
+    """Find the files that a URL stands for: itself, those of a folder at any depth, or those that match a pattern.
 
     Args:
         url: `scheme://place/...`; `*`, `**`, `?` and `[...]` make a pattern of what is not a file or folder itself.
-        wanted: says of a file's name whether it counts in a folder.
+        wanted: whether a search of a folder takes a file of this name.
 
     Returns:
-        URL to a mark that changes with the file (size and time of change), in order of name.
+        URL to a mark that changes with the file (size and time of change), in order of name; and the number of wanted files that were
+        skipped, by reason (`pipeline.storage.names.skip_reason`).
 
     Raises:
-        SettingsError: when there is nothing, or the place cannot be reached.
+        SettingsError: there is nothing, or the place cannot be reached.
     """
     system, path = _open(url)
     prefix = url[: len(url) - len(path)] if url.endswith(path) else url[: url.index("://") + 3]
     try:
         info = system.get_file_info(path)
         if info.type == fs.FileType.File:
-            return {prefix + path: _mark(info)}
+            return {prefix + path: _mark(info)}, Counter()
         if info.type == fs.FileType.Directory:
-            entries = _files(system, path)
-            return {prefix + entry.path: _mark(entry) for entry in entries if wanted(entry.base_name)}
+            entries, skipped = _searched(_files(system, path), path, wanted)
+            return {prefix + entry.path: _mark(entry) for entry in entries}, skipped
         if magic := _MAGIC.search(path):
             from fsspec.utils import glob_translate
 
             matches = re.compile(glob_translate(path)).match
-            entries = _files(system, path[: magic.start()].rpartition("/")[0])
-            if found := {prefix + entry.path: _mark(entry) for entry in entries if matches(entry.path)}:
-                return found
+            base = path[: magic.start()].rpartition("/")[0]
+            matching = [entry for entry in _files(system, base) if matches(entry.path)]
+            entries, skipped = _searched(matching, base, lambda _: True)
+            if entries:
+                return {prefix + entry.path: _mark(entry) for entry in entries}, skipped
             raise SettingsError(f"no file matches {url}")
     except OSError as error:
         raise SettingsError(f"cannot look into {url}: {_reason(error)}") from error
     raise SettingsError(f"there is no file or folder {url}")
+
+
+def _searched(entries: list[fs.FileInfo], base: str, wanted: Callable[[str], bool]) -> tuple[list[fs.FileInfo], Counter[str]]:
+    """The wanted ones among files below `base`, and how many were skipped for which reason."""
+    kept, skipped = [], Counter[str]()
+    for entry in entries:
+        if not wanted(entry.base_name):
+            continue
+        names = entry.path[len(base) :].strip("/").split("/")
+        reason = next(filter(None, map(skip_reason, names, ["", *names])), None)
+        if reason:
+            skipped[reason] += 1
+        else:
+            kept.append(entry)
+    return kept, skipped
 
 
 def _files(system: fs.FileSystem, folder: str) -> list[fs.FileInfo]:
