@@ -38,7 +38,7 @@ def spelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import PreTrainedTokenizerFast
 
     from pipeline.describe.grammar import FILE, Grammar
-    from pipeline.training.nano import PIXELS, build_model, save_checkpoint
+    from pipeline.training.nano import PREPROCESSOR_CONFIG, build_model, save_checkpoint
 
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
     tokenizer = Tokenizer(models.BPE({byte: i for i, byte in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}, []))
@@ -48,6 +48,6 @@ def spelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>")
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("spelled")
-    save_checkpoint(build_model(fast), fast, Grammar(face_size=112), PIXELS, folder)
+    save_checkpoint(build_model(fast), fast, Grammar(face_size=112), PREPROCESSOR_CONFIG, folder)
     (folder / FILE).unlink()
     return folder

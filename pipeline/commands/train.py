@@ -1,4 +1,4 @@
-"""`focalface train`: making a checkpoint."""
+"""`focalface train`: train a checkpoint or a LoRA adapter."""
 
 from __future__ import annotations
 
@@ -12,25 +12,32 @@ from pipeline.settings import parse_assignments
 
 
 def train(
-    configs: Annotated[list[Path], typer.Argument(metavar="STAGE.yaml...", help="Trainings, in their order.")],
-    data: Annotated[Path, typer.Option(help="A dataset folder, as `focalface dataset build` writes it.")],
-    out: Annotated[Path, typer.Option(help="Folder for the trainings, one in it for each.")],
-    model: Annotated[str | None, typer.Option(help="Checkpoint the first stage starts from.", show_default="a new nano")] = None,
+    configs: Annotated[list[Path], typer.Argument(metavar="STAGE.yaml...", help="Settings of the stages, in training order.")],
+    data: Annotated[Path, typer.Option(help="Dataset folder, as `focalface dataset build` writes it.")],
+    out: Annotated[Path, typer.Option(help="Output folder; each stage gets a folder in it.")],
+    model: Annotated[str | None, typer.Option(help="Checkpoint that the first stage starts from.", show_default="a new nano")] = None,
     adapter: Adapter = None,
-    limit: Annotated[int | None, typer.Option(min=64, help="Use only so many faces.")] = None,
-    sets: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of all these files; repeatable.")] = None,
+    limit: Annotated[int | None, typer.Option(min=64, help="Use at most this many faces of each split.")] = None,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of all stage files; repeatable.")
+    ] = None,
     debug: Debug = False,
 ) -> None:
-    """Train in stages, each starting from the one before. Stopped at any moment, the same command goes on.
+    """Train in stages, each starting from the one before. Run the same command again to resume.
 
     Example: focalface train configs/train/[0-9]-*.yaml --data outputs/faces --out outputs/train
 
     Example: focalface train configs/train/lora/*.yaml --data outputs/faces --out outputs/lora --model Qwen/Qwen2.5-VL-3B-Instruct
     """
-    from pipeline.training.programme import train as run_trainings
-    from pipeline.training.stages import load_training
+    from pipeline.training.preconditions import check_preconditions
+    from pipeline.training.stage_settings import load_stage
 
     changes = parse_assignments(sets or (), "KEY=VALUE")
-    trainings = [load_training(path, changes) for path in configs]
-    folder = run_trainings(trainings, data, out, model, Path(adapter) if adapter else None, limit, lambda line: print(line, flush=True))
+    stages = [load_stage(path, changes) for path in configs]
+    start = Path(adapter) if adapter else None
+    check_preconditions(stages, data, out, model, start, limit)
+
+    from pipeline.training.run_stages import train as run_stages
+
+    folder = run_stages(stages, data, out, model, start, limit, lambda line: print(line, flush=True))
     print(f"result  {folder}")

@@ -1,4 +1,4 @@
-"""Low-rank adapters on a Qwen2.5-VL: where they sit, and why there."""
+"""LoRA adapters on a Qwen2.5-VL: which layers get one, and why."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ TARGETS = "|".join(
         r".*visual\.merger\.mlp\.(0|2)",
     )
 )
-"""Every linear layer of the language model (it learns the form of question and answer), of the vision tower (it learns to see small
-movements that general pictures do not ask for) and of the merger between them. Spelled out for each part: a bare suffix such as
-`up_proj` would match both language and vision. The patch embedding, a convolution, and the vocabulary stay as they are."""
+"""Layers that get an adapter: every linear layer of the language model (which learns the form of question and answer), of the vision
+tower (which learns small movements that general pictures do not show) and of the merger between them. The pattern names each part in full:
+a bare suffix such as `up_proj` matches both language and vision layers. The patch embedding, a convolution, and the vocabulary stay
+frozen."""
 
 
-def adapted(model: Qwen2_5_VLForConditionalGeneration, rank: int, adapter: Path | None = None) -> PeftModel:
-    """A model whose adapters alone are trained.
+def with_lora(model: Qwen2_5_VLForConditionalGeneration, rank: int, adapter: Path | None = None) -> PeftModel:
+    """Add LoRA adapters to a model and freeze everything else.
 
     Args:
-        rank: of new adapters; scaled so that a change of rank leaves the size of their effect (alpha = 2 * rank).
-        adapter: go on with these instead.
+        rank: rank of new adapters; alpha is 2 * rank, so that the size of their effect does not depend on the rank.
+        adapter: folder of adapters to continue with instead of new ones.
     """
     if adapter is not None:
         return PeftModel.from_pretrained(model, str(adapter), is_trainable=True)

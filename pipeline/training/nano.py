@@ -1,4 +1,4 @@
-"""nano's shape: a small Qwen2.5-VL and its tokenizer, built from nothing."""
+"""The architecture of nano: a small Qwen2.5-VL and its tokenizer, built from scratch."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from pipeline.describe.patches import grid_thw, patchify
 from pipeline.describe.sentences import compose
 from pipeline.describe.vision_tower import speed_up
 from pipeline.faces.alignment import CROP_SIZE
-from pipeline.training.dense import DenseHead, Reading
+from pipeline.training.dense_supervision import DenseHead, DenseLogits
 from pipeline.vocabulary import AUS, AUS_LABELLED, EMOTIONS
 
-VISION: dict[str, Any] = {
+VISION_CONFIG: dict[str, Any] = {
     "depth": 6,
     "hidden_size": 256,
     "num_heads": 4,
@@ -32,25 +32,25 @@ VISION: dict[str, Any] = {
     "fullatt_block_indexes": [0, 1, 2, 3, 4, 5],
     "window_size": 112,
 }
-"""The vision tower: 6.4 M parameters; a 112x112 face is 64 patches, 16 tokens, one window."""
+"""The vision tower: 6.4 M parameters. A 112x112 face is 64 patches, 16 tokens after merging, one attention window."""
 
-TOKENS = (CROP_SIZE // VISION["patch_size"] // 2) ** 2
-"""Merged tokens of a face."""
+FACE_TOKENS = (CROP_SIZE // VISION_CONFIG["patch_size"] // 2) ** 2
+"""Merged tokens of one face."""
 
 MEAN, STD = torch.full((3,), 0.5), torch.full((3,), 0.25)
-"""Pixel normalisation, equal for the channels, so that a grey tower turns into a colour one exactly (`grey_to_colour`)."""
+"""Pixel normalisation. It is equal for the channels, so that a tower trained on grey pictures converts exactly (`grey_to_colour`)."""
 
-PIXELS: dict[str, Any] = {
+PREPROCESSOR_CONFIG: dict[str, Any] = {
     "image_processor_type": "Qwen2VLImageProcessor",
     "image_mean": MEAN.tolist(),
     "image_std": STD.tolist(),
-    "patch_size": VISION["patch_size"],
+    "patch_size": VISION_CONFIG["patch_size"],
     "temporal_patch_size": 2,
     "merge_size": 2,
     "min_pixels": CROP_SIZE**2,
     "max_pixels": CROP_SIZE**2,
 }
-"""`preprocessor_config.json` of the checkpoint."""
+"""Content of the checkpoint's `preprocessor_config.json`."""
 
 GRAMMAR = Grammar(
     instruction="", au_slot=" {code}", emotion_slot=" emotion:", age_slot=" age:", aus=AUS_LABELLED, face_size=CROP_SIZE, mirror=True
@@ -58,17 +58,20 @@ GRAMMAR = Grammar(
 
 _SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 
+_CORPUS_SENTENCES = 20_000
+"""Sentences that the tokenizer is trained on."""
+
 
 def build_tokenizer(seed: int = 0) -> PreTrainedTokenizerFast:
-    """A byte-level BPE, trained on the product's own sentences until each of their words is one token; any other text still fits."""
-    chance = random.Random(seed)
+    """A byte-level BPE tokenizer trained on the project's own sentences: each of their words is one token, any other text still encodes."""
+    rng = random.Random(seed)
     words = " ".join(EMOTION_CHOICES + YES_NO) + GRAMMAR.emotion_slot + GRAMMAR.age_slot
     numbers = [f" {number}" for number in range(CROP_SIZE + 1)]
     corpus = [words, *AGE_CHOICES, *numbers, region_text((1, 2, 3, 4)), "user\n"] * 50
-    for _ in range(20000):
-        aus = sorted(chance.sample(AUS, chance.randint(0, 6)))
-        emotion, age = chance.choice(EMOTIONS), chance.randint(0, 100)
-        corpus.append(compose(aus, emotion, age, chance, empty=not aus and chance.random() < 0.5))
+    for _ in range(_CORPUS_SENTENCES):
+        aus = sorted(rng.sample(AUS, rng.randint(0, 6)))
+        emotion, age = rng.choice(EMOTIONS), rng.randint(0, 100)
+        corpus.append(compose(aus, emotion, age, rng, empty=not aus and rng.random() < 0.5))
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -87,12 +90,12 @@ def build_tokenizer(seed: int = 0) -> PreTrainedTokenizerFast:
 
 
 def build_model(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLForConditionalGeneration:
-    """The architecture with random weights: 6.4 M parameters of vision tower, 3.4 M of language model."""
+    """The architecture with random weights: 6.4 M parameters in the vision tower, 3.4 M in the language model."""
     token = tokenizer.convert_tokens_to_ids
     config = Qwen2_5_VLConfig(
         text_config={
             "vocab_size": -(-len(tokenizer) // 8) * 8,
-            "hidden_size": VISION["out_hidden_size"],
+            "hidden_size": VISION_CONFIG["out_hidden_size"],
             "intermediate_size": 768,
             "num_hidden_layers": 4,
             "num_attention_heads": 4,
@@ -104,7 +107,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLForConditionalG
             "pad_token_id": token("<|endoftext|>"),
             "tie_word_embeddings": True,
         },
-        vision_config=dict(VISION),
+        vision_config=dict(VISION_CONFIG),
         image_token_id=token("<|image_pad|>"),
         video_token_id=token("<|video_pad|>"),
         vision_start_token_id=token("<|vision_start|>"),
@@ -115,10 +118,10 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLForConditionalG
 
 
 def grey_to_colour(model: Qwen2_5_VLForConditionalGeneration) -> None:
-    """Let a model that was trained on grey pictures see a colour picture exactly as it sees its luma.
+    """Convert a model trained on grey pictures so that it reads a colour picture exactly as it reads the picture's luma.
 
-    The patch embedding is linear and the channels are normalised alike, so each channel's weights become the luma share (ITU-R
-    BT.601: 0.299, 0.587, 0.114) of the channels' sum; on a grey picture nothing changes.
+    The patch embedding is linear and the channels are normalised alike, so each channel's weights become the luma coefficient (ITU-R
+    BT.601: 0.299, 0.587, 0.114) times the sum over the channels. Results for grey pictures do not change.
     """
     weight = model.model.visual.patch_embed.proj.weight  # [D, 3, T, p, p]
     luma = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1, 1)
@@ -127,16 +130,20 @@ def grey_to_colour(model: Qwen2_5_VLForConditionalGeneration) -> None:
 
 
 def save_checkpoint(
-    model: Qwen2_5_VLForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, grammar: Grammar, pixels: dict[str, Any], folder: Path
+    model: Qwen2_5_VLForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerBase,
+    grammar: Grammar,
+    preprocessor: dict[str, Any],
+    folder: Path,
 ) -> None:
     """Write a Hugging Face checkpoint folder: weights, configuration, tokenizer, preprocessor, grammar.
 
     Args:
-        pixels: `preprocessor_config.json`.
+        preprocessor: content of `preprocessor_config.json`.
     """
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    (folder / "preprocessor_config.json").write_text(json.dumps(pixels, indent=1) + "\n")
+    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor, indent=1) + "\n")
     grammar.save(folder)
 
 
@@ -144,16 +151,16 @@ class DenseTower(nn.Module):
     """nano's vision tower with a dense head.
 
     Args:
-        blendshapes: how many the head reads.
+        blendshapes: number of blendshapes in the labels.
     """
 
     def __init__(self, blendshapes: int) -> None:
         super().__init__()
-        self.tower = speed_up(Qwen2_5_VisionTransformerPretrainedModel(Qwen2_5_VLVisionConfig(**VISION)))
-        self.head = DenseHead(TOKENS, VISION["out_hidden_size"], blendshapes)
+        self.tower = speed_up(Qwen2_5_VisionTransformerPretrainedModel(Qwen2_5_VLVisionConfig(**VISION_CONFIG)))
+        self.head = DenseHead(FACE_TOKENS, VISION_CONFIG["out_hidden_size"], blendshapes)
 
-    def forward(self, crops: torch.Tensor) -> Reading:
-        """(B, 112, 112) grey, 0 to 255 -> their reading."""
+    def forward(self, crops: torch.Tensor) -> DenseLogits:
+        """(B, 112, 112) grey, 0 to 255 -> logits of all labels."""
         patches = patchify(crops.unsqueeze(1).expand(-1, 3, -1, -1), mean=MEAN, std=STD)
-        seen = self.tower(patches, grid_thw(len(crops), CROP_SIZE, CROP_SIZE)).pooler_output  # [B * 16, D]
-        return self.head(seen.view(len(crops), TOKENS, -1))
+        tokens = self.tower(patches, grid_thw(len(crops), CROP_SIZE, CROP_SIZE)).pooler_output  # [B * 16, D]
+        return self.head(tokens.view(len(crops), FACE_TOKENS, -1))

@@ -1,7 +1,7 @@
-"""A convolutional network that learns the faces first, and then teaches nano's vision tower.
+"""The teacher: a convolutional network that learns the faces first, then sets targets for nano's vision tower.
 
-A small transformer has to find out that neighbouring pixels belong together; a convolutional network is born knowing it and learns
-more from few faces. What it has learnt it passes on picture by picture (`pipeline.training.dense`); no checkpoint holds it.
+A convolutional network learns more from few faces than a transformer, which has no built-in notion of neighbouring pixels. The teacher's
+probabilities become training targets (`pipeline.training.dense_supervision.distillation_loss`). No checkpoint contains the teacher.
 """
 
 from __future__ import annotations
@@ -10,27 +10,27 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pipeline.training.dense import Reading, sizes
+from pipeline.training.dense_supervision import DenseLogits, output_sizes
 
 SIDE = 80
-"""Pixels a side that a face is shrunk to: half the work of 112, and most labelled faces were smaller than that to begin with."""
+"""Side in pixels of the scaled face: half the work of 112, and most labelled faces were smaller than that originally."""
 
 WIDTHS = (32, 64, 128, 256)
-"""Channels at 40, 20, 10 and 5 pixels; more see finer and take longer (the square of the width)."""
+"""Channels at 40, 20, 10 and 5 pixels; the work grows with the square of the width."""
 
 BLOCKS = (1, 2, 2, 2)
 """Residual blocks at each of these sizes."""
 
 
-class Block(nn.Module):
-    """Two 3x3 convolutions beside a short cut, channels weighed by what the whole face shows (squeeze and excitation, Hu et al. 2018)."""
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions with a shortcut; channels are reweighted from the whole face (squeeze and excitation, Hu et al. 2018)."""
 
     def __init__(self, before: int, width: int, stride: int) -> None:
         super().__init__()
         self.first = nn.Conv2d(before, width, 3, stride, 1, bias=False)
         self.second = nn.Conv2d(width, width, 3, 1, 1, bias=False)
         last = nn.BatchNorm2d(width)
-        nn.init.zeros_(last.weight)  # a block begins as its short cut
+        nn.init.zeros_(last.weight)  # a new block passes its input through
         self.norms = nn.ModuleList([nn.BatchNorm2d(width), last])
         self.squeeze = nn.Sequential(nn.Linear(width, width // 8), nn.SiLU(), nn.Linear(width // 8, width))
         changes = stride > 1 or before != width
@@ -38,7 +38,7 @@ class Block(nn.Module):
             nn.Sequential(nn.AvgPool2d(stride), nn.Conv2d(before, width, 1, bias=False), nn.BatchNorm2d(width)) if changes else None
         )
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # [B, before, H, W] -> [B, width, H / stride, W / stride]
         y = self.norms[1](self.second(F.silu(self.norms[0](self.first(x)))))
         y = y * self.squeeze(y.mean((2, 3))).sigmoid()[:, :, None, None]
         return F.silu(y + (x if self.shortcut is None else self.shortcut(x)))
@@ -48,17 +48,17 @@ class Teacher(nn.Module):
     """A residual network of 3.3 M parameters over one aligned grey face.
 
     Args:
-        blendshapes: how many it reads.
+        blendshapes: number of blendshapes in the labels.
     """
 
     def __init__(self, blendshapes: int) -> None:
         super().__init__()
-        self.sizes = sizes(blendshapes)
+        self.sizes = output_sizes(blendshapes)
         self.stem = nn.Sequential(nn.Conv2d(1, WIDTHS[0], 3, 2, 1, bias=False), nn.BatchNorm2d(WIDTHS[0]), nn.SiLU())
         layers, before = [], WIDTHS[0]
-        for stage, (width, blocks) in enumerate(zip(WIDTHS, BLOCKS, strict=True)):
+        for level, (width, blocks) in enumerate(zip(WIDTHS, BLOCKS, strict=True)):
             for number in range(blocks):
-                layers.append(Block(before, width, 2 if number == 0 and stage else 1))
+                layers.append(ResidualBlock(before, width, 2 if number == 0 and level else 1))
                 before = width
         self.body = nn.Sequential(*layers)
         self.places = nn.Sequential(nn.Conv2d(before, 48, 1, bias=False), nn.BatchNorm2d(48), nn.SiLU(), nn.Flatten())
@@ -72,8 +72,8 @@ class Teacher(nn.Module):
         x = x.contiguous(memory_format=torch.channels_last)
         return self.body(self.stem(x))
 
-    def forward(self, crops: torch.Tensor) -> Reading:
-        """(B, 112, 112) grey, 0 to 255 -> their reading."""
+    def forward(self, crops: torch.Tensor) -> DenseLogits:
+        """(B, 112, 112) grey, 0 to 255 -> logits of all labels."""
         x = self.features(crops)
         x = self.join(torch.cat([x.mean((2, 3)), self.places(x)], 1))
-        return Reading(*self.head(x).float().split(self.sizes, -1))
+        return DenseLogits(*self.head(x).float().split(self.sizes, -1))

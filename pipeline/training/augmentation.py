@@ -1,4 +1,4 @@
-"""Random changes to aligned faces that leave their labels true."""
+"""Random changes to aligned faces that keep their labels true."""
 
 from __future__ import annotations
 
@@ -10,25 +10,39 @@ import torch.nn.functional as F
 from pipeline.faces.alignment import CROP_SIZE
 
 
-def to_crops(
-    pixels: torch.Tensor, generator: torch.Generator | None, flip: torch.Tensor | None = None, coarse: float = 0.0
-) -> torch.Tensor:
-    """Cut (B, S, S) uint8 canvases to (B, CROP_SIZE, CROP_SIZE) float, values 0 to 255, changed at random.
-
-    Each face is turned, scaled and shifted a little (as landmarks err), made lighter or darker, harder or softer, coarser (as small
-    faces are) and loses a random patch. With no generator the centre is cut, unchanged.
+def centre_crops(canvases: torch.Tensor) -> torch.Tensor:
+    """Cut the unchanged centre out of each canvas.
 
     Args:
-        pixels: canvases with `pipeline.training.faces.MARGIN` pixels around the crop.
-        generator: the source of randomness, or None for none.
-        flip: (B,) bool, the faces to mirror; used with a generator only.
-        coarse: share of the faces that are made coarse; likewise.
+        canvases: (B, S, S) uint8, S at least `CROP_SIZE`.
+
+    Returns:
+        (B, CROP_SIZE, CROP_SIZE) float32, 0 to 255.
+
+    >>> centre_crops(torch.zeros(2, 128, 128, dtype=torch.uint8)).shape
+    torch.Size([2, 112, 112])
     """
-    batch, side = pixels.shape[:2]
-    images = pixels.float().unsqueeze(1)
-    if generator is None:
-        margin = (side - CROP_SIZE) // 2
-        return images[:, 0, margin : margin + CROP_SIZE, margin : margin + CROP_SIZE]
+    margin = (canvases.shape[1] - CROP_SIZE) // 2
+    return canvases[:, margin : margin + CROP_SIZE, margin : margin + CROP_SIZE].float()
+
+
+def augmented_crops(canvases: torch.Tensor, generator: torch.Generator, flip: torch.Tensor, low_resolution: float = 0.0) -> torch.Tensor:
+    """Cut a randomly changed face out of each canvas.
+
+    Each face is rotated, scaled and shifted a little (as landmarks err); brightness and contrast change; some faces lose resolution (as
+    small faces do); some lose a random rectangle.
+
+    Args:
+        canvases: (B, S, S) uint8 with a margin around the crop (`pipeline.dataset.build.MARGIN`).
+        generator: source of all randomness.
+        flip: (B,) bool, faces to mirror left to right.
+        low_resolution: share of the faces to scale down and up again.
+
+    Returns:
+        (B, CROP_SIZE, CROP_SIZE) float32, 0 to 255.
+    """
+    batch, side = canvases.shape[:2]
+    images = canvases.float().unsqueeze(1)  # [B, 1, S, S]
 
     def uniform(low: float, high: float, *shape: int) -> torch.Tensor:
         return torch.rand(batch, *shape, generator=generator) * (high - low) + low
@@ -38,14 +52,14 @@ def to_crops(
 
     angle = normal(math.radians(5)).clamp(-0.3, 0.3)
     scale = (CROP_SIZE / side) * torch.exp(normal(0.05).clamp(-0.15, 0.15))
-    mirror = torch.ones(batch) if flip is None else 1.0 - 2.0 * flip.float()
+    mirror = 1.0 - 2.0 * flip.float()
     cos, sin = angle.cos() * scale, angle.sin() * scale
     shift = 2 * 2.5 / side
     theta = torch.stack([torch.stack([cos * mirror, -sin, normal(shift)], -1), torch.stack([sin * mirror, cos, normal(shift)], -1)], 1)
     grid = F.affine_grid(theta, [batch, 1, CROP_SIZE, CROP_SIZE], align_corners=False)
     images = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
-    chosen = torch.rand(batch, generator=generator) < coarse
+    chosen = torch.rand(batch, generator=generator) < low_resolution
     if chosen.any():
         size = int(torch.randint(28, 72, (1,), generator=generator))
         small = F.interpolate(images[chosen], size=(size, size), mode="area")

@@ -1,4 +1,4 @@
-"""The faces of a built dataset, held in memory for training and measuring."""
+"""The labelled faces of a dataset split, held in memory for training and validation."""
 
 from __future__ import annotations
 
@@ -15,35 +15,36 @@ import pyarrow.parquet as pq
 
 from pipeline.dataset.boxes import KINDS
 from pipeline.dataset.build import MARGIN
-from pipeline.errors import FocalfaceError
 from pipeline.faces.alignment import CROP_SIZE
+from pipeline.training.preconditions import split_files
 from pipeline.vocabulary import AUS_LABELLED, EMOTIONS
 
 SIDE = CROP_SIZE + 2 * MARGIN
+"""Side in pixels of a stored face: the aligned crop with a margin for augmentation."""
 
 UNKNOWN = -1
 """Emotion index of a face without a label."""
 
 
 @dataclass(frozen=True)
-class Faces:
-    """N aligned grey faces with their labels, and R boxes over all of them.
+class LabelledFaces:
+    """N aligned grey faces with their labels, and R boxes in all.
 
     Attributes:
         pixels: (N, S, S) uint8, S = CROP_SIZE + 2 * MARGIN.
         aus: (N, 16) bool over `AUS_LABELLED`.
-        aus_known: (N, 16) bool, the units that this face's labels speak of.
-        emotion: (N,) int64 into `EMOTIONS`, or UNKNOWN.
-        age: (N,) float32 years, NaN where unlabelled.
-        blendshapes: (N, B) float32 in [0, 1], NaN where unlabelled.
+        aus_known: (N, 16) bool, AUs that the face has a label for.
+        emotion: (N,) int64 indices into `EMOTIONS`, or UNKNOWN.
+        age: (N,) float32 years, NaN without a label.
+        blendshapes: (N, B) float32 in [0, 1], NaN without a label.
         blendshape_names: the B names.
         source, image_id: (N,) str.
-        first: (N + 1,) int64; face i has the boxes first[i] to first[i + 1].
-        kind: (R,) int8 into `KINDS`.
-        box: (R, 4) float32, aligned-crop pixels.
-        visible: (R, 16) bool, the units that a box can show.
+        first_box: (N + 1,) int64; face i owns the boxes [first_box[i], first_box[i + 1]).
+        kind: (R,) int8 indices into `KINDS`.
+        box: (R, 4) float32, x0, y0, x1, y1 in pixels of the aligned crop.
+        visible: (R, 16) bool, AUs that the box can show.
         description: R sentences.
-        dialogues: for each face its orders of boxes, as indexes from first[i] on.
+        dialogues: for each face its dialogues: lists of boxes, counted from first_box[i].
     """
 
     pixels: np.ndarray
@@ -55,7 +56,7 @@ class Faces:
     blendshape_names: tuple[str, ...]
     source: np.ndarray
     image_id: np.ndarray
-    first: np.ndarray
+    first_box: np.ndarray
     kind: np.ndarray
     box: np.ndarray
     visible: np.ndarray
@@ -66,27 +67,23 @@ class Faces:
         return len(self.pixels)
 
     def boxes_of(self, face: int, kinds: Sequence[str] = KINDS) -> np.ndarray:
-        """Indexes of a face's boxes of these kinds."""
-        own = np.arange(self.first[face], self.first[face + 1])
+        """Indices of the boxes of one face, of these kinds."""
+        own = np.arange(self.first_box[face], self.first_box[face + 1])
         return own[np.isin(self.kind[own], [KINDS.index(kind) for kind in kinds])]
 
 
-def load_faces(dataset: Path, split: str, limit: int | None = None) -> Faces:
+def load_faces(dataset: Path, split: str, limit: int | None = None) -> LabelledFaces:
     """Read one split of a dataset that `focalface dataset build` wrote.
 
     Args:
-        dataset: its folder.
+        dataset: the dataset's folder.
         split: `train` or `val`.
-        limit: keep only so many, evenly spread over the split.
+        limit: maximum number of faces; they are spread evenly over the split.
 
     Raises:
-        FocalfaceError: when there is no such split.
+        FocalfaceError: when the dataset has no such split.
     """
-    files = sorted((dataset / split).glob("*.parquet"))
-    if not files:
-        raise FocalfaceError(
-            f"{dataset}: no {split} faces there; make the dataset with: focalface dataset build FACES.parquet --out {dataset}"
-        )
+    files = split_files(dataset, split)
     table = pa.concat_tables([pq.read_table(path) for path in files])
     if limit is not None and limit < len(table):
         table = table.take(np.linspace(0, len(table) - 1, limit).astype(np.int64))
@@ -103,27 +100,27 @@ def load_faces(dataset: Path, split: str, limit: int | None = None) -> Faces:
     emotions = {name: i for i, name in enumerate(EMOTIONS)}
     ages = table["age"].to_pylist()
     shapes = [row if row else [np.nan] * len(names) for row in table["blendshapes"].to_pylist()]
-    return Faces(
+    return LabelledFaces(
         pixels=pixels,
-        aus=_units(table["aus"].combine_chunks()),
-        aus_known=_units(table["aus_known"].combine_chunks()),
+        aus=_au_flags(table["aus"].combine_chunks()),
+        aus_known=_au_flags(table["aus_known"].combine_chunks()),
         emotion=np.array([emotions.get(name, UNKNOWN) for name in table["emotion"].to_pylist()], np.int64),
         age=np.array([np.nan if age is None else age for age in ages], np.float32),
         blendshapes=np.asarray(shapes, np.float32).reshape(count, len(names)),
         blendshape_names=names,
         source=np.array(table["source"].to_pylist()),
         image_id=np.array(table["image_id"].to_pylist()),
-        first=np.concatenate([[0], np.cumsum(lengths)]),
+        first_box=np.concatenate([[0], np.cumsum(lengths)]),
         kind=np.array([kinds[name] for name in flat.field("kind").to_pylist()], np.int8),
         box=np.asarray(flat.field("box").flatten().to_numpy(zero_copy_only=False), np.float32).reshape(-1, 4),
-        visible=_units(flat.field("visible")),
+        visible=_au_flags(flat.field("visible")),
         description=flat.field("description"),
         dialogues=table["dialogues"].to_pylist(),
     )
 
 
-def _units(lists: pa.ListArray) -> np.ndarray:
-    """(N, 16) bool: which of `AUS_LABELLED` each list names."""
+def _au_flags(lists: pa.ListArray) -> np.ndarray:
+    """(N, 16) bool: the AUs of `AUS_LABELLED` that each list names."""
     owner = np.repeat(np.arange(len(lists)), np.diff(lists.offsets.to_numpy()))
     column = {au: i for i, au in enumerate(AUS_LABELLED)}
     named = np.array([column.get(au, -1) for au in lists.flatten().to_pylist()], np.int64)
@@ -133,7 +130,11 @@ def _units(lists: pa.ListArray) -> np.ndarray:
 
 
 def mirror_names(names: Sequence[str]) -> list[int]:
-    """Index of each name's mirror image (`...Left` with `...Right`); names without a side map to themselves."""
+    """Index of each name's mirror image (`...Left` and `...Right`); a name without a side maps to itself.
+
+    >>> mirror_names(["jawOpen", "mouthSmileLeft", "mouthSmileRight"])
+    [0, 2, 1]
+    """
     index = {name: i for i, name in enumerate(names)}
     swap = {"Left": "Right", "Right": "Left"}
     mirrored = []

@@ -1,0 +1,71 @@
+"""Checks before a training: everything that its stages need is there, or will be made by an earlier stage.
+
+Nothing is created here. The checks import neither torch nor transformers, so that a wrong command is answered at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.describe.checkpoints import locate, locate_adapter
+from pipeline.errors import FocalfaceError, SettingsError
+from pipeline.training.stage_folder import StageFolder, identity
+from pipeline.training.stage_settings import DenseStage, FocalStage, Stage
+
+SPLITS = ("train", "val")
+
+
+def split_files(data: Path, split: str) -> list[Path]:
+    """The Parquet files of one split of a dataset.
+
+    Raises:
+        FocalfaceError: when there are none.
+    """
+    files = sorted((data / split).glob("*.parquet"))
+    if not files:
+        raise FocalfaceError(f"{data}: no {split} faces there; make the dataset with: focalface dataset build FACES.parquet --out {data}")
+    return files
+
+
+def check_preconditions(
+    stages: Sequence[Stage], data: Path, out: Path, model: str | None = None, adapter: Path | None = None, limit: int | None = None
+) -> None:
+    """Check all stages before the first one starts.
+
+    Args:
+        stages, data, out, model, adapter, limit: as for `pipeline.training.run_stages.train`.
+
+    Raises:
+        FocalfaceError: what is missing or contradictory, and what to do about it.
+    """
+    names = [stage.name for stage in stages]
+    if len(set(names)) < len(names):
+        raise SettingsError("two stages have the same name; each needs a folder of its own")
+    for split in SPLITS:
+        split_files(data, split)
+    if out.exists() and not out.is_dir():
+        raise SettingsError(f"--out {out} is a file; name a folder")
+    if model is not None:
+        locate(model)
+    if adapter is not None:
+        if not any(isinstance(stage, FocalStage) and stage.tune == "lora" for stage in stages):
+            raise SettingsError("--adapter is for stages with tune: lora, and none of these stages has it")
+        locate_adapter(str(adapter))
+    trained: set[str] = set()
+    for stage in stages:
+        folder = StageFolder(out, stage.name)
+        folder.check_settings(identity(stage, data, model, limit))
+        if isinstance(stage, DenseStage):
+            trained.add(stage.name)
+            continue
+        if stage.tune == "lora" and model is None:
+            raise SettingsError(f"{stage.name}: tune: lora needs a checkpoint to adapt; name one with --model")
+        teacher = StageFolder(out, "teacher").network
+        if stage.teacher_share and not folder.figures.exists() and "teacher" not in trained and not teacher.is_file():
+            raise SettingsError(
+                f"{stage.name}: teacher_share is above 0, but {teacher} is missing; train the teacher first "
+                "(configs/train/0-teacher.yaml), or use --set teacher_share=0"
+            )
+        if stage.tune == "full":
+            model = str(folder.result(stage))
