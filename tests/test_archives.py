@@ -63,8 +63,8 @@ class AnyOrder(InProcessExecutor):
 @pytest.fixture
 def executor(stages: tuple[Detector, Describer], monkeypatch: pytest.MonkeyPatch) -> InProcessExecutor:
     """Both stages in this process; a few videos are enough to be put together."""
-    monkeypatch.setattr(tables, "GATHER", 4)
-    monkeypatch.setattr(tables, "LOOSE", 2)
+    monkeypatch.setattr(tables, "MERGE_EVERY", 4)
+    monkeypatch.setattr(tables, "KEEP_SINGLE", 2)
     return AnyOrder(SETTINGS, *stages)
 
 
@@ -117,7 +117,7 @@ def test_any_archive_ends_as_if_nothing_had_happened(
     assert {row["video_id"]: row["status"] for row in rows} == {key: status for key, (status, _) in promised.items()}
     run([str(folder)], tmp_path / "fresh", SETTINGS, executor=executor)
     assert_same(out, tmp_path / "fresh")
-    assert len(RunFolder(out).files("videos")) <= tables.LOOSE + (len(rows) + 1) // 2
+    assert len(RunFolder(out).files("videos")) <= tables.KEEP_SINGLE + (len(rows) + 1) // 2
 
 
 def test_reports_and_trends_read_videos_put_together_as_they_read_single_ones(
@@ -129,8 +129,8 @@ def test_reports_and_trends_read_videos_put_together_as_they_read_single_ones(
         if source.name in ("plain.mp4", "odd.mkv", "vp9.webm", "no_face.mp4", "text.mp4"):
             shutil.copy(source, folder)
     together, single = run([str(folder)], tmp_path / "together", SETTINGS, executor=executor), tmp_path / "single"
-    monkeypatch.setattr(tables, "GATHER", 99)
-    monkeypatch.setattr(tables, "LOOSE", 99)
+    monkeypatch.setattr(tables, "MERGE_EVERY", 99)
+    monkeypatch.setattr(tables, "KEEP_SINGLE", 99)
     apart = run([str(folder)], single, SETTINGS, executor=executor)
     assert [len(together.files("faces")), len(apart.files("faces"))] == [1 + 1, 5]  # four put together on the way
     keys = list(apart.committed())

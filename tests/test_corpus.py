@@ -13,7 +13,7 @@ from pipeline.execution.stages import analyse_video
 from pipeline.faces.detectors import load_detector
 from pipeline.settings import load_settings
 from pipeline.storage.inputs import find_videos
-from pipeline.storage.run_folder import fingerprint
+from pipeline.storage.run_folder import file_mark
 from pipeline.video.decoder_process import Decoder
 from tests.support.corpus import SIDE, Promise, make_corpus, small_clip
 
@@ -89,8 +89,8 @@ def test_a_folder_lists_them_all(corpus: dict[Path, Promise]) -> None:
         assert str(inside.parent) not in names  # a folder with videos in it is a folder
     finally:
         inside.unlink()
-    assert all(fingerprint(path) for path in corpus)
-    assert fingerprint(folder / "gone.mp4") == "0-0"
+    assert all(file_mark(path) for path in corpus)
+    assert file_mark(folder / "gone.mp4") == "0-0"
 
 
 def test_8k_is_read(samples: Path, tmp_path: Path) -> None:

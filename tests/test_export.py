@@ -23,7 +23,7 @@ from pipeline.faces.pose import head_pose
 from pipeline.report import export
 from pipeline.report.export import COLUMNS, FORMATS, export_frames
 from pipeline.schemas import TABLES
-from pipeline.storage.run_folder import RunFolder, empty, fingerprint, video_id
+from pipeline.storage.run_folder import RunFolder, empty, file_mark, video_id
 from pipeline.video.reader import open_video
 from pipeline.vocabulary import AUS, EMOTIONS
 from tests.support.clips import write_clip
@@ -183,8 +183,8 @@ def hand_made(folder: Path, path: Path, faces: list[dict[str, Any]], words: list
     run.begin({})
     row = {"video_id": video_id(path), "path": str(path), "status": "ok", "error": None, "sampled_frames": len(faces)} | row
     rows, said = pa.Table.from_pylist(faces, TABLES["faces"]), pa.Table.from_pylist(words, TABLES["descriptions"])
-    run.commit(row, rows, said, fingerprint(path))
-    run.note(settings={"video": {"fps": FPS}, "select": {"window": WINDOW_S}})
+    run.commit(row, rows, said, file_mark(path))
+    run.update_info(settings={"video": {"fps": FPS}, "select": {"window": WINDOW_S}})
     return run
 
 

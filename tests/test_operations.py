@@ -34,7 +34,7 @@ from pipeline.execution.timing import STAGES, StageTimer, slowest
 from pipeline.faces.detectors import load_detector
 from pipeline.settings import load_settings
 from pipeline.storage.remote import _ours
-from pipeline.storage.run_folder import RunFolder, empty, fingerprint, video_id
+from pipeline.storage.run_folder import RunFolder, empty, file_mark, video_id
 
 ROOT = Path(__file__).parents[1]
 CLUSTER = ROOT / "configs" / "cluster"
@@ -59,7 +59,7 @@ def archive(tmp_path: Path) -> tuple[Path, Path]:
     for name in ("done", "changed"):
         file = films / f"{name}.mp4"
         row = {"video_id": video_id(file), "path": str(file), "status": "no_faces"}
-        folder.commit(row, empty("faces"), empty("descriptions"), fingerprint(file))
+        folder.commit(row, empty("faces"), empty("descriptions"), file_mark(file))
     folder.finish()
     (films / "changed.mp4").write_text("another")
     return films, out

@@ -22,7 +22,7 @@ from pipeline.report.data import MISSING, load_video, presence
 from pipeline.report.index import emotion_strip
 from pipeline.report.pictures import choose, hide, read_pictures, view_around
 from pipeline.schemas import TABLES
-from pipeline.storage.run_folder import RunFolder, empty, fingerprint, video_id
+from pipeline.storage.run_folder import RunFolder, empty, file_mark, video_id
 from pipeline.video.reader import open_video
 from pipeline.vocabulary import AUS, EMOTIONS
 from tests.support.tables import add_video, command, new_run, rows_of
@@ -133,7 +133,7 @@ def test_no_face_is_left_in_blurred_pictures(run: RunFolder, clip: Path) -> None
     data = load_video(run, {"video_id": key, "path": str(clip)})
 
     def found_in(kind: Any) -> list[int]:
-        pictures = read_pictures(data, fingerprint(clip), kind).pictures
+        pictures = read_pictures(data, file_mark(clip), kind).pictures
         assert len(pictures) == 3
         images = [np.asarray(Image.open(io.BytesIO(one.jpeg)).convert("RGB")) for one in pictures]
         return [len(detector.detect([image])[0]) for image in images]

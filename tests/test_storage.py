@@ -136,7 +136,7 @@ def test_a_run_goes_on_from_its_copy(films: fs.FileSystem, place: str) -> None:
         folder.begin({})
         for key in ("a", "b"):
             commit(folder, key, "1")
-        folder.note(settings={})
+        folder.update_info(settings={})
         mirror.push(now=True)
     assert not mirror.path.exists()
     with Mirror(place) as mirror:
@@ -208,7 +208,7 @@ def test_a_place_that_cannot_be_written_is_said_in_one_line(films: fs.FileSystem
     mirror = Mirror("s3://nosuch-bucket/run").__enter__()
     commit_to = RunFolder(mirror.path)
     commit_to.begin({})
-    commit_to.note(settings={})
+    commit_to.update_info(settings={})
     with pytest.raises(SettingsError, match=r"cannot write to s3://nosuch-bucket/run"):
         mirror.__exit__(None, None, None)
     assert not mirror.path.exists()

@@ -15,7 +15,7 @@ import pytest
 from pipeline.errors import FocalfaceError, SettingsError
 from pipeline.schemas import TABLES
 from pipeline.storage import run_folder as tables
-from pipeline.storage.run_folder import RunFolder, empty, fingerprint, shown, video_id
+from pipeline.storage.run_folder import RunFolder, empty, file_mark, printable, video_id
 
 
 def row(key: str, status: str = "ok") -> dict[str, Any]:
@@ -37,7 +37,7 @@ def faces(key: str, *places: tuple[int, int]) -> pa.Table:
 def folder(tmp_path: Path) -> RunFolder:
     folder = RunFolder(tmp_path / "run")
     folder.begin({"video": {"fps": 10}})
-    folder.note(settings={"video": {"fps": 10}})
+    folder.update_info(settings={"video": {"fps": 10}})
     return folder
 
 
@@ -119,19 +119,19 @@ def test_overwriting_touches_nothing_but_the_run(folder: RunFolder) -> None:
 def test_a_file_is_known_by_its_place_and_its_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clip = tmp_path / "clip.mp4"
     clip.write_bytes(b"one")
-    before = fingerprint(clip)
+    before = file_mark(clip)
     monkeypatch.chdir(tmp_path)
     assert video_id("clip.mp4") == video_id(clip) == video_id("./clip.mp4")
     clip.write_bytes(b"other")
-    assert fingerprint(clip) != before
-    assert shown(b"caf\xe9.mp4".decode("utf-8", "surrogateescape")) == "caf\ufffd.mp4"
+    assert file_mark(clip) != before
+    assert printable(b"caf\xe9.mp4".decode("utf-8", "surrogateescape")) == "caf\ufffd.mp4"
 
 
 @pytest.fixture
 def many(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     """Twenty videos, each of three faces, in a folder that keeps at most eight of them apart."""
-    monkeypatch.setattr(tables, "LOOSE", 8)
-    monkeypatch.setattr(tables, "GATHER", 12)
+    monkeypatch.setattr(tables, "KEEP_SINGLE", 8)
+    monkeypatch.setattr(tables, "MERGE_EVERY", 12)
     for index in range(20):
         key = f"{index:016x}"
         folder.commit(row(key), faces(key, (1, 1), (2, 1), (3, 2)), empty("descriptions"), f"{index}-1")
@@ -145,7 +145,7 @@ def contents(folder: RunFolder) -> list[list[dict[str, Any]]]:
 def test_many_small_videos_share_a_few_files(many: RunFolder) -> None:
     assert {len(list((many.path / table).iterdir())) for table in TABLES} == {1 + 8}  # twelve were put together on the way
     before, marks = contents(many), many.committed()
-    many.gather()
+    many.merge_small()
     assert {len(list((many.path / table).iterdir())) for table in TABLES} == {2}
     assert contents(many) == before == contents(RunFolder(many.path))
     assert many.committed() == marks == {f"{index:016x}": f"{index}-1" for index in range(20)}
@@ -158,7 +158,7 @@ def test_many_small_videos_share_a_few_files(many: RunFolder) -> None:
 
 
 def test_a_video_done_again_leaves_its_part(many: RunFolder) -> None:
-    many.gather()
+    many.merge_small()
     key = f"{3:016x}"
     many.commit(row(key, "no_faces"), empty("faces"), empty("descriptions"), "9-9")
     assert many.committed() == {f"{index:016x}": f"{index}-1" for index in range(20)} | {key: "9-9"}
@@ -169,8 +169,8 @@ def test_a_video_done_again_leaves_its_part(many: RunFolder) -> None:
 
 
 def test_large_videos_stay_alone(many: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "PART_BYTES", 4 * (many.path / "faces" / f"{19:016x}.parquet").stat().st_size)
-    many.gather()
+    monkeypatch.setattr(tables, "MERGED_BYTES", 4 * (many.path / "faces" / f"{19:016x}.parquet").stat().st_size)
+    many.merge_small()
     assert len(list((many.path / "faces").iterdir())) == 1 + 8
 
 
@@ -180,7 +180,7 @@ def test_killed_while_putting_together_or_apart_no_row_is_lost_or_doubled(
 ) -> None:
     before, marks = contents(many), many.committed()
     if not joining:
-        many.gather()
+        many.merge_small()
 
     class Killed(BaseException):
         pass
@@ -200,7 +200,7 @@ def test_killed_while_putting_together_or_apart_no_row_is_lost_or_doubled(
             patch.setattr(Path, "unlink", lambda self, missing_ok=False, dying=dying: dying("unlink", self, missing_ok=missing_ok))
             try:
                 if joining:
-                    many.gather()
+                    many.merge_small()
                 elif parts := many._parts():  # none where it was killed behind the commit
                     many._split(min(parts))
                 break
@@ -221,7 +221,7 @@ def test_a_full_disk_is_said_in_a_line_and_leaves_what_is_committed(folder: RunF
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20000, limits[1]))  # what the system says then is EFBIG, where a full disk says ENOSPC
     try:
-        with pytest.raises(FocalfaceError, match=r"cannot write to .*make room; the same command then goes on"):
+        with pytest.raises(FocalfaceError, match=r"cannot write to .*make room, then run the same command to resume"):
             folder.commit(row("b"), large, empty("descriptions"), "1-1")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -52,7 +52,7 @@ def make(path: Path, videos: dict[str, list[pa.Table]]) -> Path:
     """A run folder: file to the descriptions of its tracks, a day apart; ids are those of the descriptions, or else hashes."""
     folder = RunFolder(path)
     folder.begin({})
-    folder.note(settings={})
+    folder.update_info(settings={})
     for number, (name, tables) in enumerate(videos.items()):
         found = pa.concat_tables(tables) if tables else empty("descriptions")
         key = found["video_id"][0].as_py() if tables else video_id(name)

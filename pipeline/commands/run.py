@@ -102,10 +102,10 @@ def settings_of(given: Mapping[str, Any]) -> Settings:
 
 def _say_plan(plan: Plan, settings: Settings) -> None:
     """Print what a run would do: every video, the number of each kind, what was skipped, and the settings."""
-    from pipeline.storage.run_folder import shown
+    from pipeline.storage.run_folder import printable
 
     for video in plan.videos.values():
-        print(f"{video.state:<8} {shown(video.path)}")
+        print(f"{video.state:<8} {printable(video.path)}")
     found = Counter(video.state for video in plan.videos.values())
     print(f"videos   {len(plan.videos)}: {found['todo']} to do, {found['changed']} changed and to do again, {found['done']} done")
     if plan.skipped:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pipeline.settings import Settings
 from pipeline.storage.remote import find, is_url
-from pipeline.storage.run_folder import fingerprint, size_in
+from pipeline.storage.run_folder import file_mark, size_of
 
 ANALYSER_MEMORY = 1 << 30
 """Bytes that Ray reserves for one analyser, which holds decoded frames; more keeps large frames from crowding a machine."""
@@ -90,8 +90,8 @@ def useful_analysers(paths: Sequence[str], settings: Settings, cores: int) -> in
         return len(paths)
     if settings.execution.analysers:
         return settings.execution.analysers
-    marks = [find(path, lambda _: False)[0].get(path, "0") if is_url(path) else fingerprint(path) for path in paths]
-    return sum(max(1, size_in(mark) // BYTES_PER_HELPER) for mark in marks)
+    marks = [find(path, lambda _: False)[0].get(path, "0") if is_url(path) else file_mark(path) for path in paths]
+    return sum(max(1, size_of(mark) // BYTES_PER_HELPER) for mark in marks)
 
 
 def shares_segments(settings: Settings) -> bool:

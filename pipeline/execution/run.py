@@ -19,7 +19,7 @@ from pipeline.execution.timing import STAGES, StageTimer
 from pipeline.settings import Settings
 from pipeline.storage.inputs import search
 from pipeline.storage.remote import absolute
-from pipeline.storage.run_folder import RunFolder, empty, shown, size_in
+from pipeline.storage.run_folder import RunFolder, empty, printable, size_of
 
 
 def run(
@@ -51,7 +51,7 @@ def run(
     videos = planned(marks, {} if overwrite else folder.committed())
     todo = [key for key, video in videos.items() if video.state != "done"]
     if executor is None:
-        name = choose_executor(settings, [size_in(videos[key].mark) for key in todo])
+        name = choose_executor(settings, [size_of(videos[key].mark) for key in todo])
         # Loading the detector here reports a mistake before anything is written or started; executors of this process then use it.
         threads = threads_for(processes=1 if name == "in_process" else 2)
         detector = load_run_detector(settings, threads) if settings.execution.address is None else None
@@ -61,7 +61,7 @@ def run(
         folder.discard(key)
     if todo:
         began = datetime.now(UTC).isoformat(timespec="seconds")
-        folder.note(
+        folder.update_info(
             versions=package_versions(),
             settings=identity,
             execution=settings.execution.model_dump() | {"executor": executor.name},
@@ -77,7 +77,7 @@ def run(
                 "frames_per_s": round(progress.frames / progress.elapsed_s, 2),
                 "stage_seconds": {name: round(writer.metrics.seconds[name], 3) for name in STAGES if name in writer.metrics.seconds},
             }
-        folder.note(**writer.names, counts=counts(folder), timing=timing)
+        folder.update_info(**writer.names, counts=counts(folder), timing=timing)
         from pipeline.execution.preview import preview
 
         preview(folder)
@@ -195,8 +195,8 @@ class _VideoParts:
 
 def _named(row: dict[str, Any], path: str) -> dict[str, Any]:
     """A video's row with the path as the user typed it; the error of a failed video begins with it."""
-    error = f"{shown(path)}: {row['error']}" if row["status"] == "failed" else row["error"]
-    return row | {"path": shown(path), "error": error}
+    error = f"{printable(path)}: {row['error']}" if row["status"] == "failed" else row["error"]
+    return row | {"path": printable(path), "error": error}
 
 
 def counts(folder: RunFolder) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from pipeline.faces.finding import find_faces
 from pipeline.records import Frame, FrameFaces
 from pipeline.settings import Settings
 from pipeline.storage.remote import fetched
-from pipeline.storage.run_folder import shown
+from pipeline.storage.run_folder import printable
 from pipeline.video.decoder_process import WatchedVideo
 
 POLL_S = 0.2
@@ -205,4 +205,4 @@ class SegmentedVideo:
 
 def _log(video: str, what: object) -> None:
     """Write a line to this worker's log."""
-    print(f"focalface: {shown(video)}: {what}", file=sys.stderr, flush=True)
+    print(f"focalface: {printable(video)}: {what}", file=sys.stderr, flush=True)

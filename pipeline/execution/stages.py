@@ -29,7 +29,7 @@ from pipeline.regions.selection import RegionSelector, SelectSettings
 from pipeline.schemas import TABLES
 from pipeline.settings import Settings
 from pipeline.storage.remote import fetched
-from pipeline.storage.run_folder import shown, video_id
+from pipeline.storage.run_folder import printable, video_id
 from pipeline.video.decoder_process import WatchedVideo
 from pipeline.video.reader import Video, open_video
 
@@ -128,7 +128,6 @@ class _Analysis:
 
     def chunks(self, open_file: OpenVideo, sharing: SegmentWorker | None) -> Iterator[Chunk]:
         """See `analyse_video`."""
-        file = self._path
         video: Video | WatchedVideo | SegmentedVideo | None = None
         status, retry = "ok", False
         problem: VideoError | None = None
@@ -201,8 +200,8 @@ class _Analysis:
 
     def _row(self, video: Video | WatchedVideo | SegmentedVideo | None, status: str, problem: VideoError | None) -> dict[str, Any]:
         """The row of the videos table."""
-        row: dict[str, Any] = {"video_id": self._video_id, "path": shown(self._path), "status": status}
-        row |= {"error": shown(problem.reason), "error_kind": problem.kind.value} if problem else {"error": None, "error_kind": None}
+        row: dict[str, Any] = {"video_id": self._video_id, "path": printable(self._path), "status": status}
+        row |= {"error": printable(problem.reason), "error_kind": problem.kind.value} if problem else {"error": None, "error_kind": None}
         if video is not None:
             row |= {name: getattr(video.info, name) for name in ("decoder", "codec", "width", "height", "fps", "duration_s")}
             row |= {"frame_count": video.decoded}

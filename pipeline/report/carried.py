@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import SettingsError, VideoError, VideoErrorKind
 from pipeline.schemas import TABLES
-from pipeline.storage.run_folder import RunFolder, fingerprint
+from pipeline.storage.run_folder import RunFolder, file_mark
 from pipeline.vocabulary import AUS, CUSTOM_BOX, EMOTIONS, REGIONS
 
 _KEYS = ("track_id", "window_index")
@@ -72,7 +72,7 @@ def video_file(run: RunFolder, row: dict[str, Any]) -> Path:
     if not path.is_file():
         raise VideoError(VideoErrorKind.MISSING, f"{path} is needed, but is no longer there: put it back, or run on its new place")
     seen = run.mark(row["video_id"])
-    if seen and fingerprint(path) != seen:
+    if seen and file_mark(path) != seen:
         reason = f"{path} has changed since the run, so that its frames may not fit the tables: run again"
         raise VideoError(VideoErrorKind.CHANGED, reason)
     return path

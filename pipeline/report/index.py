@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.report.data import TableError, compress, read_video
 from pipeline.report.page import INDEX_SCRIPTS, assemble, write_whole
-from pipeline.storage.run_folder import RunFolder, shown
+from pipeline.storage.run_folder import RunFolder, printable
 from pipeline.vocabulary import EMOTIONS, WHOLE_FACE
 
 STRIP_CELLS = 72
@@ -81,7 +81,7 @@ def write_index(run: RunFolder, videos: Sequence[Mapping[str, Any]], out: Path) 
         try:
             strip, dominant = _strip(run, video)
         except TableError as fault:
-            strip, dominant, error = "", "", shown(str(fault))
+            strip, dominant, error = "", "", printable(str(fault))
             faults.append(error)
         path = Path(str(video["path"]))
         error = error.removeprefix(f"{path}: ")  # the name stands beside it
@@ -101,7 +101,7 @@ def write_index(run: RunFolder, videos: Sequence[Mapping[str, Any]], out: Path) 
                 "files": files.get(video["video_id"], []),
             }
         )
-    info, place = run.info, shown(run.path.resolve().name)
+    info, place = run.info, printable(run.path.resolve().name)
     header = {
         "videos": rows,
         "emotions": list(EMOTIONS),

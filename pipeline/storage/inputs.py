@@ -13,7 +13,7 @@ from pathlib import Path
 from pipeline.errors import SettingsError
 from pipeline.storage.names import VIDEO_SUFFIXES, is_video_name, on_disk, skip_reason
 from pipeline.storage.remote import find, is_url, plain
-from pipeline.storage.run_folder import fingerprint
+from pipeline.storage.run_folder import file_mark
 
 SEEN_TWICE = "another path of a file"
 
@@ -64,7 +64,7 @@ def search(inputs: Sequence[str]) -> FoundVideos:
                 found.skipped[SEEN_TWICE] += path not in found.marks
                 continue
             seen.add(real)
-            found.marks[path] = fingerprint(path)
+            found.marks[path] = file_mark(path)
     if not found.marks:
         raise SettingsError(f"no videos found in {', '.join(inputs)} (names ending in {' '.join(sorted(VIDEO_SUFFIXES))})")
     return found

@@ -1,15 +1,15 @@
-"""The run folder: what a run leaves behind, and what makes it able to go on where it was stopped.
+"""The run folder: what a run leaves behind, and what lets it resume where it was stopped.
 
-    DIR/videos/<video_id>.parquet          one row; its presence is the commit of that video
-    DIR/faces/<video_id>.parquet           its faces, perhaps none
-    DIR/descriptions/<video_id>.parquet    its descriptions, perhaps none
-    DIR/*/part-<number>.parquet            the same of many small videos together, where a run has many
+    DIR/videos/<video_id>.parquet          one row; its presence commits the video
+    DIR/faces/<video_id>.parquet           the faces of the video, perhaps none
+    DIR/descriptions/<video_id>.parquet    the descriptions of the video, perhaps none
+    DIR/*/part-<number>.parquet            the rows of many small videos together, where a run has many
     DIR/run.json                           versions, settings, model and detector, counts, timing
-    DIR/preview.png                        one frame of the run with its words
+    DIR/preview.png                        one frame of the run with its descriptions
 
-Every file is written beside its place and renamed into it, the videos row last; so a kill at any moment leaves a video either
-whole or not there, and what an uncommitted one left is removed when the run goes on. Putting videos together follows the same rule:
-the part of the videos table comes last and counts from then on, the single files behind it are then removed.
+Every file is written beside its place and renamed into it, the row of the videos table last. So a kill at any moment leaves a video
+either whole or absent, and the files of an uncommitted video are removed when the run is resumed. Merging videos follows the same
+rule: the part of the videos table comes last and counts from then on; the single files that it replaces are then removed.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import FocalfaceError, SettingsError, writing
 from pipeline.schemas import TABLES
+from pipeline.storage.atomic import replacing
 from pipeline.storage.remote import absolute
 
 SORT_KEYS = {
@@ -38,44 +39,52 @@ SORT_KEYS = {
 }
 """The order in which each table is written and read."""
 
-LOOSE = 64
-"""Videos of a finished run that keep files of their own; of more, the small ones are put together. More leaves more files."""
+KEEP_SINGLE = 64
+"""Videos of a finished run that keep files of their own; of more, the small ones are merged. More leaves more files."""
 
-GATHER = 512
-"""Committed videos after which small ones are put together while a run goes on; more makes larger files, fewer at a time."""
+MERGE_EVERY = 512
+"""Committed videos after which small ones are merged while a run goes on; more makes larger files, fewer at a time."""
 
-PART_BYTES = 64 * 2**20
-"""Size up to which videos' tables go into one file; one of more than a quarter of it stays alone. More makes fewer files and takes
+MERGED_BYTES = 64 * 2**20
+"""Size up to which videos are merged into one file; a video of more than a quarter of it stays alone. More makes fewer files and takes
 more memory."""
 
 ROW_GROUP = 2**16
 """Rows of a row group, the least that a reader of one video reads; more packs better and reads more."""
 
-_SCRATCH = "_partial"  # readers of Parquet folders skip names with an underscore
-_PART = "part-"
+_SCRATCH = "_partial"  # readers of Parquet folders skip names that begin with an underscore
+_MERGED = "part-"
 
 
 def video_id(path: str | os.PathLike[str]) -> str:
-    """Sixteen hexadecimal digits that stand for a file: a hash of its absolute path, or of its URL."""
+    """Sixteen hexadecimal digits that identify a file: a hash of its absolute path, or of its URL.
+
+    >>> video_id("s3://films/a.mp4")
+    'b785e961aedd60aa'
+    """
     return hashlib.sha256(os.fsencode(absolute(os.fspath(path)))).hexdigest()[:16]
 
 
-def shown(path: str | os.PathLike[str]) -> str:
-    """A path, or a text with one in it, as any table can hold it, even where the file system's name is not Unicode."""
+def printable(path: str | os.PathLike[str]) -> str:
+    """A path, or a text that contains one, as valid Unicode, which tables need. Bytes that are not UTF-8 become replacement characters."""
     return os.fsencode(path).decode("utf-8", "replace")
 
 
-def fingerprint(path: str | os.PathLike[str]) -> str:
-    """Size and modification time of a file: a changed one is done again. Of one that is not there: 0-0."""
+def file_mark(path: str | os.PathLike[str]) -> str:
+    """Size and modification time of a file, by which a run notices that it has changed; `0-0` where there is no file."""
     try:
         status = os.stat(path)
-    except OSError:  # a dangling link, or gone since the folder was listed: reading it will say so
+    except OSError:  # a dangling link, or deleted since the folder was listed: opening the video reports it
         return "0-0"
     return f"{status.st_size}-{status.st_mtime_ns}"
 
 
-def size_in(mark: str) -> int:
-    """The bytes of a file, as its `fingerprint` has them."""
+def size_of(mark: str) -> int:
+    """Size of a file in bytes, taken from its `file_mark`.
+
+    >>> size_of("1024-1700000000000000000")
+    1024
+    """
     return int(mark.partition("-")[0])
 
 
@@ -92,11 +101,17 @@ def _differences(old: Any, new: Any, name: str = "") -> list[str]:
 
 
 class RunFolder:
-    """The output folder of one run.
+    """The output folder of one run: the one writer and the one reader of its tables.
 
-    >>> folder = RunFolder("outputs/demo")
-    >>> folder.read("faces").num_rows  # doctest: +SKIP
-    148
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     folder = RunFolder(place)
+    ...     folder.begin({"video": {"fps": 10.0}})
+    ...     folder.read("faces").num_rows
+    0
+
+    Attributes:
+        path: the folder.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -106,7 +121,7 @@ class RunFolder:
 
     @property
     def info(self) -> dict[str, Any]:
-        """What run.json holds; empty where there is no run.
+        """The content of run.json; empty where there is no run.
 
         Raises:
             SettingsError: when it cannot be read.
@@ -120,11 +135,11 @@ class RunFolder:
             raise SettingsError(f"{file} cannot be read ({error}): pass --overwrite to start anew, or take another folder") from error
 
     def begin(self, identity: Mapping[str, Any], overwrite: bool = False) -> None:
-        """Make the folder ready: refuse another run's, remove what uncommitted videos left.
+        """Prepare the folder: refuse one of another run, remove the files of uncommitted videos.
 
         Args:
             identity: the settings that decide the results, as plain data.
-            overwrite: remove an earlier run's tables first.
+            overwrite: remove the tables of an earlier run first.
 
         Raises:
             SettingsError: the folder holds something else, or a run with other settings; says what differs.
@@ -146,7 +161,7 @@ class RunFolder:
                     file.unlink()
 
     def check(self, identity: Mapping[str, Any]) -> None:
-        """See whether a run with these settings may use the folder; changes nothing.
+        """Check that a run with these settings may use the folder; changes nothing.
 
         Raises:
             SettingsError: see `begin`.
@@ -160,27 +175,27 @@ class RunFolder:
                 f"{self.path} holds a run with other settings ({'; '.join(differing)}): "
                 "pass --overwrite to start anew, or take another folder"
             )
-        if not info and any(list((self.path / name).glob("*")) for name in TABLES):  # empty ones are of a run killed at its beginning
+        if not info and any(list((self.path / name).glob("*")) for name in TABLES):  # a run killed at its start leaves empty folders
             raise SettingsError(f"{self.path} holds tables without a run.json: pass --overwrite, or take another folder")
 
     def committed(self) -> dict[str, str]:
-        """The videos that are done: video_id to the `fingerprint` that the file had."""
+        """The videos that are done: `video_id` to the `file_mark` that the file had."""
         done = {
             file.stem: (pq.read_schema(file).metadata or {}).get(b"fingerprint", b"").decode()
             for file in (self.path / "videos").glob("*.parquet")
-            if not file.stem.startswith(_PART)
+            if not file.stem.startswith(_MERGED)
         }
         return done | {key: mark for part in self._parts().values() for key, mark in part.items()}
 
     def mark(self, video_id: str) -> str:
-        """One video's `fingerprint` in the run, or nothing."""
+        """The `file_mark` that a committed video had; empty where the next run should try it again."""
         part = next((held for held in self._parts().values() if video_id in held), None)
         file = self.path / "videos" / f"{video_id}.parquet"
         return part[video_id] if part else (pq.read_schema(file).metadata or {}).get(b"fingerprint", b"").decode()
 
     def _parts(self) -> dict[str, dict[str, str]]:
-        """The parts that count, each with its videos and their fingerprints."""
-        parts = sorted((self.path / "videos").glob(f"{_PART}*.parquet"))
+        """The merged files that count, each with the marks of its videos."""
+        parts = sorted((self.path / "videos").glob(f"{_MERGED}*.parquet"))
         state = [(part.stem, part.stat().st_ino, part.stat().st_mtime_ns) for part in parts]
         if self._known[0] != state:
             held = {part.stem: json.loads((pq.read_schema(part).metadata or {})[b"fingerprints"]) for part in parts}
@@ -188,24 +203,27 @@ class RunFolder:
         return self._known[1]
 
     def files(self, table: str) -> list[Path]:
-        """The files that hold the rows of a table: those of committed videos, each video in one of them."""
+        """The files that hold the rows of a table: those of committed videos, each video in one file."""
         parts = self._parts()
         joined = {key for part in parts.values() for key in part}
         loose = {file.stem for file in (self.path / "videos").glob("*.parquet")} - joined - parts.keys()
         return sorted(file for file in (self.path / table).glob("*.parquet") if file.stem in parts or file.stem in loose)
 
     def file(self, table: str, video_id: str) -> tuple[Path, bool]:
-        """Where one video's rows of a table are, if anywhere, and whether other videos' are there too."""
+        """The file with one video's rows of a table (it may not exist), and whether it holds other videos too."""
         part = next((name for name, held in self._parts().items() if video_id in held), None)
         return self.path / table / f"{part or video_id}.parquet", part is not None
 
-    def commit(self, row: Mapping[str, Any], faces: pa.Table, descriptions: pa.Table, fingerprint: str) -> None:
-        """Write one video's tables; it is done when this returns.
+    def commit(self, row: Mapping[str, Any], faces: pa.Table, descriptions: pa.Table, mark: str) -> None:
+        """Write the tables of one video; the video is done when this returns.
 
         Args:
-            row: of the videos table.
-            faces, descriptions: its rows in any order.
-            fingerprint: of the file that was read; none where the next run is to try again.
+            row: its row of the videos table.
+            faces, descriptions: its rows of the other tables, in any order.
+            mark: `file_mark` of the file that was read; empty where the next run should try the video again.
+
+        Raises:
+            FocalfaceError: when the disk is full or refuses to write.
         """
         videos = pa.Table.from_pylist([dict(row)], TABLES["videos"])
         tables = {"faces": faces, "descriptions": descriptions, "videos": videos}
@@ -214,39 +232,39 @@ class RunFolder:
             schema = TABLES[name]
             table = table.cast(schema).sort_by([(key, "ascending") for key in SORT_KEYS[name]])
             if name == "videos":
-                table = table.replace_schema_metadata({"fingerprint": fingerprint})
+                table = table.replace_schema_metadata({"fingerprint": mark})
             self._write(name, row["video_id"], [table])
         self._new += 1
-        if self._new >= GATHER:
-            self.gather()
+        if self._new >= MERGE_EVERY:
+            self.merge_small()
 
     def _write(self, name: str, stem: str, tables: Iterable[pa.Table]) -> None:
-        """A file of a table, whole or not at all, and safe from a power cut.
+        """Write a file of a table, whole or not at all, and safe from a power cut.
 
         Raises:
-            FocalfaceError: when the disk is full or does not take it.
+            FocalfaceError: when the disk is full or refuses to write.
         """
-        scratch = self.path / _SCRATCH / f"{name}-{stem}.parquet"
         first, *others = tables
+        place = self.path / name / f"{stem}.parquet"
         try:
-            with scratch.open("wb") as file:
-                with pq.ParquetWriter(file, first.schema, compression="zstd") as writer:
-                    held = [first]
-                    for table in others:
-                        if sum(part.num_rows for part in held) >= ROW_GROUP:
-                            writer.write_table(pa.concat_tables(held), ROW_GROUP)
-                            held = []
-                        held.append(table.replace_schema_metadata(first.schema.metadata))
-                    writer.write_table(pa.concat_tables(held), ROW_GROUP)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(scratch, self.path / name / f"{stem}.parquet")
+            with (
+                replacing(place, scratch=self.path / _SCRATCH, durable=True) as temporary,
+                temporary.open("wb") as file,
+                pq.ParquetWriter(file, first.schema, compression="zstd") as writer,
+            ):
+                pending = [first]
+                for table in others:
+                    if sum(part.num_rows for part in pending) >= ROW_GROUP:
+                        writer.write_table(pa.concat_tables(pending), ROW_GROUP)
+                        pending = []
+                    pending.append(table.replace_schema_metadata(first.schema.metadata))
+                writer.write_table(pa.concat_tables(pending), ROW_GROUP)
         except OSError as error:
             reason = error.strerror or str(error)
-            raise FocalfaceError(f"cannot write to {self.path} ({reason}): make room; the same command then goes on") from error
+            raise FocalfaceError(f"cannot write to {self.path} ({reason}): make room, then run the same command to resume") from error
 
-    def gather(self) -> None:
-        """Put small videos' tables together, `PART_BYTES` at a time."""
+    def merge_small(self) -> None:
+        """Merge the files of small videos, up to `MERGED_BYTES` a file."""
         self._new = 0
         group: list[str] = []
         size = 0
@@ -254,19 +272,19 @@ class RunFolder:
         for key in alone:
             files = [self.path / name / f"{key}.parquet" for name in ("faces", "descriptions")]
             bytes_here = sum(file.stat().st_size for file in files if file.exists())
-            if bytes_here > PART_BYTES // 4:
+            if bytes_here > MERGED_BYTES // 4:
                 continue
-            if size + bytes_here > PART_BYTES:
-                self._join(group)
+            if size + bytes_here > MERGED_BYTES:
+                self._merge(group)
                 group, size = [], 0
             group, size = [*group, key], size + bytes_here
-        self._join(group)
+        self._merge(group)
 
-    def _join(self, keys: list[str]) -> None:
-        """Put videos into a new part."""
+    def _merge(self, keys: list[str]) -> None:
+        """Merge videos into a new file."""
         if len(keys) < 2:
             return
-        marks, stem = self.committed(), f"{_PART}{1 + max((int(name[len(_PART) :]) for name in self._parts()), default=0):05}"
+        marks, stem = self.committed(), f"{_MERGED}{1 + max((int(name[len(_MERGED) :]) for name in self._parts()), default=0):05}"
         for name in ("faces", "descriptions", "videos"):
             files = [file for key in keys if (file := self.path / name / f"{key}.parquet").exists()]
             metadata = {"fingerprints": json.dumps({key: marks[key] for key in keys})} if name == "videos" else None
@@ -276,7 +294,7 @@ class RunFolder:
             self._remove(key)
 
     def _split(self, stem: str) -> None:
-        """Give the videos of a part files of their own again."""
+        """Give the videos of a merged file their own files again."""
         marks = self._parts()[stem]
         for name in ("faces", "descriptions", "videos"):
             rows = ds.dataset([str(self.path / name / f"{stem}.parquet")], schema=TABLES[name], format="parquet").to_table()
@@ -286,7 +304,7 @@ class RunFolder:
         self._remove(stem)
 
     def _remove(self, stem: str) -> None:
-        for name in TABLES:  # videos first: what it does not list does not count
+        for name in TABLES:  # videos first: a video that it does not list does not count
             (self.path / name / f"{stem}.parquet").unlink(missing_ok=True)
 
     def discard(self, video_id: str) -> None:
@@ -296,16 +314,15 @@ class RunFolder:
             self._split(part.stem)
         self._remove(video_id)
 
-    def note(self, **values: Any) -> None:
-        """Put values into run.json."""
-        part = self.path / _SCRATCH / "run.json"
-        part.write_text(json.dumps(self.info | values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(part, self.path / "run.json")
+    def update_info(self, **values: Any) -> None:
+        """Set values of run.json."""
+        with replacing(self.path / "run.json", scratch=self.path / _SCRATCH) as temporary:
+            temporary.write_text(json.dumps(self.info | values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
     def finish(self) -> None:
-        """Put the small videos of a large run together and remove the scratch folder."""
-        if sum(file.stem not in self._parts() for file in self.files("videos")) > LOOSE:
-            self.gather()
+        """Merge the small videos of a large run, and remove the scratch folder."""
+        if sum(file.stem not in self._parts() for file in self.files("videos")) > KEEP_SINGLE:
+            self.merge_small()
         shutil.rmtree(self.path / _SCRATCH, ignore_errors=True)
 
     def read(self, table: str, columns: Iterable[str] | None = None, video_id: str | None = None) -> pa.Table:
@@ -314,7 +331,7 @@ class RunFolder:
         Args:
             table: `videos`, `faces` or `descriptions`.
             columns: those wanted; all by default.
-            video_id: of the only video wanted; all by default.
+            video_id: the only video wanted; all by default.
 
         Raises:
             SettingsError: when the folder holds no run.
@@ -328,3 +345,35 @@ class RunFolder:
         rows = ds.dataset(list(map(str, files)), schema=schema, format="parquet").to_table(filter=wanted)
         rows = rows.sort_by([(key, "ascending") for key in SORT_KEYS[table]])
         return rows if columns is None else rows.select(list(columns))
+
+    @property
+    def videos(self) -> pa.Table:
+        """The videos table: one row for each video. `.to_pandas()` gives a DataFrame."""
+        return self.read("videos")
+
+    @property
+    def faces(self) -> pa.Table:
+        """The faces table: one row for each face in a sampled frame. `.to_pandas()` gives a DataFrame."""
+        return self.read("faces")
+
+    @property
+    def descriptions(self) -> pa.Table:
+        """The descriptions table: one row for each track, window and region. `.to_pandas()` gives a DataFrame."""
+        return self.read("descriptions")
+
+
+def open_run(folder: str | os.PathLike[str]) -> RunFolder:
+    """Open the folder of a run to read its tables.
+
+    Args:
+        folder: the output folder of `focalface run`.
+
+    Raises:
+        SettingsError: when it holds no run.
+
+    >>> run = open_run("outputs/demo")  # doctest: +SKIP
+    >>> run.faces.to_pandas()[["time_s", "track_id", "yaw"]]  # doctest: +SKIP
+    """
+    run = RunFolder(folder)
+    run.read("videos", ["video_id"])
+    return run

@@ -13,7 +13,7 @@ import pytest
 from pipeline.cli import main
 from pipeline.describe.sentences import compose
 from pipeline.schemas import TABLES
-from pipeline.storage.run_folder import RunFolder, fingerprint, video_id
+from pipeline.storage.run_folder import RunFolder, file_mark, video_id
 from pipeline.vocabulary import AUS, AUS_LABELLED, EMOTIONS, REGION_AUS, REGIONS
 
 FACE = [200.0, 60.0, 420.0, 340.0]
@@ -57,14 +57,14 @@ def add_video(run: RunFolder, path: str | Path, tables: tuple[pa.Table, pa.Table
         "sampled_frames": 50,
     }
     row |= {"tracks": len(set(faces["track_id"].to_pylist())), "windows": 0, "descriptions": rows.num_rows, "duration_s": 20.0}
-    run.commit(row | values, faces, rows, fingerprint(path) if os.path.exists(path) else "")
+    run.commit(row | values, faces, rows, file_mark(path) if os.path.exists(path) else "")
     return str(row["video_id"])
 
 
 def new_run(folder: Path) -> RunFolder:
     run = RunFolder(folder)
     run.begin({})
-    run.note(settings={"select": {"window": 1.0}, "video": {"fps": 10.0}}, model="nano", detector="centerface")
+    run.update_info(settings={"select": {"window": 1.0}, "video": {"fps": 10.0}}, model="nano", detector="centerface")
     return run
 
 

@@ -45,7 +45,7 @@ from pipeline.faces.detectors import Detector
 from pipeline.faces.detectors.devices import ON_CPU
 from pipeline.records import Detections
 from pipeline.settings import ExecutionGroup, Settings
-from pipeline.storage.run_folder import shown
+from pipeline.storage.run_folder import printable
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its C++ part writes to stderr, whatever `logging_level` says
@@ -186,7 +186,7 @@ class _Analyse:
                 self.sharing.help_others()
             return
         path = os.fsdecode(row["path"])
-        print(f"focalface: {shown(path)}", file=sys.stderr, flush=True)  # names, in this worker's log, the video that it died on
+        print(f"focalface: {printable(path)}", file=sys.stderr, flush=True)  # names, in this worker's log, the video that it died on
         for chunk in analyse_video(path, self.settings, self.detector, self.decoder.open, self.sharing):
             yield {"chunk": pickle.dumps(chunk), "fault": ""}
         if self.sharing:
