@@ -230,3 +230,22 @@ def test_a_full_disk_is_said_in_a_line_and_leaves_what_is_committed(folder: RunF
     assert set(again.committed()) == {"a"}
     again.commit(row("b"), large, empty("descriptions"), "1-1")
     assert again.read("faces").num_rows == 1 + 20000
+
+
+def test_one_video_comes_in_batches_in_order(folder: RunFolder) -> None:
+    folder.commit(row("a"), faces("a", (2, 1), (1, 1), (3, 1)), empty("descriptions"), "1-1")
+    folder.commit(row("b"), faces("b", (5, 1)), empty("descriptions"), "1-1")
+    batches = list(folder.batches("faces", "a", ["frame_index"]))
+    assert [index for batch in batches for index in batch["frame_index"].to_pylist()] == [1, 2, 3]
+    folder.merge_small()
+    assert [index for batch in folder.batches("faces", "b") for index in batch["frame_index"].to_pylist()] == [5]
+    assert folder.read("faces", ["time_s"], "b").column_names == ["time_s"]
+
+
+def test_a_damaged_table_is_named_in_one_line(folder: RunFolder) -> None:
+    folder.commit(row("a"), faces("a", (1, 1)), empty("descriptions"), "1-1")
+    folder.file("faces", "a")[0].write_bytes(b"PAR1 no table")
+    for read in (lambda: folder.read("faces"), lambda: list(folder.batches("faces", "a"))):
+        with pytest.raises(SettingsError, match=r"cannot be read \(.+\): run") as caught:
+            read()
+        assert "\n" not in str(caught.value)

@@ -18,7 +18,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from pipeline.errors import FocalfaceError, SettingsError, writing
+from pipeline.errors import FocalfaceError, SettingsError, one_line, writing
 from pipeline.schemas import TABLES
 from pipeline.storage.atomic import replacing
 from pipeline.storage.remote import absolute
@@ -326,7 +326,7 @@ class RunFolder:
         shutil.rmtree(self.path / _SCRATCH, ignore_errors=True)
 
     def read(self, table: str, columns: Iterable[str] | None = None, video_id: str | None = None) -> pa.Table:
-        """All rows of one table, in order.
+        """Rows of one table, in the order of `SORT_KEYS`. A column that an older run did not write is null.
 
         Args:
             table: `videos`, `faces` or `descriptions`.
@@ -334,17 +334,41 @@ class RunFolder:
             video_id: the only video wanted; all by default.
 
         Raises:
-            SettingsError: when the folder holds no run.
+            SettingsError: when the folder holds no run, or a file is damaged.
         """
         folder = self.path / table
         if not folder.is_dir():
             raise SettingsError(f"{self.path} holds no run: there is no {folder}")
-        schema = TABLES[table]
         files = self.files(table) if video_id is None else [file for file in [self.file(table, video_id)[0]] if file.exists()]
         wanted = None if video_id is None else pc.field("video_id") == video_id
-        rows = ds.dataset(list(map(str, files)), schema=schema, format="parquet").to_table(filter=wanted)
-        rows = rows.sort_by([(key, "ascending") for key in SORT_KEYS[table]])
-        return rows if columns is None else rows.select(list(columns))
+        names = TABLES[table].names if columns is None else list(columns)
+        needed = list(dict.fromkeys([*names, *SORT_KEYS[table]]))
+        try:
+            rows = ds.dataset(list(map(str, files)), schema=TABLES[table], format="parquet").to_table(needed, filter=wanted)
+        except (OSError, pa.ArrowException) as error:
+            raise SettingsError(f"the {table} table of {self.path} cannot be read ({one_line(error)[:200]}): run again") from error
+        return rows.sort_by([(key, "ascending") for key in SORT_KEYS[table]]).select(names)
+
+    def batches(self, table: str, video_id: str, columns: Iterable[str] | None = None) -> Iterator[pa.Table]:
+        """The rows of one video, in order, a row group at a time, so that memory does not grow with the length of the video.
+
+        Args:
+            table, video_id, columns: as for `read`; none is optional but `columns`.
+
+        Raises:
+            SettingsError: when the file is damaged.
+        """
+        file, merged = self.file(table, video_id)
+        if merged or not file.exists():  # merged videos are small
+            yield self.read(table, columns, video_id)
+            return
+        schema = TABLES[table]
+        names = schema.names if columns is None else list(columns)
+        try:
+            for batch in ds.dataset([str(file)], schema=schema, format="parquet").to_batches(names, batch_size=ROW_GROUP):
+                yield pa.Table.from_batches([batch])
+        except (OSError, pa.ArrowException) as error:
+            raise SettingsError(f"{file} cannot be read ({one_line(error)[:200]}): run that video again") from error
 
     @property
     def videos(self) -> pa.Table:
