@@ -225,27 +225,34 @@ def _renamed(key: str, value: Any) -> tuple[str, Any]:
     return RENAMED[key], _RENAMED_VALUES.get(key, {}).get(value, value)
 
 
-def load_settings(config: Path | None = None, assignments: Sequence[str] = (), options: Mapping[str, object] | None = None) -> Settings:
+def load_settings(
+    config: Path | None = None,
+    assignments: Sequence[str] = (),
+    options: Mapping[str, object] | None = None,
+    values: Mapping[str, object] | None = None,
+) -> Settings:
     """Gather settings from all their sources.
 
     Args:
         config: a YAML file of groups.
         assignments: `group.key=value`, the value as YAML.
         options: `group.key` to value, from a command's own options; those that are None were not given.
+        values: `group.key` to value, None included.
 
     Raises:
         SettingsError: an unknown key, a wrong type or a value out of range; one line that names the key and what is allowed.
     """
-    values = _read(config) if config else {}
+    groups = _read(config) if config else {}
     given = parse_assignments(assignments, "group.key=value") | {key: value for key, value in (options or {}).items() if value is not None}
+    given |= values or {}
     for key, value in given.items():
         key, value = _renamed(key, value)
         if key not in _keys():
             raise _unknown(key)
         group, name = key.split(".")
-        values.setdefault(group, {})[name] = value
+        groups.setdefault(group, {})[name] = value
     try:
-        return Settings.model_validate(values)
+        return Settings.model_validate(groups)
     except ValidationError as error:
         fault = error.errors()[0]
         key = ".".join(str(part) for part in fault["loc"][:2])

@@ -128,7 +128,7 @@ def test_a_box_is_clipped_or_refused(samples: Path) -> None:
     assert partly.returncode == 0
     assert "clipped to 0,100,400,562" in partly.stderr
     assert json.loads(partly.stdout)[0]["regions"][0]["box"] == [0, 100, 400, 562]
-    assert "outside the picture, which is 572x562" in refused("describe", image, "--box", "600,0,700,50")
+    assert "outside the image, which is 572x562" in refused("describe", image, "--box", "600,0,700,50")
     assert "x0 < x1" in refused("describe", image, "--box", "50,50,50,60")
     assert "four numbers" in refused("describe", image, "--box", "1,2,3")
     assert "touches no face" in refused("describe", image, "--box", "0,0,5,5")
@@ -158,7 +158,7 @@ def test_transparent_ground_is_no_obstacle(samples: Path) -> None:
 
 def test_what_is_wrong_is_said_in_one_line(samples: Path, tmp_path: Path) -> None:
     image = samples / "single_face.jpg"
-    assert "cannot be read as a picture" in refused("describe", samples / "001.csv")
+    assert "cannot be read as an image" in refused("describe", samples / "001.csv")
     assert "there is no file" in refused("describe", tmp_path / "none.jpg")
     assert "did you mean mouth?" in refused("describe", image, "--region", "moth")
     assert "--save takes" in refused("describe", image, "--save", tmp_path / "x.txt")

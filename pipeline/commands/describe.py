@@ -53,7 +53,8 @@ def describe(
     if save:
         check_picture("--save", save)
 
-    from pipeline.execution.images import clip_box, describe_picture, load_image
+    from pipeline.execution.images import clip_box, describe_image
+    from pipeline.video.images import load_image
 
     pixels = load_image(image)
     if place is not None:
@@ -66,9 +67,9 @@ def describe(
         from pipeline.describe.backends import load_describer
         from pipeline.faces.detectors import load_detector
 
-        eyes = load_detector(settings.detect.detector, min_face=settings.detect.min_face)
-        words = load_describer(**settings.describe.model_dump())
-    faces = describe_picture(pixels, eyes, words, asked, place, in_turn)
+        finder = load_detector(settings.detect.detector, min_face=settings.detect.min_face)
+        describer = load_describer(**settings.describe.model_dump())
+    faces = describe_image(pixels, asked, place, detector=finder, describer=describer, in_turn=in_turn)
     if save and faces:
         from pipeline.execution.preview import annotate
 

@@ -1,4 +1,4 @@
-"""One picture: its faces, and what their regions show, without a video around it."""
+"""Describing still images: the stages of a run for a single frame, without tracks and windows."""
 
 from __future__ import annotations
 
@@ -8,22 +8,29 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, ImageOps
 
-from pipeline.errors import FocalfaceError, SettingsError
-from pipeline.faces.alignment import align, crop
-from pipeline.records import Answer, Request
-from pipeline.regions.placement import place_regions, to_crop_box, to_frame_box
-from pipeline.vocabulary import CUSTOM_BOX, Box
+from pipeline.errors import SettingsError
+from pipeline.faces.finding import find_faces
+from pipeline.records import Answer, Face, Frame, Request
+from pipeline.regions.placement import region_boxes
+from pipeline.settings import parse_regions
+from pipeline.video.images import load_image
+from pipeline.vocabulary import CUSTOM_BOX, REGIONS, WHOLE_FACE, Box
 
-if TYPE_CHECKING:  # they bring torch and onnxruntime, which a wrong file name need not wait for
+if TYPE_CHECKING:  # they bring torch and onnxruntime, for which a wrong file name need not wait
     from pipeline.describe.backends import Describer
     from pipeline.faces.detectors import Detector
 
 
 @dataclass(frozen=True)
 class DescribedRegion:
-    """A region of a face with its words. `box` in pixels of the picture."""
+    """A region of a face with its answer.
+
+    Attributes:
+        region: a name of `pipeline.vocabulary.REGIONS`, or `box`.
+        box: x0, y0, x1, y1 in pixels of the image.
+        answer: what the describer says about it.
+    """
 
     region: str
     box: Box
@@ -32,7 +39,14 @@ class DescribedRegion:
 
 @dataclass(frozen=True)
 class DescribedFace:
-    """A face of a picture. `box` and `landmarks5` (5, 2) in pixels of the picture, `score` the detector's."""
+    """A face of an image.
+
+    Attributes:
+        box: x0, y0, x1, y1 in pixels of the image.
+        score: the detector's score, 0 to 1.
+        landmarks5: (5, 2) pixels of the image: eyes, nose tip, mouth corners, image-left first.
+        regions: one for each region that was asked for.
+    """
 
     box: Box
     score: float
@@ -63,108 +77,134 @@ class DescribedFace:
         }
 
 
-def _rounded(values: Sequence[float] | np.ndarray) -> list[float]:
-    return [round(float(value), 2) for value in values]
+def describe_image(
+    image: str | os.PathLike[str] | np.ndarray,
+    regions: str | Sequence[str] = (WHOLE_FACE,),
+    box: Box | None = None,
+    *,
+    detector: Detector | None = None,
+    describer: Describer | None = None,
+    in_turn: bool = False,
+) -> list[DescribedFace]:
+    """Find every face of an image and describe regions of it.
 
-
-def load_image(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read a picture as people see it: turned as its EXIF says, transparency over white, grey and 16-bit as 8-bit RGB.
+    Args:
+        image: path of an image file, or (H, W, 3) uint8 RGB.
+        regions: names of `pipeline.vocabulary.REGIONS`, or `all`; asked about every face.
+        box: x0, y0, x1, y1 in pixels of the image: describe this rectangle instead, of the face that it overlaps most. A part outside
+            the image is cut off.
+        detector: from `pipeline.load_detector`; by default CenterFace, loaded for this call.
+        describer: from `pipeline.load_describer`; by default nano, loaded for this call.
+        in_turn: ask the regions of a face as one conversation.
 
     Returns:
-        (H, W, 3) uint8 RGB.
+        The faces from left to right; empty where the image shows none.
 
     Raises:
-        FocalfaceError: when it is not there or cannot be read.
+        SettingsError: when a region is unknown, or the box lies outside the image or touches no face.
+        FocalfaceError: when the file cannot be read.
+
+    >>> import pipeline
+    >>> faces = pipeline.describe_image("family.jpg", regions=["eyes", "mouth"])  # doctest: +SKIP
+    >>> faces[0].regions[1].answer.description  # doctest: +SKIP
+    'The lip corners are pulled up and the lips are parted; the look is happy and the apparent age is 31.'
     """
-    try:
-        with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file)
-            if image.mode.startswith("I"):
-                image = Image.fromarray((np.asarray(image).astype(np.float32) / 257).clip(0, 255).astype(np.uint8))
-            if image.has_transparency_data:
-                layer = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-            return np.array(image.convert("RGB"))
-    except FileNotFoundError as error:
-        raise FocalfaceError(f"there is no file {path}") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise FocalfaceError(f"{path} cannot be read as a picture: {' '.join(str(error).split())}") from error
+    names = _region_names(regions)
+    pixels = image if isinstance(image, np.ndarray) else load_image(image)
+    height, width = pixels.shape[:2]
+    if box is not None:
+        box, names = clip_box(box, width, height), (CUSTOM_BOX,)
+    if detector is None:
+        from pipeline.faces.detectors import load_detector
+
+        detector = load_detector()
+    (found,) = find_faces([Frame(0, 0.0, pixels)], detector)
+    faces = sorted(found.faces, key=lambda face: face.box[0] + face.box[2])
+    if box is not None and faces:
+        faces = [_face_in(box, faces)]
+    asked: list[tuple[str, Box]] = []
+    requests: list[list[Request]] = []
+    for face in faces:
+        requests.append([])
+        for name in names:
+            boxes = region_boxes(face, name, (width, height), box)
+            if boxes is None:
+                raise SettingsError(f"the box {_text(box or ())} lies beside the face; faces are at {_text(face.box)}")
+            crop_box, image_box = boxes
+            asked.append((name, image_box))
+            requests[-1].append(Request(face.crop, crop_box, name))
+    if not faces:
+        return []
+    if describer is None:
+        from pipeline.describe.backends import load_describer
+
+        describer = load_describer()
+    if in_turn:
+        answers = [answer for of_face in requests for answer in describer.converse(of_face)]
+    else:
+        answers = describer.describe([request for of_face in requests for request in of_face])
+    described = [DescribedRegion(name, place, answer) for (name, place), answer in zip(asked, answers, strict=True)]
+    return [
+        DescribedFace(face.box, face.det_score or 0.0, face.landmarks5, tuple(described[i * len(names) : (i + 1) * len(names)]))
+        for i, face in enumerate(faces)
+    ]
 
 
 def clip_box(box: Box, width: int, height: int) -> Box:
-    """The part of a box that lies in a picture.
+    """The part of a box that lies in an image.
+
+    Args:
+        box: x0, y0, x1, y1 in pixels.
+        width, height: size of the image.
 
     Raises:
-        SettingsError: when none does.
+        SettingsError: when no part does.
+
+    >>> clip_box((-5.0, 10.0, 50.0, 60.0), 40, 100)
+    (0.0, 10.0, 40.0, 60.0)
     """
     x0, y0, x1, y1 = max(box[0], 0.0), max(box[1], 0.0), min(box[2], float(width)), min(box[3], float(height))
     if x0 >= x1 or y0 >= y1:
-        raise SettingsError(f"the box {_text(box)} lies outside the picture, which is {width}x{height} pixels")
+        raise SettingsError(f"the box {_text(box)} lies outside the image, which is {width}x{height} pixels")
     return x0, y0, x1, y1
 
 
-def _text(box: Box | np.ndarray) -> str:
-    return ",".join(f"{value:g}" for value in box)
+def _region_names(regions: str | Sequence[str]) -> tuple[str, ...]:
+    """Names of regions, each once.
+
+    Raises:
+        SettingsError: when one is unknown, or movement would have to choose.
+    """
+    try:
+        joined = parse_regions(regions if isinstance(regions, str) else ",".join(regions))
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
+    if joined == "auto":
+        raise SettingsError("auto needs movement, and so a video; name regions of an image, or all")
+    return REGIONS if joined == "all" else tuple(joined.split(","))
 
 
-def _overlap(a: Box | np.ndarray, b: Box) -> float:
+def _face_in(box: Box, faces: Sequence[Face]) -> Face:
+    """The face that a box overlaps most.
+
+    Raises:
+        SettingsError: when it overlaps none.
+    """
+    best = max(faces, key=lambda face: _overlap(face.box, box))
+    if not _overlap(best.box, box):
+        places = "; ".join(_text(np.round(face.box)) for face in faces)
+        raise SettingsError(f"the box {_text(box)} touches no face; faces are at {places}")
+    return best
+
+
+def _overlap(a: Box, b: Box) -> float:
+    """Common area of two boxes, in square pixels."""
     return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
 
 
-def describe_picture(
-    image: np.ndarray,
-    detector: Detector,
-    describer: Describer,
-    regions: Sequence[str] = ("face",),
-    box: Box | None = None,
-    in_turn: bool = False,
-) -> list[DescribedFace]:
-    """Find every face of a picture and describe regions of it.
+def _text(box: Sequence[float] | np.ndarray) -> str:
+    return ",".join(f"{value:g}" for value in box)
 
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        detector: from `pipeline.faces.detectors.load_detector`.
-        describer: from `pipeline.describe.backends.load_describer`.
-        regions: names of `pipeline.vocabulary.REGIONS`, asked of every face.
-        box: instead, a rectangle of the picture, within it; asked of the face that it overlaps most.
-        in_turn: ask the regions of a face as one conversation, each answer seeing the ones before it.
 
-    Returns:
-        The faces from left to right; none where the picture shows none.
-
-    Raises:
-        SettingsError: when the box touches no face.
-    """
-    found = detector.detect([image])[0]
-    order = np.argsort(found.boxes[:, 0] + found.boxes[:, 2]).tolist()
-    if box is not None and order:
-        best = max(order, key=lambda i: _overlap(found.boxes[i], box))
-        if not _overlap(found.boxes[best], box):
-            faces = "; ".join(_text(found.boxes[i].round()) for i in order)
-            raise SettingsError(f"the box {_text(box)} touches no face; faces are at {faces}")
-        order = [best]
-    asked: list[tuple[int, str, Box]] = []
-    requests: list[Request] = []
-    height, width = image.shape[:2]
-    for i in order:
-        alignment = align(found.landmarks5[i])
-        face = crop(image, alignment)
-        if box is None:
-            places = place_regions(found.landmarks5[i], alignment)
-            asked += [(i, name, to_frame_box(places[name], alignment, width, height)) for name in regions]
-            requests += [Request(face, places[name], name) for name in regions]
-        else:
-            place = to_crop_box(box, alignment)
-            if place is None:
-                raise SettingsError(f"the box {_text(box)} lies beside the face; faces are at {_text(found.boxes[i])}")
-            asked.append((i, CUSTOM_BOX, box))
-            requests.append(Request(face, place, CUSTOM_BOX))
-    if in_turn:
-        own = {i: [request for (face, *_), request in zip(asked, requests, strict=True) if face == i] for i in order}
-        answers = [answer for i in order for answer in describer.converse(own[i])]
-    else:
-        answers = describer.describe(requests)
-    described: dict[int, list[DescribedRegion]] = {i: [] for i in order}
-    for (i, name, place), answer in zip(asked, answers, strict=True):
-        described[i].append(DescribedRegion(name, place, answer))
-    return [DescribedFace(tuple(found.boxes[i].tolist()), float(found.scores[i]), found.landmarks5[i], tuple(described[i])) for i in order]
+def _rounded(values: Sequence[float] | np.ndarray) -> list[float]:
+    return [round(float(value), 2) for value in values]

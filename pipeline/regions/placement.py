@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.faces.alignment import CROP_SIZE, TEMPLATE
-from pipeline.records import Alignment
-from pipeline.vocabulary import JOINED_REGIONS, REGIONS, WHOLE_FACE, Box
+from pipeline.records import Alignment, Face
+from pipeline.vocabulary import CUSTOM_BOX, JOINED_REGIONS, REGIONS, WHOLE_FACE, Box
 
 PADDING = 0.15
 """Share of its longer side by which a region's tight box grows on every side; more shows more skin around it. `face` is not padded."""
@@ -139,6 +139,14 @@ def place_regions(landmarks5: np.ndarray, alignment: Alignment, padding: float =
     Returns:
         A box in crop pixels, inside the crop and at least `MIN_SIDE` on a side, for each of `vocabulary.REGIONS`, in that order. `face` is
         the extent of the face, forehead to chin; joined regions hold their left and right one.
+
+    Raises:
+        ValueError: when `landmarks5` does not hold five points.
+
+    >>> from pipeline.faces.alignment import TEMPLATE, align
+    >>> boxes = place_regions(TEMPLATE, align(TEMPLATE))
+    >>> [round(side) for side in boxes["mouth"]]
+    [36, 70, 76, 93]
     """
     points = alignment.to_crop(np.asarray(landmarks5, np.float64).reshape(5, 2))
     mirrored = (points * [-1, 1] + [CROP_SIZE, 0])[_MIRROR]
@@ -171,3 +179,27 @@ def to_crop_box(frame_box: Box, alignment: Alignment) -> Box | None:
     if box[0] >= CROP_SIZE or box[1] >= CROP_SIZE or box[2] <= 0 or box[3] <= 0:
         return None
     return _clip(box, CROP_SIZE, CROP_SIZE, MIN_SIDE)
+
+
+def region_boxes(face: Face, region: str, frame_size: tuple[int, int], box: Box | None = None) -> tuple[Box, Box] | None:
+    """Where a region of a face lies, in its crop and in the frame.
+
+    Args:
+        face: an aligned face.
+        region: a name of `pipeline.vocabulary.REGIONS`, or `CUSTOM_BOX`.
+        frame_size: width and height of the frame, in pixels.
+        box: for `CUSTOM_BOX`, the rectangle in pixels of the frame.
+
+    Returns:
+        The box in pixels of the crop, and the upright box in pixels of the frame, clipped to it; None where a custom box does not touch
+        the crop.
+    """
+    if region != CUSTOM_BOX:
+        crop_box = place_regions(face.landmarks5, face.alignment)[region]
+        return crop_box, to_frame_box(crop_box, face.alignment, *frame_size)
+    assert box is not None, "a custom region needs a box"
+    custom = to_crop_box(box, face.alignment)
+    if custom is None:
+        return None
+    width, height = frame_size
+    return custom, (max(box[0], 0.0), max(box[1], 0.0), min(box[2], float(width)), min(box[3], float(height)))

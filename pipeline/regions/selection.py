@@ -16,7 +16,7 @@ import numpy as np
 
 from pipeline.records import Alignment, Face, Selection
 from pipeline.regions.motion import Registrar, change, difference, normalise
-from pipeline.regions.placement import place_regions, to_crop_box, to_frame_box
+from pipeline.regions.placement import place_regions, region_boxes, to_crop_box
 from pipeline.vocabulary import CUSTOM_BOX, JOINED_REGIONS, REGIONS, SINGLE_REGIONS, WHOLE_FACE, Box
 
 NEIGHBOURS: dict[str, tuple[str, ...]] = {
@@ -252,18 +252,11 @@ class RegionSelector:
         return bool((corners >= 0).all() and (corners <= self._size).all())
 
     def _selection(self, track: _Track, region: str, face: Face, activity: float) -> Selection:
-        window_s, box = self.settings.window_s, self.settings.box
-        if region == CUSTOM_BOX:
-            assert box is not None
-            crop_box = to_crop_box(box, face.alignment)
-            assert crop_box is not None  # `_touches` saw to it
-            width, height = self._size
-            frame_box = (max(box[0], 0.0), max(box[1], 0.0), min(box[2], float(width)), min(box[3], float(height)))
-        else:
-            crop_box = place_regions(face.landmarks5, face.alignment)[region]
-            frame_box = to_frame_box(crop_box, face.alignment, *self._size)
+        boxes = region_boxes(face, region, self._size, self.settings.box)
+        assert boxes is not None  # `_touches` has checked it
+        window_s = self.settings.window_s
         start_s = track.window * window_s
-        return Selection(track.window, start_s, start_s + window_s, face, region, crop_box, frame_box, activity)
+        return Selection(track.window, start_s, start_s + window_s, face, region, *boxes, activity)
 
 
 def _moving(activity: dict[str, float]) -> tuple[str, ...]:

@@ -90,6 +90,9 @@ def load(
 
     Raises:
         SettingsError: see `pipeline.trends.read.read`.
+
+    >>> trends = load(["outputs/demo"])  # doctest: +SKIP
+    >>> trends.pandas("events")[["au", "start_s", "end_s"]]  # doctest: +SKIP
     """
     options = options or Options()
     progress("reading the tables")

@@ -60,6 +60,10 @@ def load_describer(
 
     Raises:
         ModelError: when the checkpoint cannot be opened, or the engine is not installed.
+
+    >>> describer = load_describer("nano", device="cpu")  # doctest: +SKIP
+    >>> describer.describe([Request(crop, (36, 68, 76, 92), "mouth")])[0].aus  # doctest: +SKIP
+    ('AU12', 'AU25')
     """
     import torch
 

@@ -65,6 +65,10 @@ def load_detector(spec: str = "auto", *, min_face: float = 40.0, threads: int = 
 
     Raises:
         ModelError: it cannot be loaded; one line.
+
+    >>> detector = load_detector("centerface", min_face=40)
+    >>> len(detector.detect([np.zeros((64, 64, 3), np.uint8)])[0])
+    0
     """
     from pipeline.faces.detectors.centerface import CenterFace
     from pipeline.faces.detectors.scrfd import Insightface
