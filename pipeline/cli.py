@@ -1,4 +1,4 @@
-"""The command `focalface`: its commands put together, and how each of them ends."""
+"""The command `focalface`: its subcommands, its exit codes and its one-line errors."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import typer
 
 from pipeline import __version__
 from pipeline.commands import bench, dataset, describe, evaluate, models, report, run, submit, train, trends
+from pipeline.commands.extras import needs
 from pipeline.errors import FocalfaceError, FocalfaceWarning
 
 app = typer.Typer(name="focalface", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 INTERRUPTED = 130
-"""Exit code after Ctrl-C."""
+"""Exit code after Ctrl-C and after SIGTERM."""
 
 
 def _version(wanted: bool) -> None:
@@ -28,7 +29,7 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def focalface(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
 ) -> None:
     """Turn video into tables and words about faces: what each region of each face is doing, moment by moment."""
 
@@ -41,13 +42,13 @@ app.command("models")(models.models)
 app.add_typer(dataset.app, name="dataset")
 app.command("trends")(trends.trends)
 app.command("report")(report.report)
-app.command("eval")(evaluate.evaluate)
-app.command("bench")(bench.bench)
-app.command("train")(train.train)
+app.command("eval")(needs("eval", evaluate.evaluate))
+app.command("bench")(needs("bench", bench.bench))
+app.command("train")(needs("train", train.train))
 
 
 def _show(others: Callable[..., None]) -> Callable[..., None]:
-    """How warnings are shown: our own in one line."""
+    """A `warnings.showwarning` that prints focalface's own warnings as one line and leaves the others as they are."""
 
     def show(message: Warning | str, category: type[Warning], *about: Any, **more: Any) -> None:
         if issubclass(category, FocalfaceWarning):
@@ -56,6 +57,13 @@ def _show(others: Callable[..., None]) -> Callable[..., None]:
             others(message, category, *about, **more)
 
     return show
+
+
+def _remedy(error: ImportError) -> str:
+    """What to do about a package that cannot be imported."""
+    if "libGL" in str(error):
+        return "OpenCV asks for a graphics library that this machine lacks: pip uninstall opencv-python; pip install opencv-python-headless"
+    return "the installation is incomplete; pip install focalface (--debug shows where)"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -76,7 +84,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         fault, code, message = error, error.exit_code, error.format_message()
     except FocalfaceError as error:
         fault, code, message = error, 2, str(error)
-    except Exception as error:  # a fault of the program's own
+    except ImportError as error:
+        fault, code, message = error, 1, f"{' '.join(str(error).split())}: {_remedy(error)}"
+    except Exception as error:  # a bug of this program
         fault, code, message = error, 1, f"{type(error).__name__}: {' '.join(str(error).split())} (--debug shows where)"
     if fault and "--debug" in words:
         traceback.print_exception(fault)
