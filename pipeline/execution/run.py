@@ -67,7 +67,7 @@ def run(
             execution=settings.execution.model_dump() | {"executor": executor.name},
             timing={"started": began},
         )
-        with Progress(len(todo)) as progress, executor as started:
+        with Progress({key: size_of(videos[key].mark) for key in todo}) as progress, executor as started:
             writer = RunWriter(folder, RunMetrics(exported=executor.name == "ray"), progress, on_commit)
             writer.write(started.results([absolute(videos[key].path) for key in todo]), videos)
             timing = {
