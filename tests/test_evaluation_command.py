@@ -61,7 +61,8 @@ def test_nano_is_useful_on_faces_it_never_saw(figures: dict[str, Any]) -> None:
     assert figures["au_f1_mean"] > 0.4
     assert figures["age_mae"] < 11
     assert figures["locality_violations"] == 0
-    assert figures["consistency"] == 1
+    assert figures["consistency"] > 0.95
+    assert figures["consistency_final"] == 1
     assert figures["regions_per_second"] > 0
     assert 0 <= figures["sentences_replaced"] <= 1
 
@@ -117,9 +118,9 @@ def test_the_folder_holds_report_predictions_and_figures(out: Path, figures: dic
 
 def test_its_own_predictions_score_to_the_same_digits(out: Path, figures: dict[str, Any], slice_: Path, tmp_path: Path) -> None:
     again = run(slice_, tmp_path / "again.json", "--answers", str(out / "predictions.parquet"))
-    assert again.pop("regions_per_second") is None and again.pop("sentences_replaced") is None
+    assert again.pop("regions_per_second") is None
     assert again == {name: value for name, value in figures.items() if name in again}
-    assert len(again) == len(figures) - 2
+    assert len(again) == len(figures) - 1
 
 
 def test_two_runs_ask_and_answer_the_same(slice_: Path) -> None:

@@ -197,7 +197,25 @@ def test_consistency_by_hand() -> None:
         row("b"),
         row("c"),
     ]
-    assert figures(*rows)["consistency"] == 3 / 4
+    found = figures(*rows)
+    assert found["consistency"] == found["consistency_final"] == 3 / 4
+    assert "sentences_replaced" not in found, "the answers do not keep what the model wrote"
+
+
+def test_consistency_judges_what_the_model_wrote_before_the_replacement() -> None:
+    """Of four answers one keeps no sentence of the model's, one was replaced rightly, one though it was right in other words."""
+
+    def answered(face: str, own: str | None) -> Prediction:
+        given = row(face, said="AU12")
+        return dataclasses.replace(given, answer=dataclasses.replace(given.answer, own_sentence=own))
+
+    right = row("x", said="AU12").answer.description
+    found = figures(
+        answered("a", right), answered("b", "A frown; neutral, 30."), answered("c", "A smile; neutral, 30."), answered("d", None)
+    )
+    assert found["consistency"] == 3 / 4
+    assert found["consistency_final"] == 1
+    assert found["sentences_replaced"] == pytest.approx(2 / 3)
 
 
 def test_regions_that_share_units_count_as_one() -> None:

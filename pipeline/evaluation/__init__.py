@@ -9,6 +9,7 @@ Start with `scoring.evaluate`. In the order of the data:
     answer_table    one describer's answers as arrays, indexed by face
     recognition     figures of action units, emotion and age
     region_metrics  figures of what regions are for: locality, consistency, discrimination ...
+    sentence_reader reads what a sentence claims, apart from the code that writes sentences
     text_metrics    BLEU, ROUGE-L, METEOR, CIDEr-D, embedding similarity, BERTScore (models read by text_encoder)
     bootstrap       figures as functions of face weights, and their intervals
     scoring         all figures of the describer and the baselines

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
 from pipeline.evaluation.bootstrap import per_face
 from pipeline.evaluation.predictions import Prediction
-from pipeline.vocabulary import Claims, claims
-
-cached_claims = lru_cache(maxsize=65536)(claims)
-"""`pipeline.vocabulary.claims`, remembered: many answers are word for word the same."""
+from pipeline.evaluation.sentence_reader import Reading, read_sentence
 
 
 @dataclass(frozen=True)
@@ -57,9 +53,9 @@ class AnswerTable:
 
         return np.array([[au in held(row) for au in self.units] for row in self.rows], bool).reshape(len(self.rows), len(self.units))
 
-    def claims(self) -> list[Claims]:
-        """What each row's sentence says."""
-        return [cached_claims(row.answer.description) for row in self.rows]
+    def readings(self) -> list[Reading]:
+        """What each row's sentence claims, by the benchmark's own reader."""
+        return [read_sentence(row.answer.description) for row in self.rows]
 
     def pairs(self, kind: str, other: str) -> list[tuple[int, Prediction, Prediction]]:
         """(face, answer to `kind`, answer to `other`) of the faces that have both."""

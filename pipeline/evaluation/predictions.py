@@ -61,12 +61,13 @@ ANSWER_FIELDS = (
 """The columns that an answers file must have, beside `image_id` and `kind`."""
 
 SCORE_FIELDS = (
+    _field("own_sentence", pa.string(), "the sentence that the model wrote, before a check that may replace it; null where not kept"),
     _field("age_low", pa.float64(), "10th percentile of the age, years"),
     _field("age_high", pa.float64(), "90th percentile of the age, years"),
     *[_field(au, pa.float64(), "probability that it is active; null where not known") for au in AUS],
     *[_field(f"emotion_{name}", pa.float64(), "probability; the seven sum to 1") for name in EMOTIONS],
 )
-"""The columns that an answers file may have: average precision and calibration rest on them."""
+"""The columns that an answers file may have: average precision, calibration and the consistency of own sentences rest on them."""
 
 PREDICTIONS = pa.schema([*QUESTION_FIELDS, *ANSWER_FIELDS, *SCORE_FIELDS, _field("model", pa.string(), "who answered", False)])
 """The table of predictions; an answers file is one with the columns that it cares to have."""
@@ -89,14 +90,12 @@ class Predictions:
         units: the action units that it knows.
         rows: in the order of the faces, `KINDS` within a face.
         regions_per_second: how fast the needed questions were answered, pictures read and faces aligned included; None where not measured.
-        replaced: share of sentences that did not say what their fields say and gave way to the plain wording; None where not known.
     """
 
     model: str
     units: tuple[str, ...]
     rows: list[Prediction]
     regions_per_second: float | None = None
-    replaced: float | None = None
 
 
 def ask(describer: Describer, path: Path, limit: int | None = None, say: Say = lambda done, total: None) -> Predictions:
@@ -111,14 +110,13 @@ def ask(describer: Describer, path: Path, limit: int | None = None, say: Say = l
     """
     total, done = count_faces(face_files(path), limit), 0
     rows: list[Prediction] = []
-    sentences = replaced = 0
+    asked_count = 0
     aside, started = 0.0, time.perf_counter()
     for faces in read_faces(path, limit):
         asked = [(question, Request(face.crop, question.box, question.region)) for face in faces for question in face.questions]
         needed, extra = ([i for i, (question, _) in enumerate(asked) if (question.kind in NEEDED) == which] for which in (True, False))
-        before = describer.replaced
         answers = dict(zip(needed, describer.describe([asked[i][1] for i in needed]), strict=True))
-        sentences, replaced = sentences + len(needed), replaced + describer.replaced - before
+        asked_count += len(needed)
         began = time.perf_counter()  # the others apart, so that the speed is that of the same questions whatever else is asked
         answers |= zip(extra, describer.describe([asked[i][1] for i in extra]), strict=True)
         aside += time.perf_counter() - began
@@ -126,7 +124,7 @@ def ask(describer: Describer, path: Path, limit: int | None = None, say: Say = l
         done += len(faces)
         say(done, total)
     elapsed = time.perf_counter() - started - aside
-    return Predictions(describer.name, describer.aus, rows, sentences / elapsed, replaced / sentences)
+    return Predictions(describer.name, describer.aus, rows, asked_count / elapsed)
 
 
 def to_table(predictions: Predictions) -> pa.Table:
@@ -143,7 +141,7 @@ def to_table(predictions: Predictions) -> pa.Table:
         }
         record |= {"gold_age": q.age, "model": predictions.model, **a.au_scores}
         record |= {f"emotion_{name}": score for name, score in a.emotion_scores.items()}
-        record |= {name: getattr(a, name) for name in ("aus", "emotion", "age", "age_low", "age_high", "description")}
+        record |= {name: getattr(a, name) for name in ("aus", "emotion", "age", "age_low", "age_high", "description", "own_sentence")}
         records.append(record)
     return pa.Table.from_pylist(records, PREDICTIONS)
 
@@ -235,4 +233,4 @@ def _answer(row: dict[str, Any]) -> Answer:
     low, high = (row[name] if row.get(name) is not None else row["age"] for name in ("age_low", "age_high"))
     units = {au: row[au] for au in AUS if row.get(au) is not None}
     aus = tuple(au for au in AUS if au in row["aus"])
-    return Answer(units, aus, emotions, row["emotion"], row["age"], low, high, row["description"])
+    return Answer(units, aus, emotions, row["emotion"], row["age"], low, high, row["description"], row.get("own_sentence"))

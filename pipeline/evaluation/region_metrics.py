@@ -10,11 +10,11 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.model_selection import GroupKFold
 from sklearn.naive_bayes import MultinomialNB
 
-from pipeline.describe.sentences import agrees
 from pipeline.evaluation.answer_table import AnswerTable
 from pipeline.evaluation.bootstrap import Figure, mean, ratio, summed
 from pipeline.evaluation.predictions import Prediction
 from pipeline.evaluation.recognition import AGE_TOLERANCE
+from pipeline.evaluation.sentence_reader import says_fields
 from pipeline.records import Answer
 from pipeline.vocabulary import REGION_AUS, REGIONS, WHOLE_FACE, region_aus
 
@@ -43,7 +43,7 @@ def _locality(table: AnswerTable) -> dict[str, Figure]:
     regions, boxes = table.of_kinds("region"), table.of_kinds("random")
     figures = {
         "locality_violations": share(regions, [frozenset(row.answer.aus) for row in regions.rows]),
-        "locality_sentences": share(regions, [said.aus for said in regions.claims()]),
+        "locality_sentences": share(regions, [said.aus for said in regions.readings()]),
     }
     return figures | ({"locality_boxes": share(boxes, [frozenset(row.answer.aus) for row in boxes.rows])} if boxes.rows else {})
 
@@ -66,13 +66,13 @@ def _facts(row: Prediction, said_units: frozenset[str], said_emotions: frozenset
 def _faithfulness(table: AnswerTable) -> dict[str, Figure]:
     """Facts of the sentences against the labels, on whole faces and named regions.
 
-    A sentence's facts are the action units, emotions and ages that its words claim (`vocabulary.claims`). A claim is true when the labels
+    A sentence's facts are the action units, emotions and ages that its words claim (`sentence_reader`). A claim is true when the labels
     have it (an age: within `AGE_TOLERANCE` years) and false when they have otherwise; claims that the box cannot show (`_locality` counts
     them) or that the labels do not know are not judged. precision = true / (true + false); recall = true / (true + gold facts left
     out); F1 their harmonic mean. `faithfulness` is over all facts, `faithfulness_aus` over action units alone.
     """
     part = table.of_kinds("face", "region")
-    facts = [_facts(row, said.aus, said.emotions, said.ages) for row, said in zip(part.rows, part.claims(), strict=True)]
+    facts = [_facts(row, said.aus, said.emotions, said.ages) for row, said in zip(part.rows, part.readings(), strict=True)]
     counts = part.sum_by_face(np.array(facts).reshape(len(facts), 2, 3))
     figures: dict[str, Figure] = {}
     for i, name in ((1, "faithfulness"), (0, "faithfulness_aus")):
@@ -83,10 +83,28 @@ def _faithfulness(table: AnswerTable) -> dict[str, Figure]:
 
 
 def _consistency(table: AnswerTable) -> dict[str, Figure]:
-    """`consistency`: share of sentences, on whole faces and named regions, that claim exactly their own fields (age rounded to years)."""
+    """Do the model's own sentences say what its fields say? On whole faces and named regions.
+
+    `consistency`: share of the sentences that the model wrote itself, before any check or replacement, that claim exactly the answer's
+    action units, emotion and age (rounded to years). Where an answer does not keep the model's own sentence, its `description` is judged.
+    `consistency_final`: the same share of the sentences given out. `sentences_replaced`: share of the model's sentences that were given out
+    in another wording. The judge is `sentence_reader`, which shares nothing with the check that replaces sentences.
+    """
     part = table.of_kinds("face", "region")
-    own = [agrees(a.description, a.aus, a.emotion, round(a.age)) for a in (row.answer for row in part.rows)]
-    return {"consistency": mean(part.sum_by_face(np.array(own)), part.sum_by_face(np.ones(len(own))))}
+    answers = [row.answer for row in part.rows]
+    kept = np.array([a.own_sentence is not None for a in answers], bool)
+
+    def agree(sentences: list[str]) -> Figure:
+        right = [says_fields(sentence, a.aus, a.emotion, a.age) for sentence, a in zip(sentences, answers, strict=True)]
+        return mean(part.sum_by_face(np.array(right)), part.sum_by_face(np.ones(len(right))))
+
+    final = [a.description for a in answers]
+    own = [a.description if a.own_sentence is None else a.own_sentence for a in answers]
+    figures = {"consistency": agree(own), "consistency_final": agree(final)}
+    if kept.any():
+        replaced = kept & np.array([a != b for a, b in zip(own, final, strict=True)])
+        figures["sentences_replaced"] = mean(part.sum_by_face(replaced), part.sum_by_face(kept))
+    return figures
 
 
 def region_classes() -> dict[str, str]:
