@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import re
-from itertools import product
+import subprocess
+import sys
+from itertools import combinations, permutations, product
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from pipeline.faces.alignment import CROP_SIZE
+import pipeline.vocabulary
+from pipeline.faces.alignment import CROP_SIZE, TEMPLATE
+from pipeline.records import Alignment
+from pipeline.regions.placement import place_regions
 from pipeline.vocabulary import (
     ACTION_UNITS,
     AUS,
     AUS_LABELLED,
+    CROP_WIDTH,
     CUSTOM_BOX,
     EMOTION_WORDS,
     EMOTIONS,
+    EXCLUSIONS,
     JOINED_REGIONS,
+    NEIGHBOURS,
     REGION_AUS,
     REGIONS,
     SINGLE_REGIONS,
     claims,
+    compatible,
+    excludes,
+    region_area,
     region_aus,
     visible_aus,
 )
@@ -88,3 +101,72 @@ def test_one_side_is_enough(code: str) -> None:
     unit = next(unit for unit in ACTION_UNITS if unit.code == code)
     assert all(code in visible_aus(area) for area in unit.areas)
     assert re.fullmatch(r"AU\d\d", code)
+
+
+def test_the_area_of_a_region_is_where_the_template_face_has_it() -> None:
+    assert CROP_WIDTH == CROP_SIZE
+    for name, box in place_regions(TEMPLATE, Alignment(np.eye(2, 3))).items():
+        assert region_area(name) == pytest.approx(box, abs=0.06), name
+
+
+def test_neighbours_are_regions_of_auto() -> None:
+    for name, pulled in NEIGHBOURS.items():
+        assert name in REGIONS and name not in pulled
+        assert set(pulled) <= set(NEIGHBOURS)
+
+
+def test_units_that_exclude_each_other_never_stand_together() -> None:
+    assert excludes("AU24", "AU25") and excludes("AU43", "AU05") and not excludes("AU25", "AU26")
+    assert all(len(pair) == 2 and reason for pair, reason in EXCLUSIONS.items())
+    chance = np.random.default_rng(0)
+    for _ in range(300):
+        margins = {au: float(chance.integers(0, 6)) / 5 for au in AUS if chance.random() < 0.5}
+        standing = compatible(margins)
+        assert list(standing) == [au for au in AUS if au in standing]
+        assert not any(excludes(*pair) for pair in combinations(standing, 2))
+        for au in set(margins) - set(standing):
+            assert any(excludes(au, other) and margins[other] >= margins[au] for other in margins), "only a rival takes a unit out"
+
+
+def test_the_surer_of_two_units_stands_whatever_their_order() -> None:
+    for names in permutations(("AU12", "AU24", "AU25")):
+        assert compatible({name: {"AU12": 0.1, "AU24": 0.2, "AU25": 0.3}[name] for name in names}) == ("AU12", "AU25")
+    assert compatible({"AU24": 0.5, "AU25": 0.5, "AU26": 0.1}) == ("AU26",), "of two equally sure ones neither"
+
+
+ADDED = r"""
+import sys, types
+source = open({path!r}).read()
+unit = 'ActionUnit("AU27", "mouth stretch", ((44, 74, 68, 100),), ("the mouth is stretched open",), labelled=True),'
+edges = ((2, 0, 0, 0, 0), (-15, 0, 0, 0, 0), (-2, 0, 0, 0, 0), (-4, 0, 0, 0, 0))
+region = f'Region("philtrum", (44, 64, 68, 78), Placement((3,), (4,), {{edges}})),'
+for name, entry in (("ACTION_UNITS", unit), ("_REGIONS", region)):
+    at = source.index("\n)", source.index("\n" + name + ": "))
+    source = source[:at] + "\n    " + entry + source[at:]
+module = types.ModuleType("pipeline.vocabulary")
+sys.modules["pipeline.vocabulary"] = module
+exec(compile(source, "vocabulary.py", "exec"), module.__dict__)
+
+import numpy as np
+from pipeline.describe.grammar import Grammar
+from pipeline.describe.sentences import agrees, compose
+from pipeline.faces.alignment import TEMPLATE
+from pipeline.records import Alignment
+from pipeline.regions.placement import place_regions
+from pipeline.schemas import DESCRIPTIONS
+from pipeline.settings import parse_regions
+
+assert "AU27" in DESCRIPTIONS.names and "AU27" in Grammar().aus
+assert "AU27" in module.REGION_AUS["mouth"] and "AU27" in module.AUS_LABELLED
+assert agrees(compose(["AU12", "AU27"], "fear", 30), ["AU12", "AU27"], "fear", 30)
+assert module.compatible({{"AU24": 0.1, "AU27": 0.9}}) == ("AU27",)
+box = place_regions(TEMPLATE, Alignment(np.eye(2, 3)))["philtrum"]
+assert abs(box[0] - 40) < 4 and parse_regions("philtrum") == "philtrum" and "AU10" in module.REGION_AUS["philtrum"]
+"""
+
+
+def test_an_action_unit_and_a_region_are_added_in_one_place_each() -> None:
+    """One entry each in the vocabulary: columns, questions, sentences, regions and exclusions follow."""
+    code = ADDED.format(path=str(Path(pipeline.vocabulary.__file__)))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,8 +1,9 @@
 """Where each region of a face lies: boxes in the aligned crop, from five landmarks, and their mapping to the frame and back.
 
 A box is anchored on nearby landmarks, and its edges move with the pose and the mouth: a linear function of four measures of the aligned
-landmarks. The coefficients were fitted by robust least squares to the tight boxes of 34,475 labelled faces, left and right mirrored onto
-one another. The table has left regions (the image's left) only; right ones are placed on the mirrored face.
+landmarks. The coefficients (`pipeline.vocabulary.Placement`) were fitted by robust least squares to the tight boxes of 34,475 labelled
+faces, left and right mirrored onto one another. Only left regions (the image's left) have coefficients; right ones are placed on the
+mirrored face.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import numpy as np
 
 from pipeline.faces.alignment import CROP_SIZE, TEMPLATE
 from pipeline.records import Alignment, Face
-from pipeline.vocabulary import CUSTOM_BOX, JOINED_REGIONS, REGIONS, WHOLE_FACE, Box
+from pipeline.vocabulary import CUSTOM_BOX, JOINED_REGIONS, REGION, REGIONS, WHOLE_FACE, Box, Placement
 
 PADDING = 0.15
 """Share of its longer side by which a region's tight box grows on every side; more shows more skin around it. `face` is not padded."""
@@ -25,62 +26,6 @@ _LIMITS = np.array([13.0, 8.0, 12.0, 11.0])
 _MIRROR = [1, 0, 2, 4, 3]
 """Order of the five landmarks on the mirrored face."""
 
-_Edge = tuple[float, float, float, float, float]
-
-_EDGES: dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[_Edge, _Edge, _Edge, _Edge]]] = {
-    # Landmarks that anchor x0, landmarks that anchor x1 (both together anchor y0 and y1). Then for x0, y0, x1, y1: the distance from the
-    # anchor in crop pixels, and its change for each pixel that the nose is further right, the nose lower, the mouth wider, the eyes
-    # further apart than in the template.
-    WHOLE_FACE: ((0, 1, 2, 3, 4), (0, 1, 2, 3, 4), (
-        (-39.9, -1.77, 0.0, -0.08, -0.39),
-        (-47.4, 0.0, -0.43, 0.27, -0.19),
-        (39.9, -1.77, 0.0, 0.08, 0.39),
-        (41.7, 0.0, -0.39, 0.38, -0.3),
-    )),
-    "left_eye": ((0,), (0,), (
-        (-7.4, -0.17, -0.03, 0.0, -0.19),
-        (-2.8, 0.0, -0.03, 0.07, -0.07),
-        (7.9, 0.1, 0.03, 0.0, 0.2),
-        (2.2, 0.0, 0.04, -0.06, 0.06),
-    )),
-    "left_brow": ((0,), (0,), (
-        (-14.4, -0.38, -0.06, 0.0, -0.22),
-        (-13.4, -0.06, 0.19, 0.08, -0.23),
-        (10.4, 0.57, -0.03, 0.0, 0.27),
-        (-6.0, 0.0, 0.18, 0.05, -0.15),
-    )),
-    "mouth": ((3,), (4,), (
-        (0.0, 0.0, 0.0, 0.0, 0.0),
-        (-4.9, 0.0, 0.73, 0.06, 0.0),
-        (0.0, 0.0, 0.0, 0.0, 0.0),
-        (8.3, 0.0, 0.13, 0.43, -0.29),
-    )),
-    "nose": ((2,), (2,), (
-        (-11.4, -0.8, 0.0, -0.14, -0.09),
-        (-23.1, 0.0, -0.87, 0.16, 0.0),
-        (11.4, -0.8, 0.0, 0.14, 0.09),
-        (3.5, 0.0, -0.39, 0.0, 0.0),
-    )),
-    "left_cheek": ((0, 3), (0, 3), (
-        (-18.4, -0.75, 0.04, 0.07, -0.31),
-        (-9.8, 0.0, 0.0, 0.15, 0.05),
-        (-0.7, 0.24, 0.0, 0.11, -0.07),
-        (6.3, 0.07, -0.04, 0.14, 0.0),
-    )),
-    "forehead": ((0, 1), (0, 1), (
-        (-20.0, 0.17, -0.14, 0.0, -0.45),
-        (-28.4, 0.0, -0.22, 0.06, -0.27),
-        (20.0, 0.17, 0.14, 0.0, 0.45),
-        (-10.8, 0.0, 0.34, 0.0, -0.2),
-    )),
-    "chin": ((3, 4), (3, 4), (
-        (-13.1, -0.15, 0.14, -0.09, -0.12),
-        (10.0, 0.0, 0.11, 0.42, -0.2),
-        (13.1, -0.15, -0.14, 0.09, 0.12),
-        (24.1, 0.0, -0.1, 0.57, -0.19),
-    )),
-}  # fmt: skip
-
 
 def _measures(points: np.ndarray) -> np.ndarray:
     """(5, 2) aligned landmarks to (4,): nose x, nose y, mouth width and eye distance, relative to the template."""
@@ -89,10 +34,10 @@ def _measures(points: np.ndarray) -> np.ndarray:
     return np.clip(measures - template, -_LIMITS, _LIMITS)
 
 
-def _tight(region: str, points: np.ndarray) -> Box:
-    """The tight box of a region of `_EDGES` on (5, 2) aligned landmarks."""
-    left, right, edges = _EDGES[region]
-    x0, y0, x1, y1 = np.array(edges) @ np.concatenate([[1.0], _measures(points)])
+def _tight(placement: Placement, points: np.ndarray) -> Box:
+    """The tight box of a region on (5, 2) aligned landmarks."""
+    left, right = placement.left, placement.right
+    x0, y0, x1, y1 = np.array(placement.edges) @ np.concatenate([[1.0], _measures(points)])
     y = points[[*left, *right], 1].mean()
     return (points[list(left), 0].mean() + x0, y + y0, points[list(right), 0].mean() + x1, y + y1)
 
@@ -151,17 +96,18 @@ def place_regions(landmarks5: np.ndarray, alignment: Alignment, padding: float =
     points = alignment.to_crop(np.asarray(landmarks5, np.float64).reshape(5, 2))
     mirrored = (points * [-1, 1] + [CROP_SIZE, 0])[_MIRROR]
     boxes: dict[str, Box] = {}
-    for region in _EDGES:
-        box = _tight(region, points)
-        boxes[region] = box if region == WHOLE_FACE else pad(box, padding)
-        if region.startswith("left_"):
-            x0, y0, x1, y1 = pad(_tight(region, mirrored), padding)
-            boxes[region.replace("left_", "right_")] = (CROP_SIZE - x1, y0, CROP_SIZE - x0, y1)
-    boxes = {region: _clip(box, CROP_SIZE, CROP_SIZE, MIN_SIDE) for region, box in boxes.items()}
-    for region, (left, right) in JOINED_REGIONS.items():
+    for name, region in REGION.items():
+        if region.placement:
+            box = _tight(region.placement, points)
+            boxes[name] = box if name == WHOLE_FACE else pad(box, padding)
+        elif region.mirror and (placement := REGION[region.mirror].placement):
+            x0, y0, x1, y1 = pad(_tight(placement, mirrored), padding)
+            boxes[name] = (CROP_SIZE - x1, y0, CROP_SIZE - x0, y1)
+    boxes = {name: _clip(box, CROP_SIZE, CROP_SIZE, MIN_SIDE) for name, box in boxes.items()}
+    for name, (left, right) in JOINED_REGIONS.items():
         a, b = boxes[left], boxes[right]
-        boxes[region] = (min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3]))
-    return {region: boxes[region] for region in REGIONS}
+        boxes[name] = (min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3]))
+    return {name: boxes[name] for name in REGIONS}
 
 
 def to_frame_box(crop_box: Box, alignment: Alignment, frame_width: int, frame_height: int) -> Box:

@@ -17,18 +17,7 @@ import numpy as np
 from pipeline.records import Alignment, Face, Selection
 from pipeline.regions.motion import Registrar, change, difference, normalise
 from pipeline.regions.placement import place_regions, region_boxes, to_crop_box
-from pipeline.vocabulary import CUSTOM_BOX, JOINED_REGIONS, REGIONS, SINGLE_REGIONS, WHOLE_FACE, Box
-
-NEIGHBOURS: dict[str, tuple[str, ...]] = {
-    "eyes": ("brows", "forehead", "nose", "cheeks"),
-    "brows": ("eyes", "forehead", "nose"),
-    "mouth": ("chin", "cheeks", "nose"),
-    "nose": ("eyes", "brows", "cheeks", "mouth"),
-    "cheeks": ("eyes", "nose", "mouth", "chin"),
-    "forehead": ("brows", "eyes"),
-    "chin": ("mouth", "cheeks"),
-}
-"""What `auto` chooses among, each with the regions whose skin it pulls along when it moves."""
+from pipeline.vocabulary import CUSTOM_BOX, JOINED_REGIONS, NEIGHBOURS, REGIONS, SINGLE_REGIONS, WHOLE_FACE, Box
 
 ACTIVE = 2.0
 """Activity from which a region is worth describing; more describes only the stronger movements."""
