@@ -10,19 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import ImageColor
 
 from pipeline.errors import SettingsError, VideoError
-from pipeline.execution.preview import PALETTE
+from pipeline.execution.drawing import PALETTE
 from pipeline.faces.detectors import load_detector
+from pipeline.report.carried import active
 from pipeline.report.film import annotate_video
-from pipeline.report.overlay import hide_faces
+from pipeline.report.overlay import Overlay, hide_faces
 from pipeline.report.tracks import Seen, Tracks
 from pipeline.schemas import TABLES
 from pipeline.storage.run_folder import RunFolder, video_id
+from pipeline.vocabulary import AUS, REGIONS
 from tests.support.clips import pictures, write_clip
 from tests.support.runs import make_run
 
@@ -211,6 +214,43 @@ def test_hidden_faces_are_found_no_more(run: RunFolder, clips: dict[str, Path], 
     assert (hidden == old[0])[beyond].all()
 
 
+@pytest.mark.parametrize("side", [22, 34])
+def test_faces_of_twenty_pixels_are_drawn(samples: Path, tmp_path: Path, side: int) -> None:
+    """The clip shrunk to `side` pixels of height in a 360p frame: its face is 18 to 26 pixels high, its regions a few."""
+    shrunk = [np.full((360, 640, 3), 90, np.uint8) for _ in range(20)]
+    for frame, image in zip(shrunk, pictures(samples / "WolfgangLanger_Pexels.mp4", 20), strict=True):
+        frame[100 : 100 + side, 200 : 200 + side * 16 // 9] = cv2.resize(image, (side * 16 // 9, side), interpolation=cv2.INTER_AREA)
+    clip = write_clip(tmp_path / "small.mp4", shrunk, options={"crf": "8"})
+    run = make_run(tmp_path / "run", [clip], video_fps=FPS, detect_min_face=10, select_regions="all")
+    boxes = [row["box"] for row in face_rows(run, clip)]
+    assert boxes and all(box[3] - box[1] < 28 for box in boxes)
+    film = annotate_video(run, video_id(clip), tmp_path / "film.mp4")
+    image = frames(film)[1][0]
+    x0, y0, x1, y1 = (round(edge) for edge in boxes[0])
+    assert (reach(image[y0 - 2 : y1 + 2, x0 - 2 : x1 + 2], PALETTE[0]) < 90).sum() > 2 * (y1 - y0), "the outline"
+    assert np.abs(image.astype(int) - frames(clip)[1][0]).max() > 60, "a card"
+
+
+@pytest.mark.parametrize("size", [(16, 16), (48, 30), (90, 160), (33, 500)])
+def test_frames_of_any_size_are_drawn_on(size: tuple[int, int]) -> None:
+    """A face as large as the frame, with every region and every action unit active, from 16 pixels on."""
+    width, height = size
+    for share in (1.0, 0.3, 0.05):
+        box = [0.0, 0.0, width * share, height * share]
+        points = [(x * width * share, y * height * share) for x, y in ((0.3, 0.4), (0.7, 0.4), (0.5, 0.6), (0.35, 0.8), (0.65, 0.8))]
+        face = {"video_id": "v", "frame_index": 0, "time_s": 0.0, "track_id": 1, "det_score": 0.9, "box": box}
+        face |= {"landmarks5": np.ravel(points).tolist(), "yaw": 0.0, "pitch": 0.0, "roll": 0.0, "sharpness": 1.0}
+        words = {"track_id": 1, "window_index": 0, "emotion": "happiness", "emotion_happiness": 0.9, "age": 30.0, "age_low": 20.0}
+        words |= {"age_high": 40.0, "description": "The lip corners are pulled up and the lips are parted; the face looks happy."}
+        words |= dict.fromkeys(AUS, 0.9) | {active(au): True for au in AUS}
+        regions = [{"track_id": 1, "window_index": 0, "time_s": 0.0, "region": region, "box": box} for region in REGIONS]
+        tracks = Tracks(pa.Table.from_pylist([face], TABLES["faces"]).to_batches(), np.array([0.0]))
+        overlay = Overlay(size, tracks, pa.Table.from_pylist([words]), pa.Table.from_pylist(regions), 1.0)
+        image = np.full((height, width, 3), 128, np.uint8)
+        drawn = overlay.draw(image, 0.0)
+        assert drawn.shape == image.shape and (drawn != image).any()
+
+
 def test_tracks_between_and_around_samples() -> None:
     """Hand-made: one track with a gap, sampled at 0, 0.2 ... 1.4 s and seen at 0.2, 0.4, 0.8, 1.0."""
     sampled = np.arange(8) * 0.2
@@ -253,7 +293,7 @@ def test_no_half_file_stays_and_an_older_one_does(run: RunFolder, clips: dict[st
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        annotate_video(run, video_id(clips["mp3"]), out, say=stop)
+        annotate_video(run, video_id(clips["mp3"]), out, progress=stop)
     assert told == [(done, 72) for done in range(1, 10)]
     assert out.read_bytes() == b"older" and list(tmp_path.iterdir()) == [out]
 

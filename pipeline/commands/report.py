@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import re
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
 from pipeline.commands.options import Debug
-from pipeline.errors import FocalfaceError, SettingsError, writing
+from pipeline.errors import FocalfaceError, SettingsError
 from pipeline.execution.progress import Steps
 
-if TYPE_CHECKING:
-    from pipeline.report.pictures import Faces
-
-_FOLDERS = ("videos", "frames", "films")
-_VIDEO_ID = re.compile(r"[0-9a-f]{16}")
-_MADE = "films.json"
-"""In the report's folder: what each film was made from, so that it is made once."""
+MOST_FAILURES = 20
+"""Failures that are printed; the index has them all."""
 
 
 def report(
@@ -48,53 +40,29 @@ def report(
         raise SettingsError("--video shows faces, --no-faces leaves them out: give --blur instead, or one of them")
     formats = _formats(frames, columns, empty_frames)
 
-    from pipeline.report.index import write_index
-    from pipeline.report.page import page_key, write_page, write_whole
-    from pipeline.storage.run_folder import RunFolder
+    from pipeline.report.build import Outputs, write_report
+    from pipeline.storage.run_folder import RunFolder, printable
 
     run = RunFolder(folder)
     videos = run.read("videos").to_pylist()
     chosen = _chosen(videos, only or [])
-    out = out or folder / "report"
-    folders = ["videos", *["frames"] * bool(formats), *["films"] * video]
-    _prepare(out, folders, {row["video_id"] for row in videos if row["status"] != "failed"})
-    prints, made = run.committed(), _films_made(out)
-    faces: Faces = "none" if no_faces else "blur" if blur else "show"
-
-    def make(row: dict[str, Any], steps: Steps, label: str) -> bool:
-        """All that is asked for of one video; whether its page was written."""
-        key, print_ = row["video_id"], prints.get(row["video_id"], "")
-        written = write_page(run, row, out / "videos" / f"{key}.html", print_, faces, partial(steps.say, f"{label}: pictures"))
-        if formats:
-            from pipeline.report.export import export_frames
-
-            export_frames(run, key, out / "frames" / key, formats=formats, columns=columns, empty_frames=empty_frames)
-        film, mark = out / "films" / f"{key}.mp4", f"{page_key(run, row, print_, faces)}-{faces}"
-        if video and not (film.exists() and made.get(key) == mark):  # a film takes long
-            from pipeline.report.film import annotate_video
-
-            annotate_video(run, key, film, faces="blur" if blur else "show", say=partial(steps.say, f"{label}: film"))
-            made[key] = mark
-            write_whole(out / _MADE, json.dumps(made))
-        return written
-
-    faults: list[str] = []
-    written = 0
+    outputs = Outputs("none" if no_faces else "blur" if blur else "show", tuple(formats), columns, empty_frames, video)
     with Steps() as steps:
-        for number, row in enumerate(chosen, 1):
-            try:
-                written += row["status"] != "failed" and make(row, steps, f"video {number}/{len(chosen)}")
-            except FocalfaceError as error:  # one video's fault; the others go on
-                faults.append(str(error))
-        faults += [fault for fault in write_index(run, videos, out) if fault not in faults]
+        made = write_report(run, out or folder / "report", outputs, chosen, steps.say)
     console = Console(highlight=False, soft_wrap=True)
-    console.print(f"pages    {len(chosen)} video{'s' * (len(chosen) != 1)}, {written} page{'s' * (written != 1)} written")
-    console.print(f"report   {escape(str(out / 'index.html'))}")
-    bare = [film for film in (out / "films").glob("*.mp4") if not made.get(film.stem, "").endswith("-blur")]
-    if bare and faces != "show":
-        console.print(f"note     {len(bare)} annotated videos of an earlier report show faces: {escape(str(out / 'films'))}")
-    if faults:
-        raise FocalfaceError(f"{len(faults)} of the videos could not be reported on; the first: {faults[0]}")
+    console.print(f"pages    {len(chosen)} video{'s' * (len(chosen) != 1)}, {made.pages} page{'s' * (made.pages != 1)} written")
+    console.print(f"report   {escape(str(made.index))}")
+    if made.films_with_faces and outputs.faces != "show":
+        console.print(f"note     {made.films_with_faces} annotated films of an earlier report show faces: --video --blur makes them again")
+    if made.failures:
+        names = {row["video_id"]: printable(Path(row["path"]).name) for row in videos}
+        lines = [f"{names[key]}, {kind}: {reason}" for key, failed in made.failures.items() for kind, reason in failed.items()]
+        for line in lines[:MOST_FAILURES]:
+            console.print(f"failed   {escape(line)}")
+        if len(lines) > MOST_FAILURES:
+            console.print(f"         and {len(lines) - MOST_FAILURES} more, in the index")
+        count, all_ = len(made.failures), len(chosen)
+        raise FocalfaceError(f"all else is written, but {count} of {all_} videos lack something; {lines[0]}") from made.first_error
 
 
 def _formats(frames: str | None, columns: str, empty_frames: bool) -> list[str]:
@@ -118,15 +86,6 @@ def _formats(frames: str | None, columns: str, empty_frames: bool) -> list[str]:
     return formats
 
 
-def _films_made(out: Path) -> dict[str, str]:
-    """video_id to the mark of its film; empty where there is none, or no telling."""
-    try:
-        made = json.loads((out / _MADE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return made if isinstance(made, dict) else {}
-
-
 def _chosen(videos: list[dict[str, Any]], only: list[str]) -> list[dict[str, Any]]:
     """The videos that were asked for, all by default.
 
@@ -147,19 +106,3 @@ def _chosen(videos: list[dict[str, Any]], only: list[str]) -> list[dict[str, Any
             raise SettingsError(f"--only {name}: no such video in this run; {hint}")
         chosen |= {row["video_id"]: row for row in found}
     return list(chosen.values())
-
-
-def _prepare(out: Path, folders: list[str], known: set[str]) -> None:
-    """Make the report's folders; of an earlier report, remove what is of videos that the run no longer has: it may show faces.
-
-    Raises:
-        SettingsError: when the folder cannot be written to.
-    """
-    from pipeline.report.page import is_ours
-
-    with writing(out):
-        for name in folders:
-            (out / name).mkdir(parents=True, exist_ok=True)
-        for file in out.glob("*/*") if is_ours(out / "index.html") else ():
-            if file.parent.name in _FOLDERS and _VIDEO_ID.fullmatch(file.stem) and file.stem not in known:
-                file.unlink()

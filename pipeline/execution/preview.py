@@ -1,4 +1,4 @@
-"""A picture that can be checked against its words: faces and regions outlined on the left, what each shows on the right."""
+"""An annotated picture: faces and regions outlined on the left, what each of them shows on the right."""
 
 from __future__ import annotations
 
@@ -12,6 +12,20 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.errors import VideoError
+from pipeline.execution.drawing import (
+    BACKGROUND,
+    CARD,
+    FAINT,
+    PALETTE,
+    TEXT,
+    TRACK,
+    Font,
+    label_place,
+    label_place_beside,
+    leader,
+    rounded_box,
+    wrapped,
+)
 from pipeline.execution.images import DescribedFace, DescribedRegion
 from pipeline.records import Answer
 from pipeline.storage.remote import fetched
@@ -19,25 +33,17 @@ from pipeline.storage.run_folder import RunFolder
 from pipeline.video.reader import open_video
 from pipeline.vocabulary import AUS, CUSTOM_BOX, EMOTIONS, REGIONS, UNIT, WHOLE_FACE, Box
 
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-
-PALETTE = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#CC79A7", "#D55E00", "#0072B2")
-"""Told apart by people with any colour vision (Okabe and Ito 2008, "Color Universal Design")."""
-
 VIEW_HEIGHT = 720
-"""Height in pixels that the picture is brought to; more shows more of a large picture and makes larger files."""
+"""Height of the scaled picture in pixels; more keeps more detail of a large picture and makes larger files."""
 
 PANEL_WIDTH = 520
-"""Width in pixels of the words; narrower breaks sentences more often."""
+"""Width of a text card in pixels; narrower cards break sentences more often."""
 
 CLOSE_UP = 2.0
-"""A face that is small in its picture is shown with this many times its size around it; more shows more of the scene."""
+"""A small face is shown enlarged, in a view of this many times its size; more shows more of the scene."""
 
 PREVIEW_WITHIN_S = 120.0
-"""A run's preview comes from so many seconds at each video's start; more may show a better moment and takes longer to reach."""
-
-GROUND, CARD, INK, FAINT, TRACK = "#14171C", "#1E232B", "#F2F4F7", "#9AA4B2", "#333B47"
-"""Behind everything, behind words, words, words that matter less, the empty part of a bar."""
+"""The preview frame comes from the first seconds of a video; more may find a better frame and takes longer to decode."""
 
 _MARGIN, _PAD, _GAP = 24, 16, 12
 
@@ -87,14 +93,14 @@ def annotate(image: np.ndarray, faces: Sequence[DescribedFace], title: str = "")
         _MARGIN * 2 + width + max(1, len(columns)) * (PANEL_WIDTH + _MARGIN),
         max(VIEW_HEIGHT + 2 * _MARGIN, panel_height + _MARGIN),
     )
-    sheet = Image.new("RGB", size, GROUND)
+    sheet = Image.new("RGB", size, BACKGROUND)
     sheet.paste(picture, (_MARGIN, _MARGIN))
     x = _MARGIN * 2 + width
     draw = ImageDraw.Draw(sheet)
     while draw.textlength(heading, fonts.title) > PANEL_WIDTH:  # a long file name loses its middle
         middle = len(heading) // 2
         heading = heading[: middle - 2] + "…" + heading[middle + 1 :]
-    draw.text((x, _MARGIN), heading, INK, fonts.title)
+    draw.text((x, _MARGIN), heading, TEXT, fonts.title)
     for column in columns:
         y = top
         for card in column:
@@ -153,45 +159,47 @@ def _outline(
         return round(x0), round(y0), round(x1), round(y1)
 
     many = len(coloured) > 1
-    tags: list[tuple[tuple[int, int, int, int], str, str]] = []
+    labels: list[tuple[Box, Box, str, str]] = []
     for number, face, regions in coloured:
-        draw.rounded_rectangle(placed(face.box), 6, outline="#FFFFFF", width=2)
+        rounded_box(draw, placed(face.box), 6, outline="#FFFFFF", width=2)
         for region, colour in regions:
             x0, y0, x1, y1 = placed(region.box)
-            draw.rounded_rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), 6, outline=GROUND, width=5)
-            draw.rounded_rectangle((x0, y0, x1, y1), 5, outline=colour, width=3)
-            tags.append(((x0, y0, x1, y1), _name(number, region.region, many), colour))
-    taken: list[tuple[float, float, float, float]] = []
-    for (x0, y0, x1, y1), name, colour in tags:  # after all outlines, so that none crosses a name
-        width, height = draw.textlength(name, fonts.small) + 12, 22
-        for x, y in ((x0, y0 - 24), (x0, y1 + 2), (x1 - width, y0 - 24), (x1 - width, y1 + 2), (x0 + 4, y0 + 4)):
-            x, y = min(max(x, 0), picture.width - width), min(max(y, 0), picture.height - height)
-            place = (x, y, x + width, y + height)
-            if not any(place[0] < t[2] and t[0] < place[2] and place[1] < t[3] and t[1] < place[3] for t in taken):
-                break
+            rounded_box(draw, (x0 - 1, y0 - 1, x1 + 1, y1 + 1), 6, outline=BACKGROUND, width=5)
+            rounded_box(draw, (x0, y0, x1, y1), 5, outline=colour, width=3)
+            labels.append((placed(face.box), (x0, y0, x1, y1), _name(number, region.region, many), colour))
+    taken: list[Box] = []
+    faces = [placed(face.box) for _, face, _ in coloured]
+    for face_box, box, name, colour in labels:  # after all outlines, so that no outline crosses a label
+        size = draw.textlength(name, fonts.small) + 12, 22
+        place = label_place(box, size, picture.size, taken, faces)
+        if place is None:
+            place = label_place_beside(box, face_box, size, picture.size, [*taken, *faces])
+            if place is None:
+                continue  # the card in the same colour names the region
+            draw.line(leader(place, box), colour, 1)
         taken.append(place)
-        draw.rounded_rectangle(place, 5, fill=colour)
-        draw.text((x + 6, y + 3), name, GROUND, fonts.small)
+        rounded_box(draw, place, 5, fill=colour)
+        draw.text((place[0] + 6, place[1] + 3), name, BACKGROUND, fonts.small)
 
 
 def _card(name: str, region: DescribedRegion, colour: str, fonts: _Fonts) -> Image.Image:
     """What one region shows."""
     answer = region.answer
     width, inner = PANEL_WIDTH, PANEL_WIDTH - 2 * _PAD - 6
-    sheet = Image.new("RGB", (width, 600), GROUND)
+    sheet = Image.new("RGB", (width, 600), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     sentence = wrapped(draw, answer.description, inner, fonts.body)
     units = sorted(answer.aus, key=lambda au: -answer.au_scores[au])
     height = _PAD + 30 + 24 * len(sentence) + (10 + 24 * len(units) if units else 0) + 10 + 26 + _PAD - 6
-    draw.rounded_rectangle((0, 0, width - 1, height - 1), 10, fill=CARD)
-    draw.rounded_rectangle((0, 0, 8, height - 1), 4, fill=colour)
+    rounded_box(draw, (0, 0, width - 1, height - 1), 10, fill=CARD)
+    rounded_box(draw, (0, 0, 8, height - 1), 4, fill=colour)
     x, y = _PAD + 6, _PAD - 2
     draw.text((x, y), name, colour, fonts.head)
     age = f"age {answer.age:.0f}  ({answer.age_low:.0f} to {answer.age_high:.0f})"
     draw.text((width - _PAD - draw.textlength(age, fonts.small), y + 4), age, FAINT, fonts.small)
     y += 32
     for line in sentence:
-        draw.text((x, y), line, INK, fonts.body)
+        draw.text((x, y), line, TEXT, fonts.body)
         y += 24
     y += 10 if units else 0
     for au in units:
@@ -199,9 +207,9 @@ def _card(name: str, region: DescribedRegion, colour: str, fonts: _Fonts) -> Ima
         y += 24
     y += 10
     ranked = sorted(answer.emotion_scores.items(), key=lambda item: -item[1])[:3]
-    draw.text((x, y), ranked[0][0], INK, fonts.body)
+    draw.text((x, y), ranked[0][0], TEXT, fonts.body)
     after = x + draw.textlength(ranked[0][0] + "  ", fonts.body)
-    draw.text((after, y + 2), f"{ranked[0][1]:.2f}", INK, fonts.small)
+    draw.text((after, y + 2), f"{ranked[0][1]:.2f}", TEXT, fonts.small)
     rest = "    ".join(f"{emotion} {score:.2f}" for emotion, score in ranked[1:])
     draw.text((width - _PAD - draw.textlength(rest, fonts.small), y + 2), rest, FAINT, fonts.small)
     return sheet.crop((0, 0, width, height))
@@ -219,21 +227,9 @@ def _bar(
     x, y = at
     start, end = x + 210, x + width - 44
     draw.text((x, y), label, FAINT, font)
-    draw.rounded_rectangle((start, y + 4, end, y + 14), 5, fill=TRACK)
-    draw.rounded_rectangle((start, y + 4, max(start + 10, start + (end - start) * score), y + 14), 5, fill=colour)
+    rounded_box(draw, (start, y + 4, end, y + 14), 5, fill=TRACK)
+    rounded_box(draw, (start, y + 4, max(start + 10, start + (end - start) * score), y + 14), 5, fill=colour)
     draw.text((end + 10, y), f"{score:.2f}", FAINT, font)
-
-
-def wrapped(draw: ImageDraw.ImageDraw, text: str, width: float, font: Font) -> list[str]:
-    """A text in lines of at most `width` pixels, broken at spaces."""
-    lines = [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and draw.textlength(longer, font) > width:
-            lines.append(word)
-        else:
-            lines[-1] = longer
-    return lines
 
 
 def preview(folder: RunFolder) -> Path | None:

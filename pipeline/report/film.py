@@ -163,7 +163,7 @@ def annotate_video(
     out: Path,
     *,
     faces: Literal["show", "blur"] = "show",
-    say: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
     """Write a video with what the run says about it drawn in: H.264 in MP4, ready to stream, upright, sound kept.
 
@@ -177,7 +177,7 @@ def annotate_video(
         out: the file to write (`.mp4`).
         faces: `blur` makes every tracked face unrecognisable first, also in the frames around and between those where it was found.
             Voices stay.
-        say: told (frames done, frames to expect) after every frame.
+        progress: called with (frames done, frames expected) after every frame.
 
     Returns:
         `out`.
@@ -204,7 +204,7 @@ def annotate_video(
                         if faces == "blur":
                             hide_faces(image, tracks.at(time_s, wide=True))
                         film.write(overlay.draw(image, time_s), time_s, frame.duration or 0)
-                    say(done, video.info.frame_count)
+                    progress(done, video.info.frame_count)
         os.replace(part, out)
     except (OSError, av.error.FFmpegError) as error:
         raise SettingsError(f"cannot write {out}: {error.strerror or error}") from error

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.report.data import TableError, compress, read_video
-from pipeline.report.page import INDEX_SCRIPTS, assemble, write_whole
+from pipeline.report.page import INDEX_SCRIPTS, assemble, write_page_file
 from pipeline.storage.run_folder import RunFolder, printable
 from pipeline.vocabulary import EMOTIONS, WHOLE_FACE
 
@@ -58,37 +58,43 @@ def _strip(run: RunFolder, video: Mapping[str, Any]) -> tuple[str, str]:
     return emotion_strip(starts, ends, emotions, duration), EMOTIONS[int(known.argmax())] if known.any() else ""
 
 
-def write_index(run: RunFolder, videos: Sequence[Mapping[str, Any]], out: Path) -> list[str]:
+def write_index(
+    run: RunFolder,
+    videos: Sequence[Mapping[str, Any]],
+    out: Path,
+    files: Mapping[str, Sequence[str]] | None = None,
+    failed: Mapping[str, Mapping[str, str]] | None = None,
+) -> dict[str, str]:
     """Write `out/index.html` over every video of a run.
 
     Args:
         run: the run folder.
         videos: rows of the videos table.
-        out: the report's folder; pages, frame tables and films that lie in it are linked.
+        out: the report's folder.
+        files: video_id to its pages, tables and films, relative to `out`; they are linked.
+        failed: video_id to the outputs that could not be written, with the reason.
 
     Returns:
-        What is wrong with tables that cannot be read, a line each.
+        video_id to what is wrong with its tables, where they cannot be read.
     """
-    faults: list[str] = []
-    files: dict[str, list[str]] = {}
-    for folder in ("videos", "frames", "films"):
-        for file in sorted((out / folder).glob("*")):
-            if not file.name.startswith("."):
-                files.setdefault(file.name.split(".")[0], []).append(f"{folder}/{file.name}")
+    faults: dict[str, str] = {}
     rows = []
     for video in videos:
-        error = video["error"] or ""
+        key, error = video["video_id"], video["error"] or ""
         try:
             strip, dominant = _strip(run, video)
         except TableError as fault:
             strip, dominant, error = "", "", printable(str(fault))
-            faults.append(error)
+            faults[key] = error
+        else:
+            missing = [f"{kind} not written: {reason}" for kind, reason in (failed or {}).get(key, {}).items()]
+            error = "; ".join([*[error] * bool(error), *missing])
         path = Path(str(video["path"]))
         error = error.removeprefix(f"{path}: ")  # the name stands beside it
         duration = video["duration_s"]
         rows.append(
             {
-                "id": video["video_id"],
+                "id": key,
                 "name": path.name,
                 "folder": str(path.parent),
                 "status": video["status"],
@@ -98,7 +104,7 @@ def write_index(run: RunFolder, videos: Sequence[Mapping[str, Any]], out: Path) 
                 "descriptions": video["descriptions"] or 0,
                 "emotion": dominant,
                 "strip": strip,
-                "files": files.get(video["video_id"], []),
+                "files": list((files or {}).get(key, ())),
             }
         )
     info, place = run.info, printable(run.path.resolve().name)
@@ -111,5 +117,5 @@ def write_index(run: RunFolder, videos: Sequence[Mapping[str, Any]], out: Path) 
     counts = {status: sum(row["status"] == status for row in rows) for status in ("ok", "no_faces", "failed")}
     facts = [("Videos", str(len(rows))), *((status.replace("_", " "), str(count)) for status, count in counts.items())]
     facts += [("Failed", f"{row['name']}: {row['error']}") for row in rows if row["status"] == "failed"][:100]
-    write_whole(out / "index.html", assemble(f"{place} · focalface", facts, INDEX_SCRIPTS, {"payload": compress(header)}))
+    write_page_file(out / "index.html", assemble(f"{place} · focalface", facts, INDEX_SCRIPTS, {"payload": compress(header)}))
     return faults

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image, ImageDraw, ImageFont
 
-from pipeline.execution.preview import CARD, FAINT, GROUND, INK, PALETTE, TRACK, Font, wrapped
+from pipeline.execution.drawing import BACKGROUND, CARD, FAINT, PALETTE, TEXT, TRACK, Font, label_place, overlap, rounded_box, wrapped
 from pipeline.faces.alignment import align
 from pipeline.regions.placement import place_regions, to_crop_box, to_frame_box
 from pipeline.report.carried import active
@@ -24,6 +24,9 @@ covers more."""
 
 CARD_LETTERS, CARD_LEAST = 20, 15
 """Width of a card in heights of its letters, and the least for two side by side; less makes cards taller."""
+
+SMALLEST_FRAME = 10
+"""Least width and height of a frame with cards, in heights of their letters; smaller frames show boxes and labels alone."""
 
 CARD_OPACITY = 0.8
 """Of a card's ground, 0 to 1; less shows more of what is behind and reads worse."""
@@ -81,10 +84,6 @@ class _Placed:
     @property
     def box(self) -> Box:
         return (self.x, self.y, self.x + self.card.width, self.y + self.card.height)
-
-
-def _overlap(a: Box, b: Box) -> float:
-    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
 
 
 def _area(box: Box) -> float:
@@ -150,14 +149,14 @@ class Overlay:
         draw, colour, line = ImageDraw.Draw(picture), _colour(face.track_id), self._line
         x0, y0, x1, y1 = (round(edge) for edge in face.box)
         radius = 3 * line
-        draw.rounded_rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), radius, outline=GROUND, width=line + 2)
-        draw.rounded_rectangle((x0, y0, x1, y1), radius, outline=colour, width=line)
+        rounded_box(draw, (x0 - 1, y0 - 1, x1 + 1, y1 + 1), radius, outline=BACKGROUND, width=line + 2)
+        rounded_box(draw, (x0, y0, x1, y1), radius, outline=colour, width=line)
         taken: list[Box] = []
         tag = f"{face.track_id}  {words['emotion']}" if words else f"{face.track_id}"
         self._tag(draw, tag, (x0, y0, x1, y1), colour, taken, self._body)
         boxes = self._region_boxes(face)
         for _, box in boxes:
-            draw.rounded_rectangle(box, 2 * line, outline=colour, width=max(1, line // 2))
+            rounded_box(draw, box, 2 * line, outline=colour, width=max(1, line // 2))
         if x1 - x0 >= 8 * self._letters:  # names would hide a smaller face
             for name, box in boxes:
                 self._tag(draw, name, box, colour, taken, self._small)
@@ -189,18 +188,16 @@ class Overlay:
         pad = self._letters // 3
         left, top, right, bottom = draw.textbbox((0, 0), text, font)
         width, height = right - left + 2 * pad, bottom - top + 2 * pad
-        x0, y0, x1, y1 = box
-        for x, y in ((x0, y0 - height), (x0, y1), (x1 - width, y0 - height), (x1 - width, y1), (x0, y0)):
-            x, y = min(max(x, 0), self._width - width), min(max(y, 0), self._height - height)
-            place = (x, y, x + width, y + height)
-            if not any(_overlap(place, other) for other in taken):
-                taken.append(place)
-                draw.rounded_rectangle(place, pad, fill=colour)
-                draw.text((x + pad - left, y + pad - top), text, GROUND, font)
-                return
+        place = label_place(box, (width, height), (self._width, self._height), taken)
+        if place:
+            taken.append(place)
+            rounded_box(draw, place, pad, fill=colour)
+            draw.text((place[0] + pad - left, place[1] + pad - top), text, BACKGROUND, font)
 
     def _placed(self, window: int) -> dict[int, _Placed]:
         """Cards for the people of a window, each where it hides least, no card on another, and near where it stood before."""
+        if self._width < SMALLEST_FRAME * self._letters or self._height < SMALLEST_FRAME * self._letters:
+            return {}
         around = self._tracks.within(window * self._window_s, (window + 1) * self._window_s)
         largest = sorted(around, key=lambda key: _area(around[key]), reverse=True)
         shown = [key for key in largest if (key, window) in self._words][:MAX_CARDS]
@@ -235,8 +232,8 @@ class Overlay:
     def _cost(self, placed: _Placed, track_id: int, around: dict[int, Box], cards: dict[int, _Placed]) -> float:
         """How bad a place is: faces and cards that it hides, way to its face, way from where the track's card stood."""
         box = placed.box
-        hidden = sum(_overlap(box, face) / _area(face) for face in around.values())
-        hidden += sum(_overlap(box, other.box) > 0 for other in cards.values())
+        hidden = sum(overlap(box, face) / _area(face) for face in around.values())
+        hidden += sum(overlap(box, other.box) > 0 for other in cards.values())
         diagonal = float(np.hypot(self._width, self._height))
         face, before = around[track_id], self._cards.get(track_id)
         across = abs(box[0] + box[2] - face[0] - face[2]) / 2  # middles, so that a card stands by its own face, not another's
@@ -260,12 +257,12 @@ class Overlay:
         draw.text((width - pad - draw.textlength(age, self._small), y + 0.1 * letters), age, FAINT, self._small)
         y += step
         for text in wrapped(draw, words["description"], inner, self._body):
-            draw.text((x, y), text, INK, self._body)
+            draw.text((x, y), text, TEXT, self._body)
             y += round(1.3 * letters)
         codes = sorted((au for au in AUS if words[active(au)]), key=lambda au: -words[au])
         if units:
             y += letters // 2
-            self._bar(draw, (x, y, inner), words["emotion"], words[f"emotion_{words['emotion']}"], INK)
+            self._bar(draw, (x, y, inner), words["emotion"], words[f"emotion_{words['emotion']}"], TEXT)
             y += step
         elif codes:
             draw.text((x, y), "  ".join(codes[:MAX_UNITS]), FAINT, self._small)
@@ -281,7 +278,7 @@ class Overlay:
         """An empty card: rounded, half transparent, with the person's colour on its left edge."""
         fine = 4  # drawn larger and shrunk, so that its corners are smooth
         mask = Image.new("L", (size[0] * fine, size[1] * fine))
-        ImageDraw.Draw(mask).rounded_rectangle((0, 0, mask.width - 1, mask.height - 1), self._letters * fine // 2, fill=255)
+        rounded_box(ImageDraw.Draw(mask), (0, 0, mask.width - 1, mask.height - 1), self._letters * fine // 2, fill="#FFFFFF")
         mask = mask.resize(size, Image.Resampling.LANCZOS)
         opaque = Image.new("L", size, round(255 * CARD_OPACITY))
         ground = Image.new("RGBA", size, CARD)
@@ -299,10 +296,10 @@ class Overlay:
         end = x + width - draw.textlength(figure, self._small) - self._letters * 0.5
         start = x + 0.68 * width
         middle = y + 0.62 * self._letters
-        while draw.textlength(label, self._small) > start - x - self._letters * 0.3:
+        while len(label) > 1 and draw.textlength(label, self._small) > start - x - self._letters * 0.3:
             label = label[:-2].rstrip() + "…"
-        draw.text((x, y), label, FAINT if colour != INK else INK, self._small)
-        draw.rounded_rectangle((start, middle - thick / 2, end, middle + thick / 2), thick / 2, fill=TRACK)
+        draw.text((x, y), label, FAINT if colour != TEXT else TEXT, self._small)
+        rounded_box(draw, (start, middle - thick / 2, end, middle + thick / 2), thick / 2, fill=TRACK)
         reach = max(start + thick, start + (end - start) * min(max(score, 0.0), 1.0))
-        draw.rounded_rectangle((start, middle - thick / 2, reach, middle + thick / 2), thick / 2, fill=colour)
+        rounded_box(draw, (start, middle - thick / 2, reach, middle + thick / 2), thick / 2, fill=colour)
         draw.text((x + width - draw.textlength(figure, self._small), y), figure, FAINT, self._small)

@@ -11,7 +11,6 @@ import base64
 import hashlib
 import html
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -20,7 +19,8 @@ from typing import Any
 from pipeline import __version__
 from pipeline.errors import writing
 from pipeline.report.data import load_video, pack
-from pipeline.report.pictures import Faces, Pictures, read_pictures, why_none
+from pipeline.report.pictures import Faces, Pictures, read_pictures
+from pipeline.storage.atomic import replacing
 from pipeline.storage.run_folder import RunFolder
 
 ASSETS = Path(__file__).parent / "assets"
@@ -34,20 +34,11 @@ def _asset(name: str) -> str:
     return (ASSETS / name).read_text(encoding="utf-8")
 
 
-@cache
-def _identity() -> str:
-    """Changes when the pages' own code does."""
-    digest = hashlib.sha256(__version__.encode())
-    for file in [*sorted(ASSETS.iterdir()), *(Path(__file__).with_name(f"{name}.py") for name in ("data", "pictures", "page"))]:
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
-
-
 def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def assemble(title: str, facts: Sequence[tuple[str, str]], scripts: Sequence[str], data: Mapping[str, str], key: str = "") -> str:
+def assemble(title: str, facts: Sequence[tuple[str, str]], scripts: Sequence[str], data: Mapping[str, str]) -> str:
     """A whole page.
 
     Args:
@@ -55,7 +46,6 @@ def assemble(title: str, facts: Sequence[tuple[str, str]], scripts: Sequence[str
         facts: (label, text) lines that stand on it also where scripts do not run; any text.
         scripts: names of `ASSETS`, in order.
         data: name to base64 or JSON of base64 texts, for the scripts.
-        key: by which `is_current` knows the page again.
     """
     script = "\n".join(_asset(name) for name in scripts)
     style = "\n".join(_asset(name) for name in STYLES)
@@ -64,7 +54,7 @@ def assemble(title: str, facts: Sequence[tuple[str, str]], scripts: Sequence[str
     blocks = "".join(f'<script type="application/json" id="{name}">{text}</script>\n' for name, text in data.items())
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta name="focalface" content="{html.escape(key)}">\n'
+        f'<meta name="focalface" content="{__version__}">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n<meta name="color-scheme" content="light dark">\n'
         '<meta name="referrer" content="no-referrer">\n<link rel="icon" href="data:,">\n'
@@ -75,42 +65,23 @@ def assemble(title: str, facts: Sequence[tuple[str, str]], scripts: Sequence[str
     )
 
 
-def write_whole(file: Path, text: str) -> None:
-    """Write a file beside its place and rename it into it.
+def write_page_file(file: Path, text: str) -> None:
+    """Write a page, whole or not at all.
 
     Raises:
         SettingsError: when it cannot be written.
     """
-    part = file.with_name(f".{file.name}.part")
-    with writing(file):
+    with writing(file), replacing(file) as part:
         part.write_text(text, encoding="utf-8")
-        os.replace(part, file)
 
 
-def is_current(file: Path, key: str) -> bool:
-    """Whether a page was made from this very content."""
-    try:
-        with file.open(encoding="utf-8") as page:
-            return f'<meta name="focalface" content="{key}">' in page.read(400)
-    except (OSError, UnicodeDecodeError):
-        return False
-
-
-def is_ours(file: Path) -> bool:
+def is_report_page(file: Path) -> bool:
     """Whether a file is a page of a report."""
     try:
         with file.open(encoding="utf-8") as page:
             return '<meta name="focalface"' in page.read(400)
     except (OSError, UnicodeDecodeError):
         return False
-
-
-def page_key(run: RunFolder, video: Mapping[str, Any], fingerprint: str, faces: Faces) -> str:
-    """What a video's page depends on, as sixteen hexadecimal digits: its tables, its file, the choice of faces, our own code."""
-    files = [run.file(table, video["video_id"])[0] for table in ("videos", "faces", "descriptions")]
-    marks = [f"{file.stat().st_size}-{file.stat().st_mtime_ns}" if file.is_file() else "" for file in files]
-    parts = [_identity(), *marks, faces, why_none(dict(video), fingerprint, faces)]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def facts_of(video: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -131,8 +102,8 @@ def write_page(
     fingerprint: str = "",
     faces: Faces = "show",
     say: Callable[[int, int], None] = lambda done, total: None,
-) -> bool:
-    """Write a video's page, unless the one that is there is current.
+) -> None:
+    """Write a video's page.
 
     Args:
         run: the run folder.
@@ -142,16 +113,10 @@ def write_page(
         faces: `show`, `blur` or `none`.
         say: told (pictures read, pictures to read).
 
-    Returns:
-        Whether it was written.
-
     Raises:
         TableError: when the video's tables are damaged.
         SettingsError: when the file cannot be written.
     """
-    key = page_key(run, video, fingerprint, faces)
-    if is_current(out, key):
-        return False
     data = load_video(run, dict(video))
     pictures = read_pictures(data, fingerprint, faces, say)
     info = run.info
@@ -162,8 +127,7 @@ def write_page(
     }
     blocks = {"payload": pack(data, header, pictures.best), "pictures": _picture_block(pictures)}
     title = f"{Path(str(video['path'])).name} · focalface"
-    write_whole(out, assemble(title, facts_of(video), PAGE_SCRIPTS, blocks, key))
-    return True
+    write_page_file(out, assemble(title, facts_of(video), PAGE_SCRIPTS, blocks))
 
 
 def _picture_block(pictures: Pictures) -> str:

@@ -36,6 +36,8 @@ async function openPayload(id) {
 
 const plural = (count, one, many = one + "s") => `${count.toLocaleString("en")} ${count === 1 ? one : many}`;
 const words = (name) => name.replaceAll("_", " ");
+const fileName = (path) => path.split("/").at(-1);
+const address = (file) => file.split("/").map(encodeURIComponent).join("/"); // names may hold any sign
 const percent = (share) => `${Math.round(share * 100)} %`;
 
 /** Seconds as 1:02:03 or 2:03.4; `digits` after the point. */

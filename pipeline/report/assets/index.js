@@ -41,15 +41,15 @@ function spoken(cells, emotions) {
   const columns = [
     { key: "status", label: "Status", class: "status", sort: (v) => v.status, cell: (v) => el("span", { class: `pill ${v.status}` }, el("i", { "aria-hidden": "true" }, shownStatus(v.status)[0]), shownStatus(v.status)[1]) },
     { key: "name", label: "Video", class: "name", sort: (v) => v.name.toLowerCase(), cell: (v) => el("span", {},
-      page(v) ? el("a", { href: page(v) }, v.name) : el("b", {}, v.name), el("small", { class: "faint" }, v.folder)) },
+      page(v) ? el("a", { href: address(page(v)) }, v.name) : el("b", {}, v.name), el("small", { class: "faint" }, v.folder)) },
     { key: "duration", label: "Length", class: "number length", sort: (v) => v.duration, cell: (v) => v.duration === null ? "" : clock(v.duration, v.duration < 60 ? 1 : 0) },
     { key: "people", label: "People", class: "number howmany", sort: (v) => v.people, cell: (v) => v.status === "failed" ? "" : String(v.people) },
     { key: "emotion", label: "Mostly", class: "what", sort: (v) => v.emotion || null, cell: (v) => v.emotion ? el("span", { class: "feel" }, swatch(v.emotion), v.emotion) : "" },
     { key: "strip", label: "Emotions over time", class: "stripcell", cell: (v) => v.error && !v.strip ? el("span", { class: "error", title: v.error }, v.error)
       : el("span", {}, strip(v, emotions), v.error ? el("small", { class: "error", title: v.error }, v.error) : null) },
-    ...(videos.some((v) => v.files.length > 1) ? [{ key: "files", label: "Files", class: "files", cell: (v) => el("span", {}, ...v.files.filter((file) => !file.startsWith("videos/")).flatMap((file) => [el("a", { href: file }, file.split(".").at(-1)), " "])) }] : []),
+    ...(videos.some((v) => v.files.length > 1) ? [{ key: "files", label: "Files", class: "files", cell: (v) => el("span", {}, ...v.files.filter((file) => !file.startsWith("videos/")).flatMap((file) => [el("a", { href: address(file) }, file.split(".").at(-1)), " "])) }] : []),
   ];
-  const table = new LongTable("Videos", columns, { open: (video, how) => { if (how !== "move" && page(video)) location.href = page(video); }, sorted: () => fill() });
+  const table = new LongTable("Videos", columns, { open: (video, how) => { if (how !== "move" && page(video)) location.href = address(page(video)); }, sorted: () => fill() });
   const count = el("output", { class: "count", "aria-live": "polite" });
   const nothing = el("p", { class: "faint", hidden: true }, "No video matches.");
   const fill = () => {

@@ -122,7 +122,7 @@ class Page {
   // --- the page ---
 
   build(root) {
-    const { rows } = this, { header } = rows, video = header.video, name = video.path.split("/").at(-1);
+    const { rows } = this, { header } = rows, video = header.video, name = fileName(video.path);
     this.voice = el("p", { class: "unseen", "aria-live": "polite" });
     const facts = [clock(rows.duration, rows.duration < 60 ? 1 : 0), video.width && `${video.width}×${video.height}`, video.fps && `${video.fps.toFixed(2)} fps`,
       plural(rows.people.length, "person", "people"), plural(video.windows ?? 0, "window"), plural(rows.count, "description"), header.models.filter(Boolean).join(", ")];
@@ -247,7 +247,7 @@ class Page {
     return el("section", { class: "table", "aria-label": "Descriptions" },
       el("div", { class: "head" }, el("h2", {}, "Descriptions"), this.count,
         el("label", { class: "check" }, follow, "only the stretch in view"),
-        el("button", { type: "button", class: "export", onclick: () => download(`${rows.header.video.video_id}.csv`, this.csv()) }, "↓ CSV of these rows")),
+        el("button", { type: "button", class: "export", onclick: () => download(`${fileName(rows.header.video.path).replace(/\.[^.]*$/, "")}.csv`, this.csv()) }, "↓ CSV of these rows")),
       this.table.node, this.nothing);
   }
 
