@@ -1,18 +1,19 @@
-# make demo: a real clip to described faces and a page to look at.   make test, make lint: the checks.   All make .venv first, which takes a few minutes once.
+# make demo: a real clip to described faces and a page to look at.   make test: the fast tests.   make test-all: all tests.   make lint: ruff, mypy.
+# Each of them first makes .venv, which takes a few minutes once.
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test lint install clean
+.PHONY: demo test test-all lint install clean
 
 install: $(INSTALLED)
 
-# torch comes with what its build asks for (on a machine with CUDA that is more than the lock holds).
-# --no-deps: for all else the lock is complete, and some of its packages ask for others that focalface has no use for (two more OpenCVs, for one).
+# torch comes with what its build needs (on a machine with CUDA that is more than the lock holds).
+# --no-deps: for everything else the lock is complete, and some of its packages need others that focalface does not use (two more OpenCVs, for one).
 $(INSTALLED): requirements.txt pyproject.toml
-	@test -n "$(PYTHON)" && "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
-		|| { echo "focalface needs Python 3.11: install it, or say where it is with make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -n "$(PYTHON)" && "$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+		|| { echo "focalface needs Python 3.11, 3.12 or 3.13: install one, or name it with make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@echo "making .venv (a few minutes, once) ..."
 	@"$(PYTHON)" -m venv --clear .venv
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint requirements.txt "$$(grep '^torch==' requirements.txt)"
@@ -27,6 +28,9 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	@$(BIN)/python -m pytest -q
+
+test-all: $(INSTALLED)
+	@$(BIN)/python -m pytest -q -m ""
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .

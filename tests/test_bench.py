@@ -32,6 +32,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return list(json.loads((folder / "out.json").read_text()))
 
 
+@pytest.mark.slow
 def test_a_row_has_the_promised_form(written: list[dict[str, Any]]) -> None:
     assert [row["name"] for row in written] == list(AIMS) == ["run", "detect_track", "describe_single", "describe_batched", "preprocess"]
     for row in written:
@@ -44,11 +45,13 @@ def test_a_row_has_the_promised_form(written: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.parametrize("name", AIMS)
+@pytest.mark.slow
 def test_both_sides_say_the_same(written: list[dict[str, Any]], name: str) -> None:
     (row,) = (row for row in written if row["name"] == name)
     assert row["same_answers"], row["differences"]
 
 
+@pytest.mark.slow
 def test_the_run_says_where_its_time_goes(written: list[dict[str, Any]]) -> None:
     details = written[0]["details"]
     assert {"decode", "detect", "track", "select", "describe", "write"} <= details["run"]["stage_seconds"].keys()
@@ -57,6 +60,7 @@ def test_the_run_says_where_its_time_goes(written: list[dict[str, Any]]) -> None
     assert details["decode_frames_per_s"].keys() == {"1", "2"}
 
 
+@pytest.mark.slow
 def test_the_first_row_on_ray_is_timed_too() -> None:
     piece = sample_clip().with_name("single_face.mp4")
     with Side("inside.first_row", str(piece), load_settings(assignments=["video.fps=2"]), False) as side:
@@ -104,6 +108,7 @@ def test_a_side_that_fails_says_why() -> None:
         side.ready().run()
 
 
+@pytest.mark.slow
 def test_a_shape_is_measured_against_its_limits(tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["bench", "--shape", "tiny", "--device", "cpu", "--quick", "--repeats", "1", "--json", str(tmp_path / "out.json")])
@@ -115,6 +120,7 @@ def test_a_shape_is_measured_against_its_limits(tmp_path: Path) -> None:
     assert row["regions"] == 8
 
 
+@pytest.mark.slow
 def test_a_run_is_watched_while_it_grows(tmp_path: Path) -> None:
     piece = first_seconds(sample_clip(), 0.5, tmp_path / "piece.mp4")
     film = repeated(piece, 2.0, tmp_path / "film.mp4")

@@ -151,6 +151,7 @@ def test_a_failed_video_has_a_kind_of_error(content: bytes | None, kind: str, tm
     assert chunk.video["error_kind"] == kind
 
 
+@pytest.mark.slow
 def test_the_dashboard_of_a_ray_started_here_is_for_this_machine_alone() -> None:
     assert load_settings().execution.dashboard_host is None
     with RayExecutor(load_settings(assignments=["execution.dashboard_host=127.0.0.1"])):

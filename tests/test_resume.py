@@ -20,6 +20,7 @@ from tests.support.corpus import small_clip
 from tests.support.processes import ANALYSING, DESCRIBING, seconds_at_work, wait, workers
 from tests.support.runs import THOROUGH, assert_same, committed
 
+pytestmark = pytest.mark.slow
 KILLS = 20 if THOROUGH else 3
 SOURCES = ("single_face.mp4", "no_face.mp4", "WolfgangLanger_Pexels.mp4")
 
@@ -34,23 +35,9 @@ def run(folder: Path, out: Path, *engine: str) -> subprocess.CompletedProcess[st
     return subprocess.run(command(folder, out, *engine), capture_output=True, text=True, check=False)
 
 
-
-
-
-
-
-
-
-
-
-
 def holds(out: Path, videos: int) -> bool:
     """Whether it has committed so many."""
     return committed(out) >= videos
-
-
-
-
 
 
 @pytest.fixture(scope="module")

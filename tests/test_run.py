@@ -34,7 +34,7 @@ from pipeline.vocabulary import AUS, EMOTIONS, REGION_AUS, claims
 from tests.support.runs import assert_same
 
 CLIPS = ("WolfgangLanger_Pexels.mp4", "single_face.mp4", "no_face.mp4", "face_noface.mov", "noface_face.mov")
-FPS = 8
+FPS = 5
 
 
 def command(inputs: list[Path], out: Path, *more: str, executor: str = "ray") -> list[str]:
@@ -78,7 +78,7 @@ def archive(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Pat
 
 @pytest.fixture(scope="module")
 def done(archive: list[Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, subprocess.CompletedProcess[str]]:
-    """One whole run."""
+    """One whole run, on a Ray that it starts."""
     out = tmp_path_factory.mktemp("out") / "run"
     ended = process(archive, out)
     assert ended.returncode == 0, ended.stderr
@@ -205,6 +205,7 @@ def test_the_run_says_what_it_found_and_nothing_else(done: tuple[RunFolder, subp
         assert np.asarray(picture).std() > 20
 
 
+@pytest.mark.slow
 def test_killed_and_interrupted_it_ends_as_if_nothing_had_happened(archive: list[Path], run: RunFolder, tmp_path: Path) -> None:
     out = tmp_path / "again"
     code, words = stop_when(lambda: any((out / "videos").glob("*.parquet")), signal.SIGKILL, archive, out)

@@ -246,6 +246,7 @@ def test_there_is_work_for_more_analysers_than_videos_where_these_are_large(tmp_
     assert useful_analysers([large], settings("execution.analysers=3"), 16) == 3
 
 
+@pytest.mark.slow
 def test_a_shared_run_that_is_killed_ends_with_the_tables_of_one_that_was_not_shared(films: Path, tmp_path: Path) -> None:
     def command(out: Path, *more: str) -> list[str]:
         items = [*OPTIONS, "execution.executor=ray", "video.fps=1", "select.window=8", "select.regions=mouth", *more]

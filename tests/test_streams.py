@@ -118,12 +118,15 @@ def test_no_warning_where_the_cpu_is_asked_for() -> None:
 
 
 @WITHOUT_CUDA
-def test_a_run_whose_analysers_share_a_detector_finds_the_same_and_says_where_it_runs(samples: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_run_whose_analysers_share_a_detector_finds_the_same_and_says_where_it_runs(
+    samples: Path, ray_address: str, tmp_path: Path
+) -> None:
     said = {}
     for name, *settings in (
         ("own", "execution.executor=two_processes", "detect.device=cpu"),
         ("vain", "execution.executor=two_processes", "detect.device=cuda"),
-        ("shared", "execution.detectors=1", "detect.device=cuda"),
+        ("shared", f"execution.address={ray_address}", "execution.detectors=1", "detect.device=cuda"),
     ):
         words = [word for setting in settings for word in ("--set", setting)]
         command = [sys.executable, "-m", "pipeline.cli", "run", str(samples / "single_face.mp4"), "--out", str(tmp_path / name), *words]
@@ -136,7 +139,7 @@ def test_a_run_whose_analysers_share_a_detector_finds_the_same_and_says_where_it
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what is said where there is no GPU")
-@pytest.mark.parametrize("executor", ["two_processes", "ray"])
+@pytest.mark.parametrize("executor", ["two_processes", pytest.param("ray", marks=pytest.mark.slow)])
 def test_a_gpu_that_is_not_there_is_not_waited_for(executor: str, samples: Path, tmp_path: Path) -> None:
     words = [str(samples / "single_face.mp4"), "--out", str(tmp_path), "--device", "cuda", "--set", f"execution.executor={executor}"]
     ended = subprocess.run([sys.executable, "-m", "pipeline.cli", "run", *words], capture_output=True, text=True, check=False)

@@ -207,6 +207,7 @@ def test_a_colour_picture_gives_the_features_of_its_luma() -> None:
     assert torch.allclose(seen, trained_on, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_stages_make_a_checkpoint_that_answers(data: Path, faces: LabelledFaces, tmp_path: Path) -> None:
     """All files of configs/train, shortened, in their order."""
     files = sorted(CONFIGS.glob("[0-9]-*.yaml"))
@@ -241,6 +242,7 @@ def test_the_stages_make_a_checkpoint_that_answers(data: Path, faces: LabelledFa
 COMMAND = [sys.executable, "-m", "pipeline.cli", "train"]
 
 
+@pytest.mark.slow
 def test_a_kill_in_mid_stage_changes_nothing(data: Path, tmp_path: Path) -> None:
     settings = (
         "name: focal\nsamples: 160\nbatch: 8\nboxes: {whole: 1.0, named: 1.0}\ndialogue_share: 0.2\ndense_weight: 1.0\nsave_every: 4\n"
@@ -306,6 +308,7 @@ def small_model(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_adapters_on_another_model(data: Path, faces: LabelledFaces, tmp_path: Path) -> None:
     """Loss falls, the adapter is saved, `describe` opens it and answers otherwise than the base."""
     base = small_model(tmp_path / "base")
@@ -406,6 +409,7 @@ def test_a_teacher_may_come_earlier_in_the_same_command(data: Path, tmp_path: Pa
     check_preconditions([teacher, focal_stage(teacher_share=0.5)], data, tmp_path)
 
 
+@pytest.mark.slow
 def test_several_workers_train_as_a_ray_job(data: Path, tmp_path: Path) -> None:
     (tmp_path / "focal.yaml").write_text(
         "name: focal\nsamples: 128\nbatch: 16\nboxes: {whole: 1.0}\nquestion_share: 0.5\ndense_weight: 1.0\n"
