@@ -110,12 +110,14 @@ class FrameFaces:
 
     Attributes:
         frame_index, time_s: of the frame.
+        size: width and height of the frame in pixels.
         thumbnail: (36, 64, 3) uint8 RGB, on which scene cuts are found.
         faces: those found, with `track_id` 0.
     """
 
     frame_index: int
     time_s: float
+    size: tuple[int, int]
     thumbnail: np.ndarray
     faces: tuple[Face, ...]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import chain
+from itertools import chain, pairwise, permutations
 from pathlib import Path
 
 import cv2
@@ -14,7 +14,7 @@ import pytest
 from pipeline.faces.alignment import TEMPLATE
 from pipeline.faces.detectors import Detector, load_detector
 from pipeline.faces.finding import find_faces, measure_faces
-from pipeline.faces.scene_cuts import SceneCuts, thumbnail
+from pipeline.faces.scene_cuts import SceneCuts, picture_changed, thumbnail
 from pipeline.faces.tracking import FaceTracker
 from pipeline.records import Detections, Face, Frame, FrameFaces
 from pipeline.video.reader import open_video
@@ -46,7 +46,8 @@ def ids(tracked: Tracked) -> list[list[int]]:
 
 
 def found_in(frame: Frame, detections: Detections) -> FrameFaces:
-    return FrameFaces(frame.index, frame.time_s, thumbnail(frame.image), measure_faces(frame, detections))
+    size = (frame.image.shape[1], frame.image.shape[0])
+    return FrameFaces(frame.index, frame.time_s, size, thumbnail(frame.image), measure_faces(frame, detections))
 
 
 def images(path: Path, fps: float, count: int) -> list[np.ndarray]:
@@ -107,14 +108,115 @@ def test_a_flash_and_dimmed_light_are_no_cuts(samples: Path, follow: Callable[..
     assert [numbers for i, numbers in enumerate(got) if i != 15] == [[1]] * 29
 
 
-def test_cuts_are_seen_only_where_they_are(samples: Path) -> None:
+def test_cuts_are_seen_only_where_they_are(samples: Path, detector: Detector) -> None:
     found = {}
     for name in ("WolfgangLanger_Pexels.mp4", "single_face.mp4", "no_face.mp4", "noface_face.mov"):
         for fps in (2, 10):
             cuts = SceneCuts()
-            found[name, fps] = sum(cuts.begins(thumbnail(frame.image)) for frame in open_video(samples / name).frames(fps))
+            found[name, fps] = sum(cuts.update(faces).cut for faces in find_faces(open_video(samples / name).frames(fps), detector))
     assert {name for (name, _), count in found.items() if count} == {"noface_face.mov"}  # two shots joined
     assert set(found.values()) == {0, 1}
+
+
+def window(image: np.ndarray, x: float, y: float, height: float, turn: float = 0.0) -> np.ndarray:
+    """What a camera sees that looks at a part of an image: (360, 480, 3).
+
+    Args:
+        x, y: centre of the view, as shares of the image's width and height.
+        height: of the view, as a share of the image's.
+        turn: degrees.
+    """
+    scale = height * len(image) / 360
+    cos, sin = scale * np.cos(np.radians(turn)), scale * np.sin(np.radians(turn))
+    matrix = np.array([[cos, -sin, x * image.shape[1]], [sin, cos, y * len(image)]])
+    matrix[:, 2] -= matrix[:, :2] @ [240, 180]
+    return cv2.warpAffine(image, matrix, (480, 360), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REFLECT_101)
+
+
+CAMERAS: dict[str, Callable[[float], tuple[float, ...]]] = {
+    "panned": lambda t: (0.5 + 0.11 * np.sin(2 * np.pi * 1.2 * t), 0.5, 0.8),
+    "shaken": lambda t: (0.5 + 0.06 * np.sin(37 * t), 0.5 + 0.08 * np.sin(53 * t + 1), 0.8, 4 * np.sin(41 * t)),
+    "zoomed": lambda t: (0.5, 0.5, 0.8 + 0.17 * np.sin(2 * np.pi * t)),
+    "punched in": lambda t: (0.5, 0.5, 0.65 if int(2 * t) % 2 else 1.0),
+    "turned": lambda t: (0.5, 0.5, 0.8, 20 * np.sin(2 * np.pi * t)),
+}
+
+
+@pytest.mark.parametrize("fps", [5, 10])
+@pytest.mark.parametrize("camera", CAMERAS)
+@pytest.mark.parametrize("name", ["WolfgangLanger_Pexels.mp4", "single_face.mp4"])
+def test_a_moving_camera_is_no_cut(samples: Path, follow: Callable[..., Tracked], name: str, camera: str, fps: int) -> None:
+    frames = [frame for frame in open_video(samples / name).frames(fps) if frame.time_s < 4]
+    clip = [window(frame.image, *CAMERAS[camera](frame.time_s)) for frame in frames]
+    changed = [picture_changed(thumbnail(one), thumbnail(other)) for one, other in pairwise(clip)]
+    if camera == "panned" or (name, camera) == ("single_face.mp4", "punched in"):
+        assert any(changed)  # the picture alone would say: a cut
+    got = ids(follow(clip, fps))
+    assert set(chain(*got)) == {1}
+    assert sum(map(bool, got)) >= 0.9 * len(clip)
+
+
+def test_people_keep_their_ids_when_the_camera_moves_on_by_a_seat(samples: Path, follow: Callable[..., Tracked]) -> None:
+    group = cv2.cvtColor(cv2.imread(str(samples / "multi_face.jpg")), cv2.COLOR_BGR2RGB)
+    places = [0.4, 0.4, 0.4, 0.55, 0.55, 0.7, 0.7, 0.55, 0.4, 0.4]
+    people: dict[int, set[int]] = {}
+    for x, faces in zip(places, follow([window(group, x, 0.5, 0.8) for x in places], 5), strict=True):
+        assert len(faces) >= 3
+        for face in faces:
+            at = x * group.shape[1] + ((face.box[0] + face.box[2]) / 2 - 240) * 0.8 * len(group) / 360
+            people.setdefault(round(at / 60), set()).add(face.track_id)
+    assert all(len(numbers) == 1 for numbers in people.values()), people
+
+
+def head(samples: Path, detector: Detector, name: str, size: tuple[int, int]) -> np.ndarray:
+    """A picture's only face and some of what is around it."""
+    image = cv2.cvtColor(cv2.imread(str(samples / name)), cv2.COLOR_BGR2RGB)
+    x0, y0, x1, y1 = detector.detect([image])[0].boxes[0]
+    height = (y1 - y0) * 1.8
+    width = height * size[0] / size[1]
+    part = cv2.getRectSubPix(image, (int(width), int(height)), (float(x0 + x1) / 2, float(y0 + y1) / 2))
+    return cv2.resize(part, size, interpolation=cv2.INTER_AREA)
+
+
+PORTRAITS = ("single_face.jpg", "0-f1-su-ph.jpg", "0-f15-hao-ph.jpg", "15-f13-anc-ph.jpg", "45-m7-di-ph.jpg")
+
+
+@pytest.mark.parametrize("detect_every", [1, 3])
+def test_another_person_at_the_same_place_is_another_track(
+    samples: Path, detector: Detector, follow: Callable[..., Tracked], detect_every: int
+) -> None:
+    portraits = [head(samples, detector, name, (640, 360)) for name in PORTRAITS]
+    order = [first for pair in permutations(range(len(portraits)), 2) for first in pair]
+    shown = [number for number in order for _ in range(4)]
+    owners: dict[int, set[int]] = {}
+    for number, faces in zip(shown, follow([portraits[number] for number in shown], 10, detect_every), strict=True):
+        for face in faces:
+            owners.setdefault(face.track_id, set()).add(number)
+    assert all(len(numbers) == 1 for numbers in owners.values())
+
+
+@pytest.mark.parametrize("background", [None, 90])
+@pytest.mark.parametrize("tile", [(320, 360), (120, 150)])
+def test_two_people_whose_tiles_change_places_are_never_one_track(
+    samples: Path, detector: Detector, follow: Callable[..., Tracked], tile: tuple[int, int], background: int | None
+) -> None:
+    one, other = (head(samples, detector, name, tile) for name in ("single_face.jpg", "0-f1-su-ph.jpg"))
+    clip = []
+    for i in range(40):
+        left, right = (one, other) if i // 10 % 2 == 0 else (other, one)
+        picture = np.full((360, 640, 3), 60 if background is None else background, np.uint8)
+        if background is None:
+            picture[:, 320:] = (120, 160, 90)
+        for x, who in ((160, left), (480, right)):
+            picture[180 - tile[1] // 2 : 180 + tile[1] // 2, x - tile[0] // 2 : x + tile[0] // 2] = who
+        clip.append(picture)
+    owners: dict[int, set[str]] = {}
+    tracked = follow(clip, 10)
+    for i, faces in enumerate(tracked):
+        assert len(faces) == 2
+        for face in faces:
+            owners.setdefault(face.track_id, set()).add("one" if (face.box[0] < 300) == (i // 10 % 2 == 0) else "other")
+    assert all(len(people) == 1 for people in owners.values()), owners
 
 
 def test_a_short_gap_keeps_the_id_and_a_long_one_does_not(samples: Path) -> None:

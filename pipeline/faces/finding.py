@@ -15,7 +15,7 @@ from pipeline.faces.alignment import align, crop
 from pipeline.faces.detectors import Detector
 from pipeline.faces.optical_flow import carry
 from pipeline.faces.pose import head_pose
-from pipeline.faces.scene_cuts import SceneCuts, thumbnail
+from pipeline.faces.scene_cuts import is_blank, picture_changed, thumbnail
 from pipeline.records import Detections, Face, Frame, FrameFaces
 
 READ_AHEAD_BYTES = 256 * 2**20
@@ -28,23 +28,24 @@ def find_faces(frames: Iterable[Frame], detector: Detector, every: int = 1, batc
     Args:
         frames: in order, from `Video.frames`.
         detector: from `pipeline.faces.detectors.load_detector`.
-        every: run the detector on every k-th frame and on the first frame of each scene; in between, faces are carried by optical
+        every: run the detector on every k-th frame and where the picture changes; in between, faces are carried by optical
             flow. One that flow loses is missing until it is detected again.
         batch: frames read ahead, so that the detector gets several at once.
 
     Yields:
         The faces of every frame, in order, with `track_id` 0.
     """
-    cuts = SceneCuts()
     since = 0  # frames since the detector was run
+    last: np.ndarray | None = None  # thumbnail of the last frame that is not blank
     before: tuple[np.ndarray, tuple[Face, ...]] | None = None
     remaining = iter(frames)
     while waiting := _read_ahead(remaining, batch):
         thumbnails = [thumbnail(frame.image) for frame in waiting]
         detected = []
         for small in thumbnails:
-            detected.append(cuts.begins(small) or since % every == 0)
+            detected.append(since % every == 0 or (last is not None and picture_changed(last, small)))
             since = 1 if detected[-1] else since + 1
+            last = last if is_blank(small) else small
         found = iter(detector.detect([frame.image for frame, wanted in zip(waiting, detected, strict=True) if wanted]))
         for frame, small, wanted in zip(waiting, thumbnails, detected, strict=True):
             if wanted:
@@ -53,7 +54,7 @@ def find_faces(frames: Iterable[Frame], detector: Detector, every: int = 1, batc
                 assert before is not None  # the first frame is always detected
                 faces = measure_faces(frame, carry(before[0], frame.image, before[1]), detected=False)
             before = (frame.image, faces) if every > 1 else None
-            yield FrameFaces(frame.index, frame.time_s, small, faces)
+            yield FrameFaces(frame.index, frame.time_s, (frame.image.shape[1], frame.image.shape[0]), small, faces)
 
 
 def _read_ahead(frames: Iterator[Frame], batch: int) -> list[Frame]:
