@@ -2,10 +2,47 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 import pyarrow as pa
 
 from pipeline.errors import VideoErrorKind
 from pipeline.vocabulary import AUS, EMOTIONS
+
+
+class NoteKind(StrEnum):
+    """What was done about a video so that its frames and times come out right: the kinds in the `note` column of the videos table."""
+
+    STARTS_BETWEEN_KEYFRAMES = "starts_between_keyframes"
+    """The beginning does not decode, because the file starts between two keyframes; its frames have no rows."""
+    JOINED = "joined"
+    """Recordings were joined end to end and their time stamps restart; times go on across the joints."""
+    STREAM_RATE = "stream_rate"
+    """The file has no time stamps; times come from the stream's own frame rate."""
+    SLOW_MOTION = "slow_motion"
+    """A phone recorded more frames a second than it plays; times are those of playing."""
+    OTHER_TRACKS = "other_tracks"
+    """The file holds more video tracks or covers than the one that is read."""
+    ORIENTATION = "orientation"
+    """Pictures are rotated or mirrored as the file asks."""
+    PIXEL_ASPECT = "pixel_aspect"
+    """Pixels are not square; pictures are scaled until they are."""
+    SIZE_CHANGES = "size_changes"
+    """The picture's size changes; all pictures are fitted into one size, with black bars."""
+    DEINTERLACED = "deinterlaced"
+    """Interlaced frames are deinterlaced."""
+    TONE_MAPPED = "tone_mapped"
+    """HDR is brought to BT.709."""
+
+
+def note_kinds(note: str | None) -> tuple[NoteKind, ...]:
+    """The kinds in a value of the `note` column.
+
+    >>> [kind.value for kind in note_kinds("joined: 2 recordings joined: ...; tone_mapped: HDR (HLG)")]
+    ['joined', 'tone_mapped']
+    """
+    return tuple(NoteKind(part.split(":", 1)[0]) for part in note.split("; ")) if note else ()
+
 
 STATUSES = ("ok", "no_faces", "failed")
 
@@ -23,13 +60,18 @@ VIDEOS = pa.schema(
         _field("status", pa.string(), "ok, no_faces or failed", False),
         _field("error", pa.string(), "why it failed, or what was wrong with a file that could be read in part"),
         _field("error_kind", pa.string(), f"the kind of `error`: {', '.join(VideoErrorKind)}"),
+        _field("note", pa.string(), f"what was done about the file, as `kind: text` with `; ` between: {', '.join(NoteKind)}"),
         _field("decoder", pa.string(), "decord or pyav; pyav:cuda and the like where a device decoded"),
         _field("codec", pa.string(), "of the video stream, as FFmpeg names it"),
-        _field("width", pa.int32(), "of the upright frame, in pixels"),
-        _field("height", pa.int32(), "of the upright frame, in pixels"),
+        _field("width", pa.int32(), "of the upright frame with square pixels that boxes refer to, in pixels"),
+        _field("height", pa.int32(), "of the upright frame with square pixels that boxes refer to, in pixels"),
+        _field("stored_width", pa.int32(), "of the first picture as it is stored"),
+        _field("stored_height", pa.int32(), "of the first picture as it is stored"),
+        _field("pixel_aspect", pa.float64(), "width of a stored pixel divided by its height"),
         _field("fps", pa.float64(), "mean frame rate of the stream"),
         _field("frame_count", pa.int64(), "frames that were decoded"),
         _field("duration_s", pa.float64(), "from the first frame's start to the last frame's end"),
+        _field("start_s", pa.float64(), "the first frame's time stamp on the container's own clock; `time_s` counts from there"),
         _field("sampled_frames", pa.int64(), "frames that were looked at"),
         _field("faces", pa.int64(), "rows of the faces table"),
         _field("tracks", pa.int64(), "people followed"),

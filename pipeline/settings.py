@@ -83,15 +83,17 @@ class _Group(BaseModel):
 
 
 class VideoGroup(_Group):
-    """Decoding. `fps`: frames a second to look at; none for every frame; `timeout_s`: seconds without a frame after which a decoder
-    is taken for hung; `memory_mb`: MiB that it may take; `segment_s`: about the seconds of a long video that one analyser looks at
-    while others look at the rest, 0 for never; `hardware`: the kind of device that decodes what it can, none for the CPU."""
+    """Decoding. `fps`: frames a second to analyse; none for every frame; `timeout_s`: seconds without a frame after which a decoder
+    counts as hung; `memory_mb`: MiB that it may take; `segment_s`: about the seconds of a long video that one analyser takes while
+    others take the rest, 0 for never; `hardware`: the kind of device that decodes what it can, none for the CPU; `decoder`: which
+    backend reads a file (`pipeline.video.source.DecoderChoice`)."""
 
     fps: Annotated[float, Field(gt=0, le=1000)] | None = 10.0
     timeout_s: Annotated[float, Field(gt=0, le=86400)] = 120.0
     memory_mb: Annotated[int, Field(ge=256)] = 4096
     segment_s: Annotated[float, Field(ge=0, le=86400)] = 60.0
     hardware: Literal["cuda", "vaapi", "qsv", "vulkan", "videotoolbox"] | None = None
+    decoder: Literal["auto", "decord", "pyav"] = "auto"
 
 
 class DetectGroup(_Group):

@@ -18,7 +18,7 @@ from pipeline.speed.clips import first_seconds, sample_clip
 from pipeline.speed.rows import AIMS, same_answers, same_faces
 from pipeline.speed.scale import grown, linked, repeated
 from pipeline.speed.sides import Side
-from pipeline.video.reader import open_video
+from pipeline.video.opening import open_video
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import pytest
 from pipeline.errors import ModelError
 from pipeline.faces.detectors import Detector, load_detector
 from pipeline.records import Detections
-from pipeline.video.reader import open_video
+from pipeline.video.opening import open_video
 
 Load = Callable[..., Detector]
 

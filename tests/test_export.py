@@ -24,7 +24,7 @@ from pipeline.report import export
 from pipeline.report.export import COLUMNS, FORMATS, export_frames
 from pipeline.schemas import TABLES
 from pipeline.storage.run_folder import RunFolder, empty, file_mark, video_id
-from pipeline.video.reader import open_video
+from pipeline.video.opening import open_video
 from pipeline.vocabulary import AUS, EMOTIONS
 from tests.support.clips import write_clip
 from tests.support.runs import make_run

@@ -24,7 +24,7 @@ LONGEST = 500
 
 
 def name_of(file: Path) -> str:
-    """The module's name: `pipeline.video.reader`."""
+    """The module's name: `pipeline.video.opening`."""
     return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 

@@ -23,7 +23,7 @@ from pipeline.report.index import emotion_strip
 from pipeline.report.pictures import choose, hide, read_pictures, view_around
 from pipeline.schemas import TABLES
 from pipeline.storage.run_folder import RunFolder, empty, file_mark, video_id
-from pipeline.video.reader import open_video
+from pipeline.video.opening import open_video
 from pipeline.vocabulary import AUS, EMOTIONS
 from tests.support.tables import add_video, command, new_run, rows_of
 

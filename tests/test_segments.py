@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -24,8 +23,10 @@ from pipeline.execution.stages import Chunk, analyse_video
 from pipeline.faces.detectors import load_detector
 from pipeline.settings import Settings, load_settings
 from pipeline.speed.scale import repeated
+from pipeline.video.backends.decord import DECORD_MAX_BYTES
+from pipeline.video.backends.pyav import PyavVideo
 from pipeline.video.decoder_process import Decoder
-from pipeline.video.reader import DECORD_MAX_BYTES, open_video
+from pipeline.video.opening import open_video
 from pipeline.video.segments import cut, segment_frames
 from tests.support.clips import pictures, write_clip
 from tests.support.processes import kill_at_work, seconds_at_work
@@ -81,8 +82,7 @@ def test_segments_give_the_frames_of_one_pass(
 ) -> None:
     images = pictures(samples / "WolfgangLanger_Pexels.mp4", 200)
     path = write_clip(tmp_path / name, images, codec, "yuvj420p" if codec == "mjpeg" else "yuv420p", times, SIZE, options)
-    with open_video(path) as video:
-        video.info = replace(video.info, decoder="pyav")
+    with open_video(path, decoder="pyav") as video:
         cuts = cut(video, 1.5)
         assert len(cuts) > 2
         for fps in (None, 7.0):
@@ -95,8 +95,7 @@ def test_segments_give_the_frames_of_one_pass(
 def test_a_keyframe_that_is_none_is_found_out(samples: Path, tmp_path: Path) -> None:
     images = pictures(samples / "WolfgangLanger_Pexels.mp4", 120)
     path = write_clip(tmp_path / "refresh.ts", images, size=SIZE, options={"x264-params": "intra-refresh=1:keyint=30"})
-    with open_video(path) as video:
-        video.info = replace(video.info, decoder="pyav")
+    with open_video(path, decoder="pyav") as video:
         first, last, *_ = cut(video, 1.0)
         with pytest.raises(VideoError, match="depend on where decoding begins"):
             list(segment_frames(video, None, first, last))
@@ -106,9 +105,11 @@ def test_what_is_short_or_not_certain_stays_whole(samples: Path, films: Path) ->
     with open_video(films / "film.mp4") as video:
         assert cut(video, 0) == cut(video, 200.0) == [0]
         assert len(cut(video, SEGMENT_S)) == int(video.info.duration_s / SEGMENT_S)
-        assert len(cut(video, 0.1)) == len(video.scan.keyframes)
-        video.info = replace(video.info, decoder="decord")
-        assert cut(video, SEGMENT_S) == [0]
+        assert isinstance(video, PyavVideo)
+        assert len(cut(video, 0.1)) == len(video.keyframes[0])
+    with open_video(samples / "single_face.mp4") as video:
+        assert video.info.decoder == "decord"
+        assert cut(video, 0.5) == [0]
     with open_video(samples / "no_face.mp4") as video:  # packets that are never shown
         assert video.info.decoder == "pyav"
         assert cut(video, 0.5) == [0]

@@ -17,7 +17,7 @@ from pipeline.faces.pose import head_pose
 from pipeline.faces.tracking import FaceTracker
 from pipeline.records import Face, Selection
 from pipeline.regions.selection import ACTIVE, FORGET_S, MAX_FRAMES, RegionSelector, SelectSettings
-from pipeline.video.reader import open_video
+from pipeline.video.opening import open_video
 from pipeline.vocabulary import CUSTOM_BOX, REGIONS, WHOLE_FACE
 
 FPS = 10

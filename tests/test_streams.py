@@ -21,7 +21,7 @@ from pipeline.faces.detectors import load_detector
 from pipeline.faces.detectors.devices import ON_CPU
 from pipeline.faces.detectors.shared import SharedDetector
 from pipeline.records import Detections
-from pipeline.video.reader import open_video
+from pipeline.video.opening import open_video
 from tests.support.runs import assert_same
 
 WITHOUT_CUDA = pytest.mark.skipif(

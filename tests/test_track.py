@@ -17,7 +17,7 @@ from pipeline.faces.finding import find_faces, measure_faces
 from pipeline.faces.scene_cuts import SceneCuts, picture_changed, thumbnail
 from pipeline.faces.tracking import FaceTracker
 from pipeline.records import Detections, Face, Frame, FrameFaces
-from pipeline.video.reader import open_video
+from pipeline.video.opening import open_video
 
 Tracked = list[list[Face]]
 

@@ -17,7 +17,7 @@ from pipeline.execution.stages import analyse_video
 from pipeline.faces.detectors import load_detector
 from pipeline.settings import load_settings
 from pipeline.video.decoder_process import AHEAD, TRIES, Decoder
-from pipeline.video.reader import open_video
+from pipeline.video.opening import open_video
 from tests.support.clips import pictures, write_clip
 from tests.support.processes import orphan
 
@@ -117,7 +117,7 @@ def test_a_file_that_downs_every_decoder_fails_with_the_reason(clip: Path, tmp_p
 
 def _kill_when_it_asks(decoder: Decoder, times: int) -> None:
     """Kill the process at each of the next requests, having it stopped before so that it cannot answer."""
-    ask, left = decoder.ask, [times]
+    send, left = decoder.send, [times]
 
     def killing(request: dict[str, object]) -> None:
         if left[0]:
@@ -125,12 +125,12 @@ def _kill_when_it_asks(decoder: Decoder, times: int) -> None:
             if decoder.pid is None:
                 decoder._start()
             signalled(decoder, signal.SIGSTOP)
-            ask(request)
+            send(request)
             signalled(decoder, signal.SIGKILL)
         else:
-            ask(request)
+            send(request)
 
-    decoder.ask = killing  # type: ignore[method-assign]
+    decoder.send = killing  # type: ignore[method-assign]
 
 
 def test_memory_ends_at_its_limit(samples: Path, tmp_path: Path) -> None:

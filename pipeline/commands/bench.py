@@ -100,7 +100,7 @@ def measure(names: list[str], settings: Settings, video: Path | None, quick: boo
     from pipeline.speed.clips import first_seconds, sample_clip
     from pipeline.speed.machine import machine
     from pipeline.speed.rows import ROWS, gather
-    from pipeline.video.reader import open_video
+    from pipeline.video.opening import open_video
 
     here = machine()
     clip = video or sample_clip()

@@ -21,7 +21,7 @@ from typing import Any, Self
 from pipeline.describe.heavy_imports import without_gc
 from pipeline.errors import FocalfaceError, ModelError, one_line
 from pipeline.records import Answer, Request
-from pipeline.video.child_process import begin, death
+from pipeline.video.child_process import describe_exit, start_module
 
 TRIES = 2
 """Times that a batch is given to a describer whose process ends on it; more survives more bad luck of the machine."""
@@ -96,11 +96,11 @@ class DescriberProcess:
                 if self._closed or not tries_left:
                     break
                 self._start()
-        raise ModelError(death("the describer", code))
+        raise ModelError(describe_exit("the describer", code))
 
     def _start(self) -> None:
         # A session of its own keeps Ctrl-C from the describer; the process that analyses gets it, and ends the describer.
-        self._process: Any = begin("pipeline.execution.describer_process", stdout=PIPE, start_new_session=True)
+        self._process: Any = start_module("pipeline.execution.describer_process", stdout=PIPE, start_new_session=True)
         with suppress(OSError):  # a process that has just died is noticed by `_describe`
             self._send(self._options)
 

@@ -30,7 +30,7 @@ from pipeline.execution.images import DescribedFace, DescribedRegion
 from pipeline.records import Answer
 from pipeline.storage.remote import fetched
 from pipeline.storage.run_folder import RunFolder
-from pipeline.video.reader import open_video
+from pipeline.video.opening import open_video
 from pipeline.vocabulary import AUS, CUSTOM_BOX, EMOTIONS, REGIONS, UNIT, WHOLE_FACE, Box
 
 VIEW_HEIGHT = 720
@@ -260,7 +260,7 @@ def preview(folder: RunFolder) -> Path | None:
     best = max(described, key=lambda key: (worth(key), key))
     (path,) = (row["path"] for row in folder.read("videos").to_pylist() if row["video_id"] == best[0])
     try:
-        with fetched(path) as file, open_video(file, decord_allowed=False) as video:  # PyAV begins at the keyframe before it
+        with fetched(path) as file, open_video(file, decoder="pyav") as video:
             frame = next(video.pick([best[1]], {best[1]: described[best][0]["time_s"]}), None)
     except VideoError:
         frame = None

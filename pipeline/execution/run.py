@@ -16,6 +16,7 @@ from pipeline.execution.planning import PlannedVideo, package_versions, planned,
 from pipeline.execution.progress import Progress
 from pipeline.execution.stages import Chunk, Result
 from pipeline.execution.timing import STAGES, StageTimer
+from pipeline.schemas import note_kinds
 from pipeline.settings import Settings
 from pipeline.storage.inputs import search
 from pipeline.storage.remote import absolute
@@ -200,10 +201,12 @@ def _named(row: dict[str, Any], path: str) -> dict[str, Any]:
 
 
 def counts(folder: RunFolder) -> dict[str, Any]:
-    """What a run folder holds: videos by status and by kind of error, and the sums of their columns."""
+    """What a run folder holds: videos by status, by kind of error and by kind of note, and the sums of their columns."""
     videos = folder.read("videos")
     by_status = {status: videos["status"].to_pylist().count(status) for status in ("ok", "no_faces", "failed")}
     columns = ("sampled_frames", "faces", "tracks", "windows", "descriptions")
     sums = {name: sum(filter(None, videos[name].to_pylist())) for name in columns}
     kinds = Counter(filter(None, videos["error_kind"].to_pylist()))
-    return {"videos": videos.num_rows, **by_status, **sums, "error_kinds": dict(sorted(kinds.items()))}
+    notes = Counter(kind.value for note in videos["note"].to_pylist() for kind in note_kinds(note))
+    kinds_said = {"error_kinds": dict(sorted(kinds.items())), "notes": dict(sorted(notes.items()))}
+    return {"videos": videos.num_rows, **by_status, **sums, **kinds_said}

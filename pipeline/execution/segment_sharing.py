@@ -170,18 +170,18 @@ class SegmentedVideo:
     """A video whose segments are analysed by several workers, as its owner sees it.
 
     Attributes:
-        info, decoded, problem: as in `pipeline.video.reader.Video`.
+        info, decoded, problem, notes: as in `pipeline.video.source.VideoSource`.
     """
 
     def __init__(self, worker: SegmentWorker, segments: Sequence[Segment], file: str, video: WatchedVideo, timer: StageTimer) -> None:
         self._worker, self._segments, self._file, self._video, self._timer = worker, segments, file, video, timer
-        self.info, self.decoded, self.problem = video.info, 0, video.problem
+        self.info, self.decoded, self.problem, self.notes = video.info, 0, video.problem, video.notes
 
     def frame_faces(self, fps: float | None) -> Iterator[FrameFaces]:
-        """The faces of each frame that `Video.frames` would yield.
+        """The faces of each frame that `VideoSource.frames` would yield.
 
         Args:
-            fps: see `Video.frames`.
+            fps: see `VideoSource.frames`.
         """
         last_s = -1.0
         try:
@@ -200,7 +200,7 @@ class SegmentedVideo:
             for found in self._worker.find_faces(whole.frames(fps, last_s), self._timer):
                 self.decoded = whole.decoded
                 yield found
-            self.info, self.decoded, self.problem = whole.info, whole.decoded, whole.problem
+            self.info, self.decoded, self.problem, self.notes = whole.info, whole.decoded, whole.problem, whole.notes
 
 
 def _log(video: str, what: object) -> None:

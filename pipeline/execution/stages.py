@@ -31,10 +31,17 @@ from pipeline.settings import Settings
 from pipeline.storage.remote import fetched
 from pipeline.storage.run_folder import printable, video_id
 from pipeline.video.decoder_process import WatchedVideo
-from pipeline.video.reader import Video, open_video
+from pipeline.video.opening import open_video
+from pipeline.video.source import VideoSource, joined_notes
 
-OpenVideo = Callable[[str], AbstractContextManager[Video | WatchedVideo]]
+OpenVideo = Callable[[str], AbstractContextManager[VideoSource]]
 """Opens a video by its path; the file is closed at the end of the block."""
+
+_FROM_INFO = (
+    *("decoder", "codec", "width", "height", "stored_width", "stored_height", "pixel_aspect"),
+    *("fps", "duration_s", "start_s"),
+)
+"""Columns of the videos table that are attributes of `pipeline.video.source.VideoInfo`."""
 
 FACES_IN_CHUNK = 512
 """Face rows after which a chunk is handed on even if it asks little; more makes progress jerky, fewer makes more messages."""
@@ -128,7 +135,7 @@ class _Analysis:
 
     def chunks(self, open_file: OpenVideo, sharing: SegmentWorker | None) -> Iterator[Chunk]:
         """See `analyse_video`."""
-        video: Video | WatchedVideo | SegmentedVideo | None = None
+        video: VideoSource | SegmentedVideo | None = None
         status, retry = "ok", False
         problem: VideoError | None = None
         try:
@@ -155,7 +162,7 @@ class _Analysis:
             status = "no_faces"
         yield replace(self._chunk(1.0), video=self._row(video, status, problem), retry=retry)
 
-    def _find(self, video: Video | WatchedVideo | SegmentedVideo) -> Iterator[FrameFaces]:
+    def _find(self, video: VideoSource | SegmentedVideo) -> Iterator[FrameFaces]:
         """The faces of each sampled frame, without track ids."""
         if isinstance(video, SegmentedVideo):
             return video.frame_faces(self._settings.video.fps)
@@ -163,7 +170,7 @@ class _Analysis:
         return self._timer.each("track", find_faces(frames, TimedDetector(self._detector, self._timer), self._settings.detect.every))
 
     def _select(
-        self, video: Video | WatchedVideo | SegmentedVideo
+        self, video: VideoSource | SegmentedVideo
     ) -> Iterator[tuple[float | None, list[Face], list[Selection]]]:
         """The time of each sampled frame, its tracked faces and the selections that it completes; at the end, without a frame, the
         last selections."""
@@ -198,13 +205,13 @@ class _Analysis:
         self._index, self._frames_handed_on = self._index + 1, self._frames
         return chunk
 
-    def _row(self, video: Video | WatchedVideo | SegmentedVideo | None, status: str, problem: VideoError | None) -> dict[str, Any]:
+    def _row(self, video: VideoSource | SegmentedVideo | None, status: str, problem: VideoError | None) -> dict[str, Any]:
         """The row of the videos table."""
         row: dict[str, Any] = {"video_id": self._video_id, "path": printable(self._path), "status": status}
         row |= {"error": printable(problem.reason), "error_kind": problem.kind.value} if problem else {"error": None, "error_kind": None}
         if video is not None:
-            row |= {name: getattr(video.info, name) for name in ("decoder", "codec", "width", "height", "fps", "duration_s")}
-            row |= {"frame_count": video.decoded}
+            row |= {name: getattr(video.info, name) for name in _FROM_INFO}
+            row |= {"frame_count": video.decoded, "note": joined_notes(video.notes)}
         counts = {"sampled_frames": self._frames, "faces": self._faces_found, "descriptions": self._regions_selected}
         return row | counts | {"tracks": len(self._tracks), "windows": len(self._windows)}
 

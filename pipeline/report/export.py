@@ -46,7 +46,8 @@ from pipeline.errors import SettingsError, VideoError, VideoErrorKind
 from pipeline.report.carried import active, carried, carrier, table_file, video_file, video_row, window_seconds
 from pipeline.schemas import TABLES
 from pipeline.storage.run_folder import RunFolder
-from pipeline.video.reader import Sampler, open_video
+from pipeline.video.opening import open_video
+from pipeline.video.sampling import Sampler
 from pipeline.vocabulary import AUS, EMOTIONS
 
 BATCH_ROWS = 4096
@@ -265,11 +266,9 @@ def _sampled(run: RunFolder, row: dict[str, Any]) -> Iterator[tuple[int, float]]
     """Index and time of the frames that the run looked at, read off the video by the rule that the run followed."""
     fps = run.info.get("settings", {}).get("video", {}).get("fps")
     with open_video(video_file(run, row)) as video:
-        packets_tell = row["decoder"] == video.info.decoder == "decord"
-        times = iter(video.times.tolist()) if packets_tell else (time_s for time_s, _ in video.av_frames())
         sampler = Sampler(fps, video.info.fps)
         count = 0
-        for index, time_s in enumerate(times):
+        for index, time_s in video.indexed_times():
             if sampler.wants(time_s):
                 count += 1
                 yield index, time_s

@@ -17,7 +17,6 @@ import av.error
 import av.packet
 import av.stream
 import av.video.frame
-import cv2
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
@@ -25,9 +24,12 @@ from pipeline.errors import SettingsError
 from pipeline.report.carried import carried, table_file, video_file, video_row, window_seconds
 from pipeline.report.overlay import Overlay, hide_faces
 from pipeline.report.tracks import Tracks
-from pipeline.schemas import TABLES
+from pipeline.schemas import TABLES, NoteKind
 from pipeline.storage.run_folder import RunFolder
-from pipeline.video.reader import Sampler, Video, open_container, open_video, upright, video_streams
+from pipeline.video.container import open_container
+from pipeline.video.opening import open_video
+from pipeline.video.sampling import Sampler
+from pipeline.video.source import SeekableSource
 
 CRF = "20"
 """x264's quality, 0 to 51; lower looks better and makes larger files (6 more is about half the size)."""
@@ -108,11 +110,12 @@ class _Sound:
 class _Film:
     """An H.264 file in the making; a context manager. Times and sound are the source's."""
 
-    def __init__(self, part: Path, video: Video, source: av.container.InputContainer) -> None:
-        stream = video_streams(source)[0]
+    def __init__(self, part: Path, video: SeekableSource, source: av.container.InputContainer) -> None:
+        stream = source.streams[video.info.stream_index]
+        assert isinstance(stream, av.VideoStream)
         time_base = stream.time_base or Fraction(1, 1000)
         start_s = Fraction(max(source.start_time or 0, 0), av.time_base)
-        self._first_pts = video.first_pts - round(start_s / time_base)
+        self._first_pts = round((Fraction(video.info.start_s) - start_s) / time_base)
         self._size = video.info.width, video.info.height
         self._out = av.open(os.path.abspath(part), "w", format="mp4", options={"movflags": "+faststart"})
         rate = Fraction(video.info.fps).limit_denominator(100_000)
@@ -124,8 +127,11 @@ class _Film:
         of = stream.codec_context
         self._context.color_primaries, self._context.color_trc = of.color_primaries, of.color_trc
         self._space = of.colorspace or Colorspace.ITU601  # 0 is RGB, which yuv420p is not
+        if any(note.kind == NoteKind.TONE_MAPPED for note in video.notes):
+            self._context.color_primaries, self._context.color_trc, self._space = 1, 1, Colorspace.ITU709  # BT.709
         self._context.colorspace, self._context.color_range = self._space, ColorRange.MPEG
         self._sound = _Sound(source, self._out, start_s)
+        self._held: av.VideoFrame | None = None
 
     def __enter__(self) -> _Film:
         return self
@@ -136,25 +142,29 @@ class _Film:
             self._sound.until(float("inf"))
         self._out.close()
 
-    def write(self, image: np.ndarray, time_s: float, duration: int) -> None:
-        """Add the next frame, later than the one before.
+    def write(self, image: np.ndarray, time_s: float) -> None:
+        """Add the next frame, later than the one before, which is shown until then.
 
         Args:
             image: (H, W, 3) uint8 RGB.
             time_s: from the first frame of the source.
-            duration: in its time base, 0 where not known.
         """
-        if (image.shape[1], image.shape[0]) != self._size:  # a stream may change its size on the way
-            image = cv2.resize(image, self._size, interpolation=cv2.INTER_AREA)
+        self.end(time_s)
         height, width = image.shape[:2]
         if height % 2 or width % 2:  # yuv420p knows even sides only: the last row and column come twice
             image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
         frame = frame.reformat(format="yuv420p", dst_colorspace=self._space)
         frame.pts, frame.time_base = self._first_pts + round(time_s / self._time_base), self._time_base
-        frame.duration = duration
-        self._out.mux(self._stream.encode(frame))
-        self._sound.until(float(frame.pts * self._time_base))
+        self._held = frame
+
+    def end(self, time_s: float) -> None:
+        """Show the last frame until a time."""
+        if self._held is not None and self._held.pts is not None:
+            self._held.duration = self._first_pts + round(time_s / self._time_base) - self._held.pts
+            self._out.mux(self._stream.encode(self._held))
+            self._sound.until(float(self._held.pts * self._time_base))
+            self._held = None
 
 
 def annotate_video(
@@ -195,16 +205,14 @@ def annotate_video(
         out.parent.mkdir(parents=True, exist_ok=True)
         with open_video(path) as video, open_container(str(path)) as source:
             tracks, overlay = _overlay(run, video_id, video)
-            last_s = -1.0
             with _Film(part, video, source) as film:
-                for done, (time_s, frame) in enumerate(video.av_frames(), 1):
-                    if time_s > last_s:
-                        last_s = time_s
-                        image = upright(frame)
-                        if faces == "blur":
-                            hide_faces(image, tracks.at(time_s, wide=True))
-                        film.write(overlay.draw(image, time_s), time_s, frame.duration or 0)
-                    progress(done, video.info.frame_count)
+                for frame in video.frames():
+                    image = frame.image
+                    if faces == "blur":
+                        hide_faces(image, tracks.at(frame.time_s, wide=True))
+                    film.write(overlay.draw(image, frame.time_s), frame.time_s)
+                    progress(video.decoded, video.info.frame_count)
+                film.end(video.info.duration_s)
         os.replace(part, out)
     except (OSError, av.error.FFmpegError) as error:
         raise SettingsError(f"cannot write {out}: {error.strerror or error}") from error
@@ -214,7 +222,7 @@ def annotate_video(
     return out
 
 
-def _overlay(run: RunFolder, video_id: str, video: Video) -> tuple[Tracks, Overlay]:
+def _overlay(run: RunFolder, video_id: str, video: SeekableSource) -> tuple[Tracks, Overlay]:
     """The run's tables of one video, ready to be drawn."""
     sampler = Sampler(run.info.get("settings", {}).get("video", {}).get("fps"), video.info.fps)
     sampled_s = np.array([time_s for time_s in video.times.tolist() if sampler.wants(time_s)])

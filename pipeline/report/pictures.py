@@ -14,7 +14,7 @@ from PIL import Image, ImageFilter
 
 from pipeline.errors import VideoError
 from pipeline.report.data import VideoData, boxes_of
-from pipeline.video.reader import open_video
+from pipeline.video.opening import open_video
 from pipeline.vocabulary import Box
 
 Faces = Literal["show", "blur", "none"]

@@ -15,7 +15,7 @@ from pipeline.faces.tracking import FaceTracker
 from pipeline.records import Answer, Request
 from pipeline.settings import Settings
 from pipeline.video.decoder_process import Decoder
-from pipeline.video.reader import open_video
+from pipeline.video.opening import open_video
 
 
 def detect_track(video: str, settings: Settings) -> Callable[[], list[np.ndarray]]:

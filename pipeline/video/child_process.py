@@ -1,4 +1,4 @@
-"""Processes that this one starts: each runs a module of this package, wherever that lies, and says how it ended."""
+"""Child processes that each run a module of this package, wherever it is installed."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from typing import Any
 
 
 def own_environment() -> dict[str, str]:
-    """The environment in which another process finds this package, wherever it was started."""
+    """An environment in which a child process finds this package from any working directory."""
     root = str(Path(__file__).resolve().parents[2])
     return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
 
 
-def begin(module: str, *words: str, variables: dict[str, str] | None = None, **options: Any) -> subprocess.Popen[bytes]:
-    """Start `python -m module`; its standard input is a pipe that ends when this process does.
+def start_module(module: str, *words: str, variables: dict[str, str] | None = None, **options: Any) -> subprocess.Popen[bytes]:
+    """Start `python -m module`. Its standard input is a pipe that closes when this process ends.
 
     Args:
-        module: of this package; `words` are its arguments.
-        variables: of its environment, besides this process's own.
+        module: of this package.
+        words: arguments of the module.
+        variables: environment variables besides this process's own.
         options: of `subprocess.Popen`.
     """
     return subprocess.Popen(
@@ -33,13 +34,19 @@ def begin(module: str, *words: str, variables: dict[str, str] | None = None, **o
     )
 
 
-def death(who: str, code: int | None) -> str:
-    """How a process ended, in a line.
+def describe_exit(name: str, code: int | None) -> str:
+    """How a process ended, in one line.
 
-    >>> death("the decoder", -11)
+    Args:
+        name: of the process in the line.
+        code: its exit code; negative for a signal, None where it is not known.
+
+    >>> describe_exit("the decoder", -11)
     'the decoder crashed (SIGSEGV)'
     """
     if code is None or code >= 0:
-        return f"{who} ended by itself (code {code})"
-    name = signal.Signals(-code).name
-    return f"{who} was killed ({name}), most likely for want of memory" if name == "SIGKILL" else f"{who} crashed ({name})"
+        return f"{name} ended by itself (code {code})"
+    signal_name = signal.Signals(-code).name
+    if signal_name == "SIGKILL":
+        return f"{name} was killed ({signal_name}), most likely for want of memory"
+    return f"{name} crashed ({signal_name})"

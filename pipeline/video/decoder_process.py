@@ -1,7 +1,7 @@
-"""Decoding in a process of its own, so that a file that hangs, crashes or starves the decoder takes down that process alone.
+"""Decoding in a process of its own, so that a file on which the decoder hangs, crashes or runs out of memory ends that process alone.
 
-One process serves many files, one after the other; it is ended and begun anew when it fails. Pixels come through shared memory,
-everything else as JSON over a socket. It decodes a few frames ahead of whoever looks at them.
+One process serves many files, one after the other; it is replaced when it fails. Pixels come through shared memory, everything else
+as JSON over a socket. It decodes a few frames ahead of the analysis.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from multiprocessing.connection import Connection
@@ -28,25 +28,27 @@ import numpy as np
 
 from pipeline.errors import VideoError, VideoErrorKind
 from pipeline.records import Frame
-from pipeline.video.child_process import begin, death
-from pipeline.video.reader import Video, VideoInfo, open_video
+from pipeline.schemas import NoteKind
+from pipeline.video.child_process import describe_exit, start_module
+from pipeline.video.opening import open_video
 from pipeline.video.segments import cut, segment_frames
+from pipeline.video.source import DecoderChoice, Note, SeekableSource, VideoInfo
 
 TRIES = 2
-"""Times that a file is given a decoder; after a hang or a crash of its own no longer decord. More rides out more bad luck of the
-machine's, and spends more on files that are hopeless."""
+"""Decoder processes that a file may use up; after a hang or a crash it is read by PyAV on the CPU. More survives more failures of the
+machine, and spends more on hopeless files."""
 
 AHEAD = 4
-"""Frames decoded ahead at most; more evens out slow frames and takes more memory."""
+"""Frames decoded ahead at most. More evens out slow frames and takes more memory."""
 
 AHEAD_BYTES = 64 * 2**20
-"""The same in bytes, for large frames; at least one frame goes."""
+"""The same in bytes, for large frames; one frame is always allowed."""
 
-_BEAT = mmap.PAGESIZE
-"""The shared memory's first page, whose first number counts the decoder's steps; frames follow."""
+_HEADER_BYTES = mmap.PAGESIZE
+"""The first page of the shared memory; its first number counts the decoder's steps. Frames follow."""
 
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-"""Numerical libraries set memory aside for every core of the machine; a limit must mean the same on all machines."""
+"""Numerical libraries reserve memory for every core; a memory limit must mean the same on all machines."""
 
 _EXHAUSTED = "the decoder needs more memory than video.memory_mb allows"
 
@@ -57,7 +59,7 @@ class DecoderFault(Exception):
     Attributes:
         kind: how.
         reason: how, in one line.
-        killed: whether the process was killed from outside, so that decord is not to blame.
+        killed: whether the process was killed from outside, so that its settings are not at fault.
     """
 
     def __init__(self, kind: VideoErrorKind, reason: str, killed: bool = False) -> None:
@@ -66,21 +68,22 @@ class DecoderFault(Exception):
 
 
 class Decoder:
-    """A process that decodes, watched from this one.
+    """A process that decodes, and its watcher in this process.
 
     >>> with Decoder(timeout_s=60, memory_mb=2048) as decoder, decoder.open("clip.mp4") as video:  # doctest: +SKIP
     ...     times = [frame.time_s for frame in video.frames(fps=10)]
     """
 
-    def __init__(self, timeout_s: float, memory_mb: int, hardware: str | None = None) -> None:
-        """Begin the process; this does not wait until it is ready.
+    def __init__(self, timeout_s: float, memory_mb: int, hardware: str | None = None, choice: DecoderChoice = "auto") -> None:
+        """Start the process, without waiting until it is ready.
 
         Args:
-            timeout_s: seconds without a packet or a frame after which it is taken for hung.
+            timeout_s: seconds without a packet or a frame after which the process counts as hung.
             memory_mb: MiB that it may take, the frames in shared memory not counted.
-            hardware: see `pipeline.video.reader.open_container`.
+            hardware: see `pipeline.video.container.open_container`.
+            choice: which backend reads files (`pipeline.video.opening.open_video`).
         """
-        self._timeout_s, self._memory_mb, self.hardware = timeout_s, memory_mb, hardware
+        self._timeout_s, self._memory_mb, self.hardware, self.choice = timeout_s, memory_mb, hardware, choice
         self._process: subprocess.Popen[bytes] | None = None
         self._start()
 
@@ -92,58 +95,58 @@ class Decoder:
 
     @property
     def pid(self) -> int | None:
-        """Of the process, while there is one."""
+        """Identifier of the process, None while there is none."""
         return self._process.pid if self._process else None
 
     def open(self, path: str) -> WatchedVideo:
-        """Open a video, as `pipeline.video.reader.open_video` does, in the process.
+        """Open a video in the process, as `pipeline.video.opening.open_video` does.
 
         Raises:
-            VideoError: why the file cannot be read, or that it brings the decoder down.
+            VideoError: why the file cannot be read, or how the decoder failed on it.
         """
         return WatchedVideo(self, path)
 
     def close(self) -> None:
-        """End the process, whatever it does."""
+        """Kill the process."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
-            for end in (self._connection, self._beat, self._frames, self._process.stdin):
+            for end in (self._connection, self._header, self._frames, self._process.stdin):
                 if end is not None:
-                    with suppress(OSError):  # a lifeline that is broken already
+                    with suppress(OSError):  # broken already
                         end.close()
             os.close(self._memory)
             self._process = None
 
     def _start(self) -> None:
-        ours, its = socket.socketpair()
+        parent_end, child_end = socket.socketpair()
         self._memory = os.memfd_create("frames")
-        os.ftruncate(self._memory, _BEAT)
-        self._beat = mmap.mmap(self._memory, _BEAT)
+        os.ftruncate(self._memory, _HEADER_BYTES)
+        self._header = mmap.mmap(self._memory, _HEADER_BYTES)
         self._frames: mmap.mmap | None = None
-        self._process = begin(
+        self._process = start_module(
             "pipeline.video.decoder_process",
-            *map(str, (its.fileno(), self._memory, self._memory_mb)),
+            *map(str, (child_end.fileno(), self._memory, self._memory_mb)),
             variables=_ONE_THREAD,
             stdout=subprocess.DEVNULL,
-            pass_fds=(its.fileno(), self._memory),
+            pass_fds=(child_end.fileno(), self._memory),
         )
-        its.close()
-        self._connection = Connection(ours.detach())
+        child_end.close()
+        self._connection = Connection(parent_end.detach())
 
-    def ask(self, request: dict[str, Any]) -> None:
-        """Send what `_serve` understands, to a new process if need be."""
+    def send(self, request: dict[str, Any]) -> None:
+        """Send a request that `_Child.serve` understands, to a new process where the last one has ended."""
         if self._process is None or self._process.poll() is not None:
             self.close()
             self._start()
-        with suppress(OSError):  # it died just now: `hear` will tell
+        with suppress(OSError):  # it ended just now: `receive` reports it
             self._connection.send_bytes(json.dumps(request).encode())
 
-    def hear(self) -> dict[str, Any]:
+    def receive(self) -> dict[str, Any]:
         """The process's next message.
 
         Raises:
-            DecoderFault: when it stands still or is gone; it is then ended.
+            DecoderFault: when it makes no progress or has ended; it is then closed.
         """
         steps, since, code, kind = -1, time.monotonic(), None, VideoErrorKind.CRASHED
         while True:
@@ -152,12 +155,12 @@ class Decoder:
                     return dict(json.loads(self._connection.recv_bytes()))
             except (EOFError, OSError):
                 assert self._process is not None
-                with suppress(subprocess.TimeoutExpired):  # its end of the socket is closed: it is about to go
+                with suppress(subprocess.TimeoutExpired):  # its end of the socket is closed: it is about to end
                     self._process.wait(self._timeout_s)
                 code = self._process.returncode
-                fault = death("the decoder", code)
+                fault = describe_exit("the decoder", code)
                 break
-            if (now := int.from_bytes(self._beat[:8], sys.byteorder)) != steps:
+            if (now := int.from_bytes(self._header[:8], sys.byteorder)) != steps:
                 steps, since = now, time.monotonic()
             elif time.monotonic() - since > self._timeout_s:
                 kind, fault = VideoErrorKind.HUNG, f"the decoder made no progress for {self._timeout_s:g} s (video.timeout_s)"
@@ -165,8 +168,8 @@ class Decoder:
         self.close()
         raise DecoderFault(kind, fault, killed=code == -signal.SIGKILL)
 
-    def fetch(self, message: dict[str, Any]) -> Frame:
-        """Take a frame out of the shared memory, which makes room for the next."""
+    def take_frame(self, message: dict[str, Any]) -> Frame:
+        """Copy a frame out of the shared memory, which frees its place."""
         height, width = message["size"]
         end = message["at"] + height * width * 3
         if self._frames is None or len(self._frames) < end:
@@ -176,22 +179,18 @@ class Decoder:
             self._connection.send_bytes(b"")
         return Frame(message["index"], message["time_s"], image)
 
-    def forget_frames(self) -> None:
-        """Let go of the last video's shared memory."""
+    def unmap_frames(self) -> None:
+        """Unmap the last video's shared memory."""
         self._frames = None
 
 
 class WatchedVideo:
-    """A video that another process decodes; what `pipeline.video.reader.Video` is, for one pass, or for segments one at a time.
-
-    Attributes:
-        info, decoded, problem: as `Video` has them.
-    """
+    """A video that another process decodes: a `pipeline.video.source.VideoSource`, for one pass, or for segments one at a time."""
 
     def __init__(self, decoder: Decoder, path: str) -> None:
         self._decoder, self._path = decoder, path
         self._tries = 0
-        self._decord, self._hardware = True, decoder.hardware
+        self._choice, self._hardware = decoder.choice, decoder.hardware
         self._busy = False
         self.decoded = 0
         self.problem: VideoError | None = None
@@ -200,24 +199,30 @@ class WatchedVideo:
                 self.info = self._open()
                 return
             except DecoderFault as fault:
-                self._blame(fault)
+                self._simplify(fault)
                 if self._tries == TRIES:
                     raise VideoError(fault.kind, fault.reason, path) from None
 
-    def _blame(self, fault: DecoderFault) -> None:
-        """Have it read with less next time."""
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What is done about the file."""
+        return self._notes
+
+    def _simplify(self, fault: DecoderFault) -> None:
+        """Try with PyAV on the CPU next."""
         if not fault.killed:
-            self._decord, self._hardware = False, None
+            self._choice, self._hardware = "pyav", None
 
     def _open(self) -> VideoInfo:
         self._tries += 1
-        self._decoder.forget_frames()
-        self._decoder.ask({"open": os.path.abspath(self._path), "decord": self._decord, "hardware": self._hardware})
-        message = self._hear()
+        self._decoder.unmap_frames()
+        self._decoder.send({"open": os.path.abspath(self._path), "decoder": self._choice, "hardware": self._hardware})
+        message = self._receive()
+        self._notes = _notes(message["notes"])
         return replace(VideoInfo(**message["info"]), path=self._path)
 
-    def _hear(self) -> dict[str, Any]:
-        message = self._decoder.hear()
+    def _receive(self) -> dict[str, Any]:
+        message = self._decoder.receive()
         self._busy &= "index" in message
         if error := message.get("error"):
             raise _error(error, self._path)
@@ -229,15 +234,15 @@ class WatchedVideo:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._busy:  # left before its end: nobody takes the rest
+        if self._busy:  # left before its end: the rest of its frames must not reach the next video
             self._decoder.close()
 
     def cut(self, segment_s: float) -> list[int]:
         """See `pipeline.video.segments.cut`."""
         try:
-            self._decoder.ask({"segment_s": segment_s})
-            return list(self._hear()["cuts"])
-        except DecoderFault:  # `frames` will see to it
+            self._decoder.send({"segment_s": segment_s})
+            return list(self._receive()["cuts"])
+        except DecoderFault:  # `frames` handles it
             return [0]
 
     def segment(self, fps: float | None, first: int, last: int) -> Iterator[Frame]:
@@ -253,19 +258,20 @@ class WatchedVideo:
 
     def _frames(self, request: dict[str, Any]) -> Iterator[Frame]:
         self._busy = True
-        self._decoder.ask(request)
-        while "end" not in (message := self._hear()):
+        self._decoder.send(request)
+        while "end" not in (message := self._receive()):
             self.decoded = message["index"] + 1
-            yield self._decoder.fetch(message)
+            yield self._decoder.take_frame(message)
         self.decoded, self.problem = message["end"], message["problem"] and _error(message["problem"])
         self.info = replace(self.info, decoder=message["decoder"])
+        self._notes = _notes(message["notes"])
 
     def frames(self, fps: float | None = None, after_s: float = -1.0) -> Iterator[Frame]:
-        """See `Video.frames`. A decoder that fails on the way is followed by another, which goes on behind the last frame; when that
-        fails too, the frames that came are what there is, and `problem` says why.
+        """See `pipeline.video.source.VideoSource.frames`. Where a decoder fails on the way, another one continues behind the last frame;
+        where that fails too, the frames that came are kept and `problem` says why.
 
         Raises:
-            VideoError: when nothing came.
+            VideoError: when no frame came.
         """
         last_s = after_s
         while True:
@@ -275,7 +281,7 @@ class WatchedVideo:
                     yield frame
                 return
             except DecoderFault as fault:
-                self._blame(fault)
+                self._simplify(fault)
                 if not self._again():
                     if last_s < 0:
                         raise VideoError(fault.kind, fault.reason, self._path) from None
@@ -284,7 +290,7 @@ class WatchedVideo:
                     return
 
     def _again(self) -> bool:
-        """Whether another decoder has opened the file."""
+        """Whether another decoder process has opened the file."""
         while self._tries < TRIES:
             with suppress(DecoderFault):
                 self.info = self._open()
@@ -292,61 +298,65 @@ class WatchedVideo:
         return False
 
 
-def _told(error: VideoError | None) -> tuple[str, str] | None:
-    """An error as JSON can hold it; the other side knows the path."""
+def _as_data(error: VideoError | None) -> tuple[str, str] | None:
+    """An error as JSON can hold it; the receiver knows the path."""
     return (error.kind, error.reason) if error else None
 
 
-def _error(told: tuple[str, str], path: str | None = None) -> VideoError:
-    return VideoError(VideoErrorKind(told[0]), told[1], path)
+def _error(data: tuple[str, str], path: str | None = None) -> VideoError:
+    return VideoError(VideoErrorKind(data[0]), data[1], path)
+
+
+def _notes(data: Sequence[tuple[str, str]]) -> tuple[Note, ...]:
+    return tuple(Note(NoteKind(kind), text) for kind, text in data)
 
 
 class _Child:
-    """The other side: what the decoding process does."""
+    """The decoding process's side."""
 
     def __init__(self, connection: Connection, memory: int) -> None:
         self.connection, self.memory = connection, memory
-        self.beat = np.frombuffer(mmap.mmap(memory, _BEAT), np.uint64, 1)
+        self.steps = np.frombuffer(mmap.mmap(memory, _HEADER_BYTES), np.uint64, 1)
 
-    def alive(self) -> None:
+    def heartbeat(self) -> None:
         """Count a step."""
-        self.beat[0] += 1
+        self.steps[0] += 1
 
-    def say(self, **message: Any) -> None:
+    def send(self, **message: Any) -> None:
         """Send to the parent."""
         self.connection.send_bytes(json.dumps(message).encode())
 
-    def hear(self) -> dict[str, Any]:
-        """The next request; receipts of frames are passed over."""
+    def receive(self) -> dict[str, Any]:
+        """The next request; receipts of frames are skipped."""
         while not (message := self.connection.recv_bytes()):
             pass
         return dict(json.loads(message))
 
     def serve(self) -> None:
-        """Decode one file after the other, until the parent goes."""
-        video: Video | None = None
+        """Decode one file after the other, until the parent ends."""
+        video: SeekableSource | None = None
         while True:
-            request = self.hear()
+            request = self.receive()
             try:
                 if "open" in request:
-                    video = None  # its memory first
-                    video = open_video(request["open"], self.alive, request["decord"], request["hardware"])
-                    self.say(info=asdict(video.info))
+                    video = None  # frees its memory first
+                    video = open_video(request["open"], self.heartbeat, request["decoder"], request["hardware"])
+                    self.send(info=asdict(video.info), notes=_pairs(video))
                 elif video is None:
-                    self.say(fault=(VideoErrorKind.CRASHED, "the decoder was begun anew"))
+                    self.send(fault=(VideoErrorKind.CRASHED, "the decoder was restarted"))
                 elif "segment_s" in request:
-                    self.say(cuts=cut(video, request["segment_s"]))
+                    self.send(cuts=cut(video, request["segment_s"]))
                 else:
                     self.send_frames(segment_frames(video, **request) if "first" in request else video.frames(**request))
-                    self.say(end=video.decoded, problem=_told(video.problem), decoder=video.info.decoder)
+                    self.send(end=video.decoded, problem=_as_data(video.problem), decoder=video.info.decoder, notes=_pairs(video))
             except VideoError as error:
-                self.say(error=_told(error))
+                self.send(error=_as_data(error))
             except MemoryError:
-                self.say(fault=(VideoErrorKind.MEMORY, _EXHAUSTED))
+                self.send(fault=(VideoErrorKind.MEMORY, _EXHAUSTED))
             except (EOFError, BrokenPipeError):
                 raise
-            except Exception as error:  # whatever the decoders raise on strange files
-                self.say(fault=(VideoErrorKind.INTERNAL, f"{type(error).__name__}: {' '.join(str(error).split())}"))
+            except Exception as error:  # decoders raise many kinds on strange files
+                self.send(fault=(VideoErrorKind.INTERNAL, f"{type(error).__name__}: {' '.join(str(error).split())}"))
 
     def send_frames(self, frames: Iterator[Frame]) -> None:
         """Put frames into the shared memory, a few ahead of the parent."""
@@ -359,18 +369,23 @@ class _Child:
                     free += 1
                 slot_bytes = frame.image.nbytes
                 slots = free = max(1, min(AHEAD, AHEAD_BYTES // slot_bytes))
-                os.ftruncate(self.memory, _BEAT + slots * slot_bytes)
+                os.ftruncate(self.memory, _HEADER_BYTES + slots * slot_bytes)
                 shared = np.frombuffer(mmap.mmap(self.memory, 0), np.uint8)
             if not free:
                 self.connection.recv_bytes()
                 free += 1
-            at = _BEAT + count % slots * slot_bytes
+            at = _HEADER_BYTES + count % slots * slot_bytes
             shared[at : at + frame.image.nbytes] = frame.image.ravel()
-            self.say(index=frame.index, time_s=frame.time_s, size=frame.image.shape[:2], at=at)
+            self.send(index=frame.index, time_s=frame.time_s, size=frame.image.shape[:2], at=at)
             count, free = count + 1, free - 1
 
 
-def _live_with_parent() -> None:
+def _pairs(video: SeekableSource) -> list[tuple[str, str]]:
+    """A video's notes as JSON can hold them."""
+    return [(note.kind, note.text) for note in video.notes]
+
+
+def _end_with_parent() -> None:
     sys.stdin.buffer.read()
     os._exit(0)
 
@@ -378,10 +393,10 @@ def _live_with_parent() -> None:
 def main() -> None:
     """The decoding process: `python -m pipeline.video.decoder_process SOCKET MEMORY MEGABYTES`."""
     connection, memory, megabytes = map(int, sys.argv[1:])
-    threading.Thread(target=_live_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     resource.setrlimit(resource.RLIMIT_DATA, (megabytes << 20, megabytes << 20))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with suppress(OSError):  # the first that the kernel ends when the machine's memory is used up
+    with suppress(OSError):  # the kernel ends this process first when the machine runs out of memory
         Path("/proc/self/oom_score_adj").write_text("1000")
     with suppress(EOFError, BrokenPipeError):
         _Child(Connection(connection), memory).serve()

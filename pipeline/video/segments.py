@@ -1,30 +1,32 @@
 """A long video in segments, each decoded on its own; one after the other they give the frames of one pass over the whole, to the bit.
 
-A segment begins at a keyframe. That nothing after a keyframe leans on what comes before it is a promise of the file's, which files
+A segment begins at a keyframe. That nothing after a keyframe depends on what comes before it is a promise of the file, which files
 break (open groups of pictures, gradual refresh, wrong marks), so it is tested at every cut: the frames behind it, decoded on from
 the segment before and decoded afresh from the keyframe, must be the same. Which frames there are, when, and which of them are
-looked at comes from the packets of the whole file (`pipeline.video.reader.Scan`), and a segment must give exactly its share of these.
-Whatever does not hold ends in a `VideoError`, after which the video is read as one.
+analysed comes from the packets of the whole file, and a segment must give exactly its share of these. If any of this fails, a
+`VideoError` says so and the video is read as one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 
-import av.video.frame
 import numpy as np
 
 from pipeline.errors import VideoError, VideoErrorKind
 from pipeline.records import Frame
-from pipeline.video.reader import Sampler, Video, upright
+from pipeline.video.backends.pyav import Decoding, PyavVideo
+from pipeline.video.sampling import Sampler
+from pipeline.video.source import SeekableSource
 
 CHECKED = 16
-"""Frames behind a cut that are decoded twice and compared; as many as a frame of H.264 or HEVC may lean on at once. More finds
-fainter leanings across a cut and takes longer."""
+"""Frames behind a cut that are decoded twice and compared; as many as a frame of H.264 or HEVC may depend on at once. More finds
+fainter dependences across a cut and takes longer."""
 
 
-def cut(video: Video, segment_s: float) -> list[int]:
+def cut(video: SeekableSource, segment_s: float) -> list[int]:
     """Where to cut a video into segments.
 
     Args:
@@ -32,53 +34,65 @@ def cut(video: Video, segment_s: float) -> list[int]:
         segment_s: about how long a segment is; 0 for no segments.
 
     Returns:
-        The place of each segment's first frame, the first 0; one segment where the video is to be read as one: it is short, decord
-        reads it, its packets do not say for certain what frames there are, or it has too few keyframes.
+        The place of each segment's first frame, the first 0. One segment where the video has to be read as one: it is short, decord
+        reads it, its packets do not say for certain what frames there are, it is interlaced (a frame then needs the one before), or
+        it has too few keyframes.
     """
     count = int(video.info.duration_s / segment_s) if segment_s else 1
-    if count < 2 or video.info.decoder == "decord" or not video.scan.sound:
+    if count < 2 or not isinstance(video, PyavVideo) or not video.seekable or video.interlaced or video.problem_known:
         return [0]
-    keyframes = video.scan.keyframes
+    keyframes, _ = video.keyframes
     wanted = np.arange(1, count) * (video.info.duration_s / count)
     at = np.searchsorted(video.times[keyframes], wanted)
     return [0, *(int(place) for place in np.unique(keyframes[at[at < len(keyframes)]]) if place > 0)]
 
 
-def segment_frames(video: Video, fps: float | None, first: int, last: int) -> Iterator[Frame]:
-    """The frames that `Video.frames` would yield between two places.
+def segment_frames(video: SeekableSource, fps: float | None, first: int, last: int) -> Iterator[Frame]:
+    """The frames that `VideoSource.frames` would yield between two places.
 
     Args:
         video: open, read by PyAV.
-        fps: see `Video.frames`.
+        fps: see `VideoSource.frames`.
         first, last: a segment's first frame, and the next one's; the number of frames behind the last segment.
 
     Raises:
         VideoError: when they are others than the packets promise, or those behind the segment depend on where decoding begins.
     """
-    if not 0 <= first < last <= len(video.times):
-        raise VideoError(VideoErrorKind.CHANGED, f"no frames {first} to {last}: the file has changed", video.info.path)
+    path = video.info.path
+    if not isinstance(video, PyavVideo) or not 0 <= first < last <= len(video.times):
+        raise VideoError(VideoErrorKind.CHANGED, f"no frames {first} to {last}: the file has changed", path)
     sampler = Sampler(fps, video.info.fps)
-    looked_at = [sampler.wants(time_s) for time_s in video.times[:last].tolist()]
+    wanted = [sampler.wants(time_s) for time_s in video.times[:last].tolist()]
     decoded = _decoded(video, first)
     for index in range(first, last):
-        time_s, frame = next(decoded, (-1.0, None))
-        if frame is None or time_s != video.times[index]:
-            raise VideoError(VideoErrorKind.DAMAGED, f"frame {index} does not decode, or not in its place", video.info.path)
-        if looked_at[index]:
-            yield Frame(index, time_s, upright(frame))
+        time_s, image = next(decoded, (-1.0, None))
+        if image is None or time_s != video.times[index]:
+            raise VideoError(VideoErrorKind.DAMAGED, f"frame {index} does not decode, or not in its place", path)
+        if wanted[index]:
+            yield Frame(index, time_s, image())
     if last == len(video.times):
         if next(decoded, None) is not None:
-            raise VideoError(VideoErrorKind.DAMAGED, "more frames than its packets promise", video.info.path)
+            raise VideoError(VideoErrorKind.DAMAGED, "more frames than its packets promise", path)
         return
-    for (time_s, frame), (again_s, again) in zip(islice(decoded, CHECKED), _decoded(video, last), strict=False):
-        if time_s != again_s or not np.array_equal(upright(frame), upright(again)):
-            raise VideoError(VideoErrorKind.DAMAGED, f"frames behind {last} depend on where decoding begins", video.info.path)
+    for (time_s, image), (again_s, again) in zip(islice(decoded, CHECKED), _decoded(video, last), strict=False):
+        if time_s != again_s or not np.array_equal(image(), again()):
+            raise VideoError(VideoErrorKind.DAMAGED, f"frames behind {last} depend on where decoding begins", path)
 
 
-def _decoded(video: Video, first: int) -> Iterator[tuple[float, av.video.frame.VideoFrame]]:
-    """The frames from a keyframe on, with their times; those that are shown before it left out."""
-    places = np.flatnonzero(video.scan.keyframes == first)
-    if first and not len(places):
+def _decoded(video: PyavVideo, first: int) -> Iterator[tuple[float, Callable[[], np.ndarray]]]:
+    """Times and pictures of the frames from a keyframe on; those that are shown before it left out.
+
+    Raises:
+        VideoError: the frame is no keyframe, or frames turn out to be interlaced.
+    """
+    places, dts = video.keyframes
+    at = np.flatnonzero(places == first)
+    if first and not len(at):
         raise VideoError(VideoErrorKind.CHANGED, f"frame {first} is no keyframe", video.info.path)
-    frames = video.av_frames(int(video.scan.key_dts[places[0]]) if first else None)
-    return (pair for pair in frames if pair[0] >= video.times[first])
+    decoding = Decoding(video.stream, int(dts[at[0]]) if first else None)
+    for decoded in decoding:
+        if decoding.interlaced:
+            raise VideoError(VideoErrorKind.DAMAGED, "interlaced frames depend on those before them", video.info.path)
+        time_s = video.stream.timeline.seconds(decoded.stamp, video.origin)
+        if time_s >= video.times[first]:
+            yield time_s, partial(video.picture, decoded)

@@ -11,6 +11,8 @@ from pipeline.execution.executors import load_run_detector, threads_for
 from pipeline.execution.stages import Result, add_answers, analyse_video, requests_for
 from pipeline.faces.detectors import Detector
 from pipeline.settings import Settings
+from pipeline.video.opening import open_video
+from pipeline.video.source import SeekableSource
 
 if TYPE_CHECKING:
     from pipeline.describe.backends import Describer
@@ -42,11 +44,14 @@ class InProcessExecutor:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """See `Executor.__exit__`; there is nothing to end."""
 
+    def _open(self, path: str) -> SeekableSource:
+        return open_video(path, decoder=self._settings.video.decoder, hardware=self._settings.video.hardware)
+
     def results(self, paths: Sequence[str]) -> Iterator[Result]:
         """See `Executor.results`."""
         assert self._detector is not None and self._describer is not None, "use the executor as a context manager"
         for path in paths:
-            for chunk in analyse_video(path, self._settings, self._detector):
+            for chunk in analyse_video(path, self._settings, self._detector, self._open):
                 began = time.perf_counter()
                 answers = self._describer.describe(requests_for(chunk))
                 yield add_answers(chunk, answers, self._describer.name, time.perf_counter() - began)

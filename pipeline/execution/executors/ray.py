@@ -164,7 +164,8 @@ class _Analyse:
         self.fault = ""
         self.sharing: SegmentWorker | None = None
         try:
-            self.decoder = Decoder(settings.video.timeout_s, settings.video.memory_mb, settings.video.hardware)
+            video = settings.video
+            self.decoder = Decoder(video.timeout_s, video.memory_mb, video.hardware, video.decoder)
             self.detector: Detector
             if detectors:
                 self.detector = _RemoteDetector(random.choice(detectors))

@@ -41,7 +41,7 @@ class TwoProcessExecutor:
         video = self._settings.video
         options = self._settings.describe.model_dump() | {"threads": threads_for(processes=2)}
         self._describer = self._processes.enter_context(DescriberProcess(**options))
-        self._decoder = self._processes.enter_context(Decoder(video.timeout_s, video.memory_mb, video.hardware))
+        self._decoder = self._processes.enter_context(Decoder(video.timeout_s, video.memory_mb, video.hardware, video.decoder))
         self._detector = self._detector or load_run_detector(self._settings, threads_for(processes=2))
         return self
 

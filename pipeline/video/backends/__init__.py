@@ -1,0 +1,1 @@
+"""The decoders: PyAV, which reads every file, and decord, for files that it reads correctly."""

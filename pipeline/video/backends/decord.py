@@ -1,0 +1,131 @@
+"""decord: reads plain files, the same frames and times as PyAV gives.
+
+decord counts packets and fills in what it cannot decode, knows one size and one stream of a file, and corrects neither mirrored pictures
+nor pixel aspect, interlacing or HDR. So it is used only where the packets and the first frame prove that none of this matters
+(`reads_correctly`). It also decodes ahead without bound, and on damaged files it may hang, which only ending its process ends.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from types import TracebackType
+
+import decord
+
+from pipeline.errors import VideoError
+from pipeline.records import Frame
+from pipeline.video.backends.pyav import Decoded, PyavVideo
+from pipeline.video.container import DECODE_THREADS
+from pipeline.video.geometry import orientation_of
+from pipeline.video.light import hdr_name
+from pipeline.video.sampling import Sampler
+from pipeline.video.source import Heartbeat, Note, VideoInfo
+
+decord.logging.set_level(decord.logging.QUIET)
+
+DECORD_MAX_BYTES = 512 * 2**20
+"""Videos whose frames take more than this together go to PyAV with `auto`: decord decodes ahead without bound, and it cannot begin at a
+keyframe, which analysers that share a video need (`pipeline.video.segments`). More costs that much memory."""
+
+_ERRORS = (decord.DECORDError, decord.DECORDLimitReachedError)
+
+
+def reads_correctly(video: PyavVideo, first: Decoded, streams: int) -> bool:
+    """Whether decord is proved to give the frames and times that PyAV gives.
+
+    Args:
+        video: as PyAV reads it.
+        first: its first frame.
+        streams: number of video streams of the file, covers included.
+    """
+    packets, timeline = video.stream.packets, video.stream.timeline
+    begins_whole = bool(packets.keyframe[0]) and int(packets.pts[0]) == video.origin == int(timeline.stamps[0])
+    return (
+        packets.whole
+        and begins_whole
+        and timeline.shifts is None
+        and not timeline.counted
+        and streams == 1
+        and len(packets.configurations) <= 1
+        and orientation_of(first.frame).plain
+        and first.aspect == 1
+        and not first.frame.interlaced_frame
+        and not hdr_name(first.frame)
+    )
+
+
+def open_decord(path: str, frames: int) -> decord.VideoReader | None:
+    """A reader, or None where decord cannot open the file or counts other frames than the packets promise.
+
+    It raises at the first frame that it cannot decode (a tolerated share of next to nothing) instead of filling in.
+    """
+    try:
+        reader = _reader(path)
+    except Exception:  # decord raises several kinds
+        return None
+    return reader if len(reader) == frames else None
+
+
+def _reader(path: str) -> decord.VideoReader:
+    return decord.VideoReader(os.path.abspath(path), num_threads=DECODE_THREADS, fault_tol=1e-9)
+
+
+class DecordVideo:
+    """A video that decord reads; see `pipeline.video.source.SeekableSource`. Where decord fails on the way, PyAV takes over."""
+
+    def __init__(self, info: VideoInfo, reader: decord.VideoReader, pyav: PyavVideo, heartbeat: Heartbeat) -> None:
+        self.info, self.times = info, pyav.times
+        self.decoded = 0
+        self.problem: VideoError | None = None
+        self._reader: decord.VideoReader | None = reader
+        self._pyav, self._heartbeat = pyav, heartbeat
+
+    def __enter__(self) -> DecordVideo:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the decoder's memory."""
+        self._reader = None
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What is done about the file."""
+        return self._pyav.notes
+
+    def frames(self, fps: float | None = None, after_s: float = -1.0) -> Iterator[Frame]:
+        """See `pipeline.video.source.VideoSource.frames`."""
+        if self.info.decoder == "decord":
+            reader, self._reader = self._reader or _reader(self.info.path), None  # read forward once, then opened anew
+            sampler = Sampler(fps, self.info.fps)
+            self.decoded, self.problem = 0, None
+            for index, time_s in enumerate(self.times.tolist()):
+                try:
+                    image = reader.get_batch([index])  # also of frames that are not wanted: decord is exact only without gaps
+                except _ERRORS:
+                    self.info = replace(self.info, decoder="pyav")
+                    break
+                self.decoded = index + 1
+                self._heartbeat()
+                if sampler.wants(time_s) and time_s > after_s:
+                    after_s = time_s
+                    yield Frame(index, time_s, image.asnumpy()[0])
+            else:
+                return
+        for frame in self._pyav.frames(fps, after_s):  # from the beginning: the sampler chooses as it did
+            self.decoded = self._pyav.decoded
+            yield frame
+        self.decoded, self.problem = self._pyav.decoded, self._pyav.problem
+
+    def indexed_times(self) -> Iterator[tuple[int, float]]:
+        """See `pipeline.video.source.SeekableSource.indexed_times`: what decord reads has exactly the frames that its packets promise."""
+        return enumerate(self.times.tolist()) if self.info.decoder == "decord" else self._pyav.indexed_times()
+
+    def pick(self, indices: Iterable[int], times: Mapping[int, float] | None = None) -> Iterator[Frame]:
+        """See `pipeline.video.source.SeekableSource.pick`. PyAV reads them: decord is off by some frames after a seek."""
+        known = self.times.tolist()
+        return self._pyav.pick(indices, times or {index: known[index] for index in indices if 0 <= index < len(known)})

@@ -1,0 +1,170 @@
+"""The times of a stream's frames: joints are bridged, streams without time stamps counted, the last frame has its own length.
+
+Recordings that are joined end to end (`cat a.ts b.ts`) restart their time stamps, or jump back. Every packet after such a joint is
+shifted so that the second recording follows the first; the decoder then gives each frame the shifted time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from pipeline.schemas import NoteKind
+from pipeline.video.packets import NO_TIME, Packets
+from pipeline.video.source import Note
+
+WRAP = 2**33
+"""The clock of an MPEG stream begins again at 0 after this many ticks."""
+
+WRAP_GAP_S = 60.0
+"""A step of `WRAP`, give or take this, is the clock's wrapping around and no joint. More takes joints for wraps."""
+
+LEAP_S = 3600.0
+"""In an MPEG stream a step ahead of more than this is a joint: recorders do not wait that long within a file. In other formats any step
+ahead is the file's own."""
+
+JOINTS_NAMED = 5
+"""Joints whose times the note gives."""
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """When a stream's frames are shown.
+
+    Attributes:
+        time_base: seconds of a time stamp's unit; of a frame where `counted`.
+        counted: whether frames are counted because the stream has no time stamps.
+        stamps: (M,) int64 time stamps that the packets promise, corrected, strictly rising.
+        ends: (M,) int64, the end of each frame by its packet's own duration; equal to `stamps` where that is unknown.
+        shifts: (N,) int64, added to the stamps of each packet in the order of the file; None where nothing is corrected.
+        joints: packets at which another recording begins.
+        notes: what is to be said.
+    """
+
+    time_base: Fraction
+    counted: bool
+    stamps: np.ndarray
+    ends: np.ndarray
+    shifts: np.ndarray | None
+    joints: frozenset[int]
+    notes: tuple[Note, ...]
+
+    def seconds(self, stamp: int, origin: int) -> float:
+        """A frame's time, where `origin` is time zero."""
+        return (stamp - origin) * float(self.time_base)
+
+    def times(self, origin: int) -> np.ndarray:
+        """(K,) float64 seconds of the promised frames from `origin` on; the same arithmetic as `seconds`."""
+        return (self.stamps[self.stamps >= origin] - origin) * float(self.time_base)
+
+    def last_length_s(self, rate: float) -> float:
+        """Seconds for which the last frame is shown: its own length, else that of a usual frame.
+
+        Args:
+            rate: the stream's frames a second, for one frame without a length.
+        """
+        if len(self.stamps) and self.ends[-1] > self.stamps[-1]:
+            return float((int(self.ends[-1]) - int(self.stamps[-1])) * self.time_base)
+        steps = np.diff(self.stamps)
+        return float(np.median(steps)) * float(self.time_base) if len(steps) else 1.0 / rate
+
+
+def timeline(packets: Packets, time_base: Fraction, rate: Fraction | None, *, raw: bool, wrapping: bool, indexed: bool) -> Timeline:
+    """Work out the times of a stream's frames.
+
+    Args:
+        packets: of the stream.
+        time_base: of its time stamps.
+        rate: the stream's own frames a second, for a stream without time stamps; None where it does not say.
+        raw, wrapping, indexed: whether the format is one of `pipeline.video.container.RAW`, `WRAPPING`, `INDEXED`.
+    """
+    stamps = packets.stamps
+    if raw or (stamps == NO_TIME).all():
+        return _counted(packets, rate)
+    shifts, joints, notes = (None, frozenset[int](), ()) if indexed else _bridged(packets, time_base, wrapping)
+    if shifts is not None:
+        stamps = np.where(stamps == NO_TIME, NO_TIME, stamps + shifts)
+    timed = packets.shown & (stamps != NO_TIME)
+    shown, at = np.unique(stamps[timed], return_index=True)
+    return Timeline(time_base, False, shown, shown + packets.duration[timed][at], shifts, joints, notes)
+
+
+def _counted(packets: Packets, rate: Fraction | None) -> Timeline:
+    """Times of a stream that has none: its frames are counted at a steady rate."""
+    said = "the stream's own rate" if rate else "assumed, as the stream does not say"
+    rate = rate or Fraction(25)
+    stamps = np.arange(len(packets), dtype=np.int64)
+    note = Note(NoteKind.STREAM_RATE, f"no time stamps: frames are counted at {float(rate):g} a second, {said}")
+    return Timeline(1 / rate, True, stamps, stamps + 1, None, frozenset(), (note,))
+
+
+def _bridged(packets: Packets, time_base: Fraction, wrapping: bool) -> tuple[np.ndarray | None, frozenset[int], tuple[Note, ...]]:
+    """What to add to each packet's stamps, the packets at which recordings are joined, and what to say of it."""
+    places, order = _decoding_order(packets)
+    shifts = np.zeros(len(packets), np.int64)
+    if wrapping and len(order) > 1:
+        turns = _turns(order, time_base)
+        order = order + turns * WRAP
+        shifts += np.repeat(turns * WRAP, np.diff([0, *places[1:].tolist(), len(packets)]))
+    joints = [int(places[place]) for place in _joints(order, time_base, wrapping)]
+    if not joints:
+        return (shifts if shifts.any() else None), frozenset(), ()
+    stamps = packets.stamps
+    known = stamps != NO_TIME
+    stamps = np.where(known, stamps + shifts, NO_TIME)
+    usual = int(np.median(np.abs(np.diff(order))))
+    times: list[float] = []
+    end = origin = int(stamps[known][0])
+    for start, stop in zip([0, *joints], [*joints, len(packets)], strict=True):
+        part = np.flatnonzero(known[start:stop]) + start
+        if not len(part):
+            continue
+        if start:
+            times.append(float((end - origin) * time_base))
+            shifts[start:stop] += end - int(stamps[part].min())
+        else:
+            origin = int(stamps[part].min())
+        last = part[np.argmax(stamps[part])]
+        end = int(packets.stamps[last] + shifts[last]) + (int(packets.duration[last]) or usual)
+    return shifts, frozenset(joints), (_joint_note(times),)
+
+
+def _decoding_order(packets: Packets) -> tuple[np.ndarray, np.ndarray]:
+    """Places of packets whose stamps must rise in the file, and these stamps: decoding times, or the keyframes' presentation times."""
+    timed = packets.dts != NO_TIME
+    if timed.any():
+        return np.flatnonzero(timed), packets.dts[timed]
+    timed = packets.keyframe & (packets.pts != NO_TIME)
+    return np.flatnonzero(timed), packets.pts[timed]
+
+
+def _turns(order: np.ndarray, time_base: Fraction) -> np.ndarray:
+    """How many times the clock has wrapped around at each packet; back and forth where packets around the wrap are out of order."""
+    steps = np.diff(order)
+    gap = int(WRAP_GAP_S / time_base)
+    turned = np.where(np.abs(steps + WRAP) < gap, 1, np.where(np.abs(steps - WRAP) < gap, -1, 0))
+    return np.concatenate([[0], np.cumsum(turned)])
+
+
+def _joints(order: np.ndarray, time_base: Fraction, wrapping: bool) -> list[int]:
+    """Places at which another recording begins.
+
+    A single packet that steps back is a mistake of the muxer; a joint is a step back that the packet after it confirms.
+    """
+    found: list[int] = []
+    leap = int(LEAP_S / time_base)
+    steps = np.diff(order)
+    for place in np.flatnonzero((steps < 0) | (steps > leap)).tolist():
+        before, here = int(order[place]), int(order[place + 1])
+        after = int(order[place + 2]) if place + 2 < len(order) else here
+        if (here < before and after <= before) or (wrapping and here > before and after >= here):
+            found.append(place + 1)
+    return found
+
+
+def _joint_note(times: list[float]) -> Note:
+    named = ", ".join(f"{time_s:.2f}" for time_s in times[:JOINTS_NAMED]) + (" ..." if len(times) > JOINTS_NAMED else "")
+    text = f"{len(times) + 1} recordings joined: time stamps restart at {named} s, where times go on without a gap"
+    return Note(NoteKind.JOINED, text)
