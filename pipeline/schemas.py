@@ -94,8 +94,16 @@ FACES = pa.schema(
         _field("pitch", pa.float32(), "degrees, positive when the face looks down"),
         _field("roll", pa.float32(), "degrees, positive when the image-right eye is the higher one"),
         _field("sharpness", pa.float32(), "variance of the Laplacian of the aligned crop"),
+        *[_field(au, pa.float32(), "probability that it is active; null where the face was not read or the AU is unknown") for au in AUS],
+        *[_field(f"{au}_intensity", pa.float32(), "FACS intensity, 0 to 5; null where the model gives none") for au in AUS],
+        _field("emotion", pa.string(), "the most probable; null where the face was not read"),
+        *[_field(f"emotion_{name}", pa.float32(), "probability; the seven sum to 1") for name in EMOTIONS],
+        _field("age", pa.float32(), "apparent age, years: the median of the model's distribution"),
     ]
 )
+
+READ_COLUMNS = (*AUS, "emotion", *(f"emotion_{name}" for name in EMOTIONS), "age")
+"""Columns of the faces table that come from reading the whole face."""
 
 DESCRIPTIONS = pa.schema(
     [
@@ -110,6 +118,7 @@ DESCRIPTIONS = pa.schema(
         _field("box", _BOX, "x0, y0, x1, y1 in pixels of the upright frame", False),
         _field("activity", pa.float32(), "how much the region changed in this window, against the track's own history"),
         *[_field(au, pa.float32(), "probability that it is active; null where it cannot be known") for au in AUS],
+        *[_field(f"{au}_intensity", pa.float32(), "FACS intensity, 0 to 5; null where the model gives none") for au in AUS],
         _field("aus", pa.list_(pa.string()), "the active ones", False),
         _field("emotion", pa.string(), "the most probable", False),
         *[_field(f"emotion_{name}", pa.float32(), "probability; the seven sum to 1", False) for name in EMOTIONS],

@@ -123,6 +123,7 @@ class DescribeGroup(_Group):
     adapter: str | None = None
     sentences: Literal["model", "plain"] = "model"
     engine: Literal["transformers", "vllm"] = "transformers"
+    frames: Literal["auto", "all", "described"] = "auto"
     device: Annotated[str, AfterValidator(_known_device)] = "auto"
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
 

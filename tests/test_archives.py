@@ -18,9 +18,9 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from pipeline.describe.backends import Describer, load_describer
+from pipeline.execution.chunks import Result
 from pipeline.execution.executors.in_process import InProcessExecutor
 from pipeline.execution.run import run
-from pipeline.execution.stages import Result
 from pipeline.faces.detectors import Detector, load_detector
 from pipeline.report.carried import carried, table_file
 from pipeline.report.data import read_video

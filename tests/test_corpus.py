@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.execution.stages import analyse_video
+from pipeline.execution.analysis import analyse_video
 from pipeline.faces.detectors import load_detector
 from pipeline.settings import load_settings
 from pipeline.storage.inputs import find_videos

@@ -26,10 +26,10 @@ from ray import autoscaler
 from pipeline.commands.submit import command
 from pipeline.describe.backends import load_describer
 from pipeline.errors import ModelError, SettingsError
+from pipeline.execution.analysis import analyse_video
 from pipeline.execution.executors.ray import RayExecutor
 from pipeline.execution.planning import plan
 from pipeline.execution.resources import plan_workers
-from pipeline.execution.stages import analyse_video
 from pipeline.execution.timing import STAGES, StageTimer, slowest
 from pipeline.faces.detectors import load_detector
 from pipeline.settings import load_settings

@@ -16,10 +16,11 @@ import pytest
 
 from pipeline.errors import VideoError
 from pipeline.execution import segment_queue as queues
+from pipeline.execution.analysis import analyse_video
+from pipeline.execution.chunks import Chunk
 from pipeline.execution.resources import BYTES_PER_HELPER, useful_analysers
 from pipeline.execution.segment_queue import QueueLost, Segment, SegmentQueue
 from pipeline.execution.segment_sharing import SegmentWorker
-from pipeline.execution.stages import Chunk, analyse_video
 from pipeline.faces.detectors import load_detector
 from pipeline.settings import Settings, load_settings
 from pipeline.speed.scale import repeated

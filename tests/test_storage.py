@@ -10,8 +10,8 @@ import pytest
 from pyarrow import fs
 
 from pipeline.errors import SettingsError, VideoError
+from pipeline.execution.analysis import analyse_video
 from pipeline.execution.planning import planned
-from pipeline.execution.stages import analyse_video
 from pipeline.faces.detectors import load_detector
 from pipeline.settings import load_settings
 from pipeline.storage import remote as storage

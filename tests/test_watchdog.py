@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from pipeline.errors import VideoError
-from pipeline.execution.stages import analyse_video
+from pipeline.execution.analysis import analyse_video
 from pipeline.faces.detectors import load_detector
 from pipeline.settings import load_settings
 from pipeline.video.decoder_process import AHEAD, TRIES, Decoder

@@ -18,6 +18,9 @@ if TYPE_CHECKING:  # finding a checkpoint needs neither, and they take seconds t
 EMBEDDED = Path(__file__).parents[1] / "models"
 """Folder of the checkpoints that come with the package, one folder a name."""
 
+SMALL_BYTES = 200 * 2**20
+"""Weights up to which `describe.frames: auto` reads every frame: some 100 million parameters, read in hundredths of a second."""
+
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 _FILES = ["*.safetensors", "*.json", "*.txt", "*.jinja"]
@@ -83,6 +86,23 @@ def locate_adapter(adapter: str | None) -> Path | None:
     if not all((folder / name).is_file() for name in ADAPTER_FILES):
         raise ModelError(f"{folder}: no LoRA adapter there ({' and '.join(ADAPTER_FILES)})")
     return folder
+
+
+def reads_all_frames(model: str, frames: str) -> bool:
+    """Whether a run reads the whole face in every sampled frame, or only in the frames that it describes.
+
+    Args:
+        model: an embedded name, a checkpoint folder or a hub id.
+        frames: `all`, `described`, or `auto`: all frames for checkpoints of at most `SMALL_BYTES`.
+
+    >>> reads_all_frames("nano", "auto"), reads_all_frames("Qwen/Qwen2.5-VL-7B-Instruct", "auto")
+    (True, False)
+    """
+    if frames != "auto":
+        return frames == "all"
+    folder = embedded().get(model, Path(model).expanduser())
+    weights = [file.stat().st_size for file in folder.glob("*.safetensors")] if folder.is_dir() else []
+    return 0 < sum(weights) <= SMALL_BYTES
 
 
 def name_of(model: str, adapter: Path | None) -> str:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 MAX_SENTENCE = 96
 """Tokens after which a sentence is cut; nano's longest take about 60."""
 
+READ_BATCHES = 4
+"""Describing batches that are read together where no sentence is written; more is quicker on a GPU and takes more of its memory."""
+
 Scores = list[np.ndarray]
 """Probabilities of every slot's choices, (R, choices) each, in the order of `Grammar.slots`."""
 
@@ -71,6 +74,16 @@ class FocalDescriber(ABC):
             answers.extend(self._batch(requests[start : start + self.batch_size]))
         return answers
 
+    def read(self, requests: Sequence[Request]) -> list[Answer]:
+        """The fields of each request, in order, without sentences (`description` is empty). The same fields as `describe` gives, in about
+        half of the time, and in larger batches.
+        """
+        answers: list[Answer] = []
+        size = self.batch_size * READ_BATCHES
+        for start in range(0, len(requests), size):
+            answers.extend(self._batch(requests[start : start + size], sentences=False))
+        return answers
+
     def converse(self, requests: Sequence[Request]) -> list[Answer]:
         """Ask about several boxes of one face in turn: each answer sees the ones before it. The face's mirror image has no part in it.
 
@@ -107,14 +120,14 @@ class FocalDescriber(ABC):
     def _open(self, crop: np.ndarray) -> Hear:
         """Begin a conversation about a face."""
 
-    def _batch(self, requests: Sequence[Request]) -> list[Answer]:
+    def _batch(self, requests: Sequence[Request], sentences: bool = True) -> list[Answer]:
         answers: list[Answer | None] = [None] * len(requests)
         mirrored = self._scores([_mirrored(request) for request in requests]) if self.grammar.mirror else None
         for rows, scores, write in self._ask(requests):
             if mirrored is not None:
                 scores = [(own + other[rows]) / 2 for own, other in zip(scores, mirrored, strict=True)]
             decided = [self._decide(requests[row], [score[i] for score in scores]) for i, row in enumerate(rows)]
-            for row, answer in zip(rows, self._finished(decided, write), strict=True):
+            for row, answer in zip(rows, self._finished(decided, write) if sentences else decided, strict=True):
                 answers[row] = answer
         return [answer for answer in answers if answer is not None]
 

@@ -1,7 +1,7 @@
 """A describer in a process of its own: the process that analyses goes on while the model is loaded and while it answers.
 
-The two processes exchange pickled messages over pipes. The first message holds the options of the model; each further one is a batch
-of requests, and its reply the answers.
+The two processes exchange pickled messages over pipes. The first message holds the options of the model; each further one is a
+`Chunk`, and its reply the `Result`.
 """
 
 from __future__ import annotations
@@ -9,44 +9,27 @@ from __future__ import annotations
 import os
 import pickle
 import sys
-import time
-from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from subprocess import PIPE
 from types import TracebackType
 from typing import Any, Self
 
 from pipeline.describe.heavy_imports import without_gc
 from pipeline.errors import FocalfaceError, ModelError, one_line
-from pipeline.records import Answer, Request
+from pipeline.execution.chunks import Chunk, Result
+from pipeline.execution.description import describe_chunk
 from pipeline.video.child_process import describe_exit, start_module
 
 TRIES = 2
-"""Times that a batch is given to a describer whose process ends on it; more survives more bad luck of the machine."""
-
-
-@dataclass(frozen=True)
-class Described:
-    """The reply to a batch of requests.
-
-    Attributes:
-        answers: one for each request, in order.
-        seconds: time that the describer took.
-        model: name of the checkpoint.
-    """
-
-    answers: list[Answer]
-    seconds: float
-    model: str
+"""Times that a chunk is given to a describer whose process ends on it; more survives more bad luck of the machine."""
 
 
 class DescriberProcess:
     """A describer in a process of its own; a context manager.
 
     >>> with DescriberProcess(model="nano") as describer:  # doctest: +SKIP
-    ...     answers = describer.submit(requests).result().answers
+    ...     descriptions = describer.submit(chunk).result().descriptions
     """
 
     def __init__(self, **options: Any) -> None:
@@ -58,7 +41,7 @@ class DescriberProcess:
         self._options = options
         self._closed = False
         self._start()
-        self._queue = ThreadPoolExecutor(1)  # one batch at a time goes through the pipes
+        self._queue = ThreadPoolExecutor(1)  # one chunk at a time goes through the pipes
 
     def __enter__(self) -> Self:
         return self
@@ -74,22 +57,22 @@ class DescriberProcess:
         """Process id."""
         return int(self._process.pid)
 
-    def submit(self, requests: Sequence[Request]) -> Future[Described]:
-        """Queue a batch of requests.
+    def submit(self, chunk: Chunk) -> Future[Result]:
+        """Queue a chunk.
 
         Returns:
-            The reply, once it is there; or a `ModelError` where the model cannot be loaded, fails, or its process ends.
+            The result, once it is there; or a `ModelError` where the model cannot be loaded, fails, or its process ends.
         """
-        return self._queue.submit(self._describe, list(requests))
+        return self._queue.submit(self._describe, chunk)
 
-    def _describe(self, requests: list[Request]) -> Described:
+    def _describe(self, chunk: Chunk) -> Result:
         for tries_left in reversed(range(TRIES)):
             try:
-                self._send(requests)
+                self._send(chunk)
                 reply = pickle.load(self._process.stdout)
                 if isinstance(reply, str):
                     raise ModelError(reply)
-                assert isinstance(reply, Described)
+                assert isinstance(reply, Result)
                 return reply
             except (EOFError, OSError, pickle.UnpicklingError):
                 code = self._end()
@@ -118,7 +101,7 @@ class DescriberProcess:
 
 
 def main() -> None:
-    """The describing process: load the model, then answer until the pipe ends. A reply is `Described`, or one line of error."""
+    """The describing process: load the model, then answer until the pipe ends. A reply is a `Result`, or one line of error."""
     messages, replies = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print must not get among the replies
     options, fault = pickle.load(messages), ""
@@ -129,15 +112,11 @@ def main() -> None:
             describer = load_describer(**options)
     except Exception as error:
         fault = _fault(error)
-    # A pickled object needs the class by its importable name; in this process the module is called __main__.
-    from pipeline.execution.describer_process import Described as Reply
-
     with suppress(EOFError, BrokenPipeError):
         while True:
-            requests = pickle.load(messages)
-            began = time.perf_counter()
+            chunk = pickle.load(messages)
             try:
-                reply: Reply | str = fault or Reply(describer.describe(requests), time.perf_counter() - began, describer.name)
+                reply: Result | str = fault or describe_chunk(chunk, describer)
             except Exception as error:  # for example when the memory of a GPU is used up
                 reply = _fault(error)
             pickle.dump(reply, replies)

@@ -10,11 +10,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline.execution.chunks import Chunk, Result
+from pipeline.execution.description import with_described_frames
 from pipeline.execution.executors import Executor, choose_executor, load_run_detector, open_executor, threads_for
 from pipeline.execution.metrics import RunMetrics
 from pipeline.execution.planning import PlannedVideo, package_versions, planned, run_identity
 from pipeline.execution.progress import Progress
-from pipeline.execution.stages import Chunk, Result
 from pipeline.execution.timing import STAGES, StageTimer
 from pipeline.schemas import note_kinds
 from pipeline.settings import Settings
@@ -191,7 +192,8 @@ class _VideoParts:
         if self.row()["status"] == "failed":
             return empty("faces"), empty("descriptions")
         faces, descriptions = zip(*self._parts.values(), strict=True)
-        return pa.concat_tables(faces), pa.concat_tables(descriptions)
+        described = pa.concat_tables(descriptions)
+        return with_described_frames(pa.concat_tables(faces), described), described
 
 
 def _named(row: dict[str, Any], path: str) -> dict[str, Any]:

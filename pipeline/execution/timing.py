@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-STAGES = ("fetch", "decode", "detect", "track", "select", "describe", "write")
-"""The stages that are timed, in the order of a frame's journey. `track` covers matching, alignment and head pose."""
+STAGES = ("fetch", "decode", "detect", "track", "select", "describe", "read", "write")
+"""The stages that are timed, in the order of a frame's journey. `track` covers matching, alignment and head pose; `read` the scores of
+the whole face in every frame."""
 
 
 class StageTimer:

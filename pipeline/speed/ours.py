@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.execution.stages import analyse_video, requests_for
+from pipeline.execution.analysis import analyse_video
+from pipeline.execution.description import requests_for
 from pipeline.faces.detectors import load_detector
 from pipeline.faces.finding import find_faces
 from pipeline.faces.tracking import FaceTracker

@@ -34,6 +34,10 @@ class Describer(Protocol):
         """One answer for each request, in order."""
         ...
 
+    def read(self, requests: Sequence[Request]) -> list[Answer]:
+        """The fields of each request, in order, without sentences: `description` is empty."""
+        ...
+
     def converse(self, requests: Sequence[Request]) -> list[Answer]:
         """One answer for each request, all of one face, each seeing the ones before it."""
         ...
@@ -48,6 +52,7 @@ def load_describer(
     threads: int | None = None,
     engine: str = "transformers",
     sentences: str = "model",
+    frames: str = "auto",
 ) -> Describer:
     """Open a checkpoint as a describer.
 
@@ -57,6 +62,8 @@ def load_describer(
         threads: CPU threads of torch, in this process; None leaves them.
         engine: `transformers`, or `vllm` where it is installed.
         sentences: the `model`'s own, or a `plain` wording of its fields, which takes a little more than half of the time.
+
+        frames: which frames a run reads (`pipeline.describe.checkpoints.reads_all_frames`); it changes nothing here.
 
     Raises:
         ModelError: when the checkpoint cannot be opened, or the engine is not installed.

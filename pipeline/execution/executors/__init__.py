@@ -2,7 +2,7 @@
 
     videos to do -> analyse -> describe -> results
 
-In: paths of videos. Out: `pipeline.execution.stages.Result`, as they are ready. To add an executor, write a class with what `Executor`
+In: paths of videos. Out: `pipeline.execution.analysis.Result`, as they are ready. To add an executor, write a class with what `Executor`
 asks for in a module of its own here, and give it a word in `open_executor`.
 """
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 from pipeline.settings import Settings
 
 if TYPE_CHECKING:
-    from pipeline.execution.stages import Result
+    from pipeline.execution.chunks import Result
     from pipeline.faces.detectors import Detector
 
 RAY_WORTH_BYTES = 8 * 2**20

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar, Self
 
+from pipeline.execution.analysis import analyse_video
+from pipeline.execution.chunks import Result
+from pipeline.execution.description import describe_chunk
 from pipeline.execution.executors import load_run_detector, threads_for
-from pipeline.execution.stages import Result, add_answers, analyse_video, requests_for
 from pipeline.faces.detectors import Detector
 from pipeline.settings import Settings
 from pipeline.video.opening import open_video
@@ -52,6 +53,4 @@ class InProcessExecutor:
         assert self._detector is not None and self._describer is not None, "use the executor as a context manager"
         for path in paths:
             for chunk in analyse_video(path, self._settings, self._detector, self._open):
-                began = time.perf_counter()
-                answers = self._describer.describe(requests_for(chunk))
-                yield add_answers(chunk, answers, self._describer.name, time.perf_counter() - began)
+                yield describe_chunk(chunk, self._describer)

@@ -23,7 +23,6 @@ import random
 import signal
 import sys
 import threading
-import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -36,11 +35,13 @@ import pyarrow as pa
 
 from pipeline.describe.heavy_imports import without_gc
 from pipeline.errors import FetchError, FocalfaceError, FocalfaceWarning, ModelError, one_line
+from pipeline.execution.analysis import analyse_video
+from pipeline.execution.chunks import Result
+from pipeline.execution.description import describe_chunk
 from pipeline.execution.executors import load_run_detector
 from pipeline.execution.resources import ANALYSER_MEMORY, DESCRIBER_MEMORY, WorkerPlan, plan_workers, shares_segments, useful_analysers
 from pipeline.execution.segment_queue import QueueLost, SegmentQueue
 from pipeline.execution.segment_sharing import Part, SegmentWorker
-from pipeline.execution.stages import Chunk, Result, add_answers, analyse_video, requests_for
 from pipeline.faces.detectors import Detector
 from pipeline.faces.detectors.devices import ON_CPU
 from pipeline.records import Detections
@@ -212,10 +213,7 @@ class _Describe:
         fault = row["fault"] or self.fault
         if fault:
             return {"result": b"", "fault": fault}
-        began = time.perf_counter()
-        chunk: Chunk = pickle.loads(row["chunk"])
-        answers = self.describer.describe(requests_for(chunk))
-        result = add_answers(chunk, answers, self.describer.name, time.perf_counter() - began)
+        result = describe_chunk(pickle.loads(row["chunk"]), self.describer)
         return {"result": pickle.dumps(result), "fault": ""}
 
 

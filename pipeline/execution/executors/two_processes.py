@@ -9,9 +9,10 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import ClassVar, Self
 
-from pipeline.execution.describer_process import Described, DescriberProcess
+from pipeline.execution.analysis import analyse_video
+from pipeline.execution.chunks import Result
+from pipeline.execution.describer_process import DescriberProcess
 from pipeline.execution.executors import load_run_detector, threads_for
-from pipeline.execution.stages import Chunk, Result, add_answers, analyse_video, requests_for
 from pipeline.faces.detectors import Detector
 from pipeline.settings import Settings
 from pipeline.video.decoder_process import Decoder
@@ -52,17 +53,11 @@ class TwoProcessExecutor:
     def results(self, paths: Sequence[str]) -> Iterator[Result]:
         """See `Executor.results`; results come in the order of the videos."""
         assert self._detector is not None, "use the executor as a context manager"
-        waiting: deque[tuple[Chunk, Future[Described]]] = deque()
-
-        def next_result() -> Result:
-            chunk, future = waiting.popleft()
-            described = future.result()
-            return add_answers(chunk, described.answers, described.model, described.seconds)
-
+        waiting: deque[Future[Result]] = deque()
         for path in paths:
             for chunk in analyse_video(path, self._settings, self._detector, self._decoder.open):
-                waiting.append((chunk, self._describer.submit(requests_for(chunk))))
-                while waiting and (len(waiting) > CHUNKS_WAITING or waiting[0][1].done()):
-                    yield next_result()
+                waiting.append(self._describer.submit(chunk))
+                while waiting and (len(waiting) > CHUNKS_WAITING or waiting[0].done()):
+                    yield waiting.popleft().result()
         while waiting:
-            yield next_result()
+            yield waiting.popleft().result()

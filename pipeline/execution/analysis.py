@@ -1,8 +1,6 @@
-"""The stages of a run as plain functions: no executor, and no Ray, is needed to call or test them.
+"""The first stage of a run: one video from file to regions that are worth describing. No executor, and no Ray, is needed to call it.
 
-    analyse_video: file -> frames -> faces -> tracks -> regions, as a stream of `Chunk`
-    requests_for:  what a describer is asked about a chunk
-    add_answers:   chunk and answers -> `Result`, rows for the tables
+    file -> frames -> faces -> tracks -> regions, as a stream of `Chunk`
 
 What is wrong with a file is data: it ends in the video's row, never in an exception, so that the archive goes on.
 """
@@ -11,20 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from math import floor
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from pipeline.describe.checkpoints import reads_all_frames
 from pipeline.errors import FetchError, VideoError, VideoErrorKind, one_line
+from pipeline.execution.chunks import Chunk
 from pipeline.execution.segment_sharing import SegmentedVideo, SegmentWorker
 from pipeline.execution.timing import StageTimer, TimedDetector
 from pipeline.faces.detectors import Detector
 from pipeline.faces.finding import find_faces
 from pipeline.faces.tracking import FaceTracker
-from pipeline.records import Answer, Face, FrameFaces, Request, Selection
+from pipeline.records import Face, FrameFaces, Request, Selection
+from pipeline.regions.placement import place_regions
 from pipeline.regions.selection import RegionSelector, SelectSettings
 from pipeline.schemas import TABLES
 from pipeline.settings import Settings
@@ -33,6 +34,7 @@ from pipeline.storage.run_folder import printable, video_id
 from pipeline.video.decoder_process import WatchedVideo
 from pipeline.video.opening import open_video
 from pipeline.video.source import VideoSource, joined_notes
+from pipeline.vocabulary import WHOLE_FACE
 
 OpenVideo = Callable[[str], AbstractContextManager[VideoSource]]
 """Opens a video by its path; the file is closed at the end of the block."""
@@ -45,53 +47,6 @@ _FROM_INFO = (
 
 FACES_IN_CHUNK = 512
 """Face rows after which a chunk is handed on even if it asks little; more makes progress jerky, fewer makes more messages."""
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """A stretch of one video's results. Where chunks end depends on the video and the settings alone, not on who works when.
-
-    Attributes:
-        video_id: the video.
-        index: place among the video's chunks, from 0.
-        frames: number of sampled frames since the chunk before.
-        share: share of the video that has been analysed, 0 to 1.
-        faces: rows of the faces table.
-        selections: regions to describe, at most `describe.batch_size`.
-        detector: name of the detector.
-        elapsed_s: seconds of work on this chunk.
-        stage_seconds: the same by stage (`pipeline.execution.timing.STAGES`).
-        video: in the last chunk, the row of the videos table. `elapsed_s` is still to be summed, and `error` does not name the path,
-            as only the driver knows it as the user typed it. Where the status is `failed`, the rows of earlier chunks are void.
-        retry: whether another run should try the video again, as the network may be to blame.
-    """
-
-    video_id: str
-    index: int
-    frames: int
-    share: float
-    faces: pa.Table
-    selections: tuple[Selection, ...]
-    detector: str = ""
-    elapsed_s: float = 0.0
-    stage_seconds: dict[str, float] = field(default_factory=dict)
-    video: dict[str, Any] | None = None
-    retry: bool = False
-
-
-@dataclass(frozen=True)
-class Result:
-    """A chunk with its answers, as rows.
-
-    Attributes:
-        chunk: without its selections; its seconds include the description.
-        descriptions: rows of the descriptions table.
-        model: name of the checkpoint that answered.
-    """
-
-    chunk: Chunk
-    descriptions: pa.Table
-    model: str
 
 
 def analyse_video(
@@ -126,6 +81,7 @@ class _Analysis:
     def __init__(self, path: str, settings: Settings, detector: Detector, timer: StageTimer) -> None:
         self._path, self._settings, self._detector, self._timer = path, settings, detector, timer
         self._video_id, self._batch = video_id(path), settings.describe.batch_size
+        self._reads_frames = reads_all_frames(settings.describe.model, settings.describe.frames)
         self._faces: list[Face] = []
         self._selections: list[Selection] = []
         self._index = self._frames_handed_on = 0
@@ -200,7 +156,8 @@ class _Analysis:
         """Hand on what has been gathered, up to one batch of selections."""
         rows = face_rows(self._video_id, self._faces)
         frames, selections = self._frames - self._frames_handed_on, tuple(self._selections[: self._batch])
-        chunk = Chunk(self._video_id, self._index, frames, min(share, 1.0), rows, selections)
+        asked = tuple(map(whole_face_request, self._faces)) if self._reads_frames else ()
+        chunk = Chunk(self._video_id, self._index, frames, min(share, 1.0), rows, asked, selections)
         self._faces, self._selections = [], self._selections[self._batch :]
         self._index, self._frames_handed_on = self._index + 1, self._frames
         return chunk
@@ -216,27 +173,9 @@ class _Analysis:
         return row | counts | {"tracks": len(self._tracks), "windows": len(self._windows)}
 
 
-def requests_for(chunk: Chunk) -> list[Request]:
-    """What a describer is asked about a chunk: one request for each selection."""
-    return [Request(selection.face.crop, selection.crop_box, selection.region) for selection in chunk.selections]
-
-
-def add_answers(chunk: Chunk, answers: Sequence[Answer], model: str, seconds: float) -> Result:
-    """Turn a chunk and its answers into rows.
-
-    Args:
-        chunk: from `analyse_video`.
-        answers: one for each of its `requests_for`, in order.
-        model: name of the checkpoint that answered.
-        seconds: time that describing took.
-    """
-    described = replace(
-        chunk,
-        selections=(),
-        elapsed_s=chunk.elapsed_s + seconds,
-        stage_seconds=chunk.stage_seconds | {"describe": seconds},
-    )
-    return Result(described, description_rows(chunk.video_id, chunk.selections, answers, model), model)
+def whole_face_request(face: Face) -> Request:
+    """The question about a whole face."""
+    return Request(face.crop, place_regions(face.landmarks5, face.alignment)[WHOLE_FACE], WHOLE_FACE)
 
 
 def face_rows(video: str, faces: Sequence[Face]) -> pa.Table:
@@ -252,38 +191,3 @@ def face_rows(video: str, faces: Sequence[Face]) -> pa.Table:
         for face in faces
     ]
     return pa.Table.from_pylist(rows, TABLES["faces"])
-
-
-def description_rows(video: str, selections: Sequence[Selection], answers: Sequence[Answer], model: str) -> pa.Table:
-    """Rows of the descriptions table: each selection with its answer.
-
-    Args:
-        video: a `video_id`.
-        selections, answers: of equal length.
-        model: name of the checkpoint that answered.
-    """
-    rows = [
-        {
-            "video_id": video,
-            "track_id": selection.face.track_id,
-            "window_index": selection.window_index,
-            "start_s": selection.start_s,
-            "end_s": selection.end_s,
-            "frame_index": selection.face.frame_index,
-            "time_s": selection.face.time_s,
-            "region": selection.region,
-            "box": selection.box,
-            "activity": selection.activity,
-            **answer.au_scores,
-            "aus": list(answer.aus),
-            "emotion": answer.emotion,
-            **{f"emotion_{name}": score for name, score in answer.emotion_scores.items()},
-            "age": answer.age,
-            "age_low": answer.age_low,
-            "age_high": answer.age_high,
-            "description": answer.description,
-            "model": model,
-        }
-        for selection, answer in zip(selections, answers, strict=True)
-    ]
-    return pa.Table.from_pylist(rows, TABLES["descriptions"])
