@@ -108,11 +108,13 @@ class DetectGroup(_Group):
 
 
 class SelectGroup(_Group):
-    """Choosing what to describe. `window`: seconds; `regions`: `auto`, `all` or names; `box`: a frame rectangle instead."""
+    """Choosing what to describe. `window`: seconds; `regions`: `auto`, `all` or names; `box`: a frame rectangle instead; `frame`: describe
+    all regions of a window in one frame (`window`), or each near its own peak (`region`)."""
 
     window: Annotated[float, Field(gt=0, le=3600)] = 1.0
     regions: Annotated[str, BeforeValidator(_joined), AfterValidator(parse_regions)] = "auto"
     box: Annotated[Box | None, BeforeValidator(parse_box)] = None
+    frame: Literal["window", "region"] = "window"
 
 
 class DescribeGroup(_Group):

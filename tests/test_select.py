@@ -1,4 +1,4 @@
-"""Region selection: clips in which one part of a real face is moved, and only that, with noise, flicker, head motion and jitter."""
+"""Region selection: clips in which one part of a real face moves, and only that, with noise, flicker, head motion and jitter."""
 
 from __future__ import annotations
 
@@ -124,11 +124,46 @@ def test_the_frame_described_shows_the_peak(samples: Path) -> None:
     assert first.window_index == 0 and first.face.frame_index in (4, 5, 6)
 
 
-def test_regions_share_a_frame_where_it_serves_both(samples: Path) -> None:
-    chosen = select(film(samples, "single_face.jpg", "open mouth", again_and_again(2)))
+def eyes_then_mouth(samples: Path, frame: str) -> list[Selection]:
+    """A window in which the eyes close in its frames 12 and 13 and the mouth opens in 17 and 18."""
+    eyes, mouth = ([float(i in peak) for i in range(20)] for peak in ((12, 13), (17, 18)))
+    closing, opening = film(samples, "single_face.jpg", "closed eyes", eyes), film(samples, "single_face.jpg", "open mouth", mouth)
+    clip = [one if i < 15 else other for i, (one, other) in enumerate(zip(closing, opening, strict=True))]
+    return [s for s in select(clip, SelectSettings(frame=frame)) if s.window_index == 1]
+
+
+PEAKS = {"eyes": (12, 13), "mouth": (17, 18)}
+
+
+def test_all_regions_of_a_window_are_described_in_one_frame_near_the_strongest_peak(samples: Path) -> None:
+    chosen = eyes_then_mouth(samples, "window")
+    assert {WHOLE_FACE, *PEAKS} <= {s.region for s in chosen}
+    assert len({id(s.face.crop) for s in chosen}) == 1
+    strongest = max((s for s in chosen if s.region != WHOLE_FACE), key=lambda s: s.activity).region
+    assert chosen[0].face.frame_index in PEAKS[strongest]
+
+
+def test_each_region_is_described_near_its_own_peak_where_that_is_asked_for(samples: Path) -> None:
+    chosen = eyes_then_mouth(samples, "region")
+    frames = {s.region: s.face.frame_index for s in chosen}
+    assert all(frames[region] in PEAKS[region] for region in PEAKS)
+    assert {s.region: s.activity for s in chosen} == {s.region: s.activity for s in eyes_then_mouth(samples, "window")}
+
+
+@pytest.mark.parametrize("frame", ["window", "region"])
+def test_regions_share_a_frame_where_it_serves_both(samples: Path, frame: str) -> None:
+    chosen = select(film(samples, "single_face.jpg", "open mouth", again_and_again(2)), SelectSettings(frame=frame))
     for window in (0, 1):
         face, mouth = (s for s in chosen if s.window_index == window)
         assert face.face.crop is mouth.face.crop
+
+
+def test_a_sharper_frame_near_the_peak_is_taken(samples: Path) -> None:
+    clip = list(film(samples, "single_face.jpg", "open mouth", again_and_again(1)))
+    taken = select(clip)[0].face.frame_index
+    faces, size = clip[taken]
+    clip[taken] = [replace(face, sharpness=face.sharpness / 100) for face in faces], size
+    assert select(clip)[0].face.frame_index != taken
 
 
 def test_a_slow_change_and_a_look_that_stays_are_seen(samples: Path) -> None:

@@ -125,14 +125,12 @@ class _Analysis:
         frames = self._timer.each("decode", video.frames(self._settings.video.fps))
         return self._timer.each("track", find_faces(frames, TimedDetector(self._detector, self._timer), self._settings.detect.every))
 
-    def _select(
-        self, video: VideoSource | SegmentedVideo
-    ) -> Iterator[tuple[float | None, list[Face], list[Selection]]]:
+    def _select(self, video: VideoSource | SegmentedVideo) -> Iterator[tuple[float | None, list[Face], list[Selection]]]:
         """The time of each sampled frame, its tracked faces and the selections that it completes; at the end, without a frame, the
         last selections."""
         options = self._settings.select
         tracker = FaceTracker(min(self._settings.video.fps or video.info.fps, video.info.fps))
-        selector = RegionSelector(SelectSettings(window_s=options.window, regions=options.regions, box=options.box))
+        selector = RegionSelector(SelectSettings(options.window, options.regions, options.box, options.frame))
         for found in self._find(video):
             with self._timer.stage("track"):
                 faces = tracker.update(found)

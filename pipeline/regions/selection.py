@@ -1,14 +1,14 @@
 """Which regions of a face are worth describing in a window of time, and in which frame.
 
-A region moved when it looks other than in most of the window (the median look of its frames) or than the person usually does.
-What the calm part of the face shows in the same frame is taken off, and what remains is held against the track's own history.
-One pass, bounded memory: crops are kept for open windows only, the past as one mean look and a few thousand numbers.
+A region moves when it differs from its median appearance in the window, or from the track's usual appearance. The change of the
+calmest part of the face in the same frame is subtracted, and the rest is divided by the track's usual change: the region's activity.
+One pass, bounded memory: crops are kept for open windows only, the past as one mean image and a few thousand numbers.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import floor, log
 
@@ -20,13 +20,13 @@ from pipeline.regions.placement import place_regions, region_boxes, to_crop_box
 from pipeline.vocabulary import CUSTOM_BOX, JOINED_REGIONS, NEIGHBOURS, REGIONS, SINGLE_REGIONS, WHOLE_FACE, Box
 
 ACTIVE = 2.0
-"""Activity from which a region is worth describing; more describes only the stronger movements."""
+"""Activity from which a region is worth describing; more describes only stronger movements."""
 
 LEAST_CHANGE = 0.4
-"""Change that passes for usual on even the calmest track, in units of `pipeline.regions.motion`; more ignores fine movement and noise."""
+"""Least usual change of a track, in units of `pipeline.regions.motion`; more ignores fine movement and noise."""
 
 MOST_USUAL = 0.65
-"""Change beyond which nothing passes for usual; less keeps describing the mouth of someone who never stops talking."""
+"""Greatest usual change of a track; less keeps describing the mouth of someone who never stops talking."""
 
 EXPLAINED = 0.8
 """A region that moves less than this share of a stronger neighbour was pulled along by it; more describes fewer neighbours."""
@@ -35,22 +35,22 @@ MAX_REGIONS = 3
 """Most regions that `auto` adds to the face in one window; more describes more of a lively face."""
 
 NEAR_PEAK = 0.7
-"""Frames with at least this share of a region's peak change may stand for it; less prefers sharp frames over telling ones."""
+"""Least share of a region's peak change in the frame that is described; less prefers sharp frames over telling ones."""
 
 ADAPT = 0.2
-"""Share of a window's look that goes into the usual look; more gets used to a new expression or light sooner."""
+"""Weight of a window's appearance in the track's usual appearance; more adapts sooner to a new expression or light."""
 
 LOST = 1.5
-"""Change of the calm part of the face from which the usual look no longer fits (a turned head); less takes it anew sooner."""
+"""Change of the calm part of the face from which the usual appearance no longer applies (a turned head); less resets it sooner."""
 
 HISTORY = 600
-"""Frames of a track's past that say what is usual; more gets used to a new habit later."""
+"""Past frames of a track from which its usual change is computed; more adapts later to a new habit."""
 
 MAX_FRAMES = 48
-"""Most frames of a window that are kept; beyond it every second one goes. More costs memory and time where windows are long."""
+"""Most frames of a window that are kept; beyond it every second one is dropped. More costs memory and time where windows are long."""
 
 FORGET_S = 60.0
-"""Seconds after which a track that is gone is forgotten; more costs memory where many people come and go."""
+"""Seconds after which an ended track is forgotten; more costs memory where many people come and go."""
 
 _UNMOVED = Alignment(np.eye(2, 3))
 
@@ -60,19 +60,21 @@ class SelectSettings:
     """What to select.
 
     Attributes:
-        window_s: seconds of a window; each of its regions is described in one frame.
+        window_s: length of a window in seconds.
         regions: `auto` (the face, and what moves), `all` (every named region), or names of `vocabulary.REGIONS`, with commas or
             as a tuple.
         box: a rectangle in frame pixels to describe instead, as region `box`, on every face that it touches.
+        frame: `window` describes all regions of a face in one frame of the window, `region` each in a frame near its own peak.
     """
 
     window_s: float = 1.0
     regions: str | tuple[str, ...] = "auto"
     box: Box | None = None
+    frame: str = "window"
 
     @property
     def names(self) -> tuple[str, ...] | None:
-        """The regions asked for, or None where movement decides."""
+        """Names of the regions asked for, or None where movement decides."""
         if self.box is not None:
             return (CUSTOM_BOX,)
         if self.regions == "auto":
@@ -84,13 +86,14 @@ class SelectSettings:
 
 @dataclass
 class _Track:
-    """What is kept of one person.
+    """State of one track.
 
     Attributes:
         window: index of the open window.
-        faces: of the open window, thinned to every `stride`-th where they are many; `seen` counts all.
-        usual: (112, 112) the person's mean look, or None before the first window; `yaw` its yaw.
-        history: changes in past frames, one value for each measured region.
+        last_s: time of the last face.
+        faces: of the open window, thinned to every `stride`-th where there are many; `seen` counts all.
+        usual: (112, 112) running mean of the normalised crops, None before the first window; `yaw` is its yaw.
+        history: change of each measured region in past frames.
     """
 
     window: int
@@ -113,7 +116,7 @@ class _Track:
 
 
 class RegionSelector:
-    """Chooses, window by window, the regions worth describing of every face.
+    """Chooses, for each window and track, the regions worth describing and the frame to describe them in.
 
     >>> selector = RegionSelector(SelectSettings(window_s=1.0))
     >>> selector.add([], (640, 360))
@@ -131,11 +134,11 @@ class RegionSelector:
         """Take the faces of the next sampled frame.
 
         Args:
-            faces: all of one frame, none or more; frames in order of time.
+            faces: all faces of one frame; frames in order of time.
             frame_size: width and height of the frame in pixels.
 
         Returns:
-            What is chosen in the windows that this frame's time closes, by track.
+            The selections of the windows that end before this frame, by track.
         """
         if not faces:
             return []
@@ -164,7 +167,7 @@ class RegionSelector:
         return chosen
 
     def _choose(self, track: _Track) -> list[Selection]:
-        """The selections of a track's window, by activity, the face first; its changes go into the track's history."""
+        """The selections of a track's window, the face first, then by activity; adds the window's changes to the track's history."""
         changes = self._changes(track)  # [frames, measured]
         track.history.extend(changes)
         past = np.array(track.history)
@@ -175,16 +178,16 @@ class RegionSelector:
         activity = {name: float(values.max()) for name, values in series.items()}
 
         names = self.settings.names or _moving(activity)
-        frames: dict[str, Face] = {}
-        for name in sorted(names, key=lambda name: -activity[name]):
-            near = series[name] >= NEAR_PEAK * activity[name] if activity[name] >= ACTIVE / 2 else np.ones(len(changes), bool)
-            # Regions share a frame where it is near the peak of both: the describer then looks at it once.
-            able = [face for face, ok in zip(track.faces, near, strict=True) if ok]
-            frames[name] = max([face for face in able if any(face is other for other in frames.values())] or able, key=_clarity)
-        return [self._selection(track, name, frames[name], activity[name]) for name in names]
+        near_peak = {
+            name: series[name] >= NEAR_PEAK * activity[name] if activity[name] >= ACTIVE / 2 else np.ones(len(changes), bool)
+            for name in sorted(names, key=lambda name: (name == WHOLE_FACE, -activity[name]))
+        }
+        clarity = np.array([_clarity(face) for face in track.faces])
+        frames = (_one_frame if self.settings.frame == "window" else _frame_for_each)(near_peak, clarity)
+        return [self._selection(track, name, track.faces[frames[name]], activity[name]) for name in names]
 
     def _changes(self, track: _Track) -> np.ndarray:
-        """(frames, measured) change of each region in each frame of the window; the track's usual look takes the window's in."""
+        """(frames, measured) change of each region in each frame of the window; updates the track's usual appearance."""
         images = [normalise(face.crop) for face in track.faces]
         yaws = np.array([face.yaw for face in track.faces])
         yaw = float(np.median(yaws))
@@ -198,14 +201,14 @@ class RegionSelector:
             aligned, boxes = self._register(track, images, images[len(images) // 2])
             track.usual, track.yaw = np.median(aligned, 0).astype(np.float32), yaw
             against_usual[:] = 0
-        look = np.median(aligned, 0).astype(np.float32)
-        within, _ = self._measure(track, look, aligned, np.abs(yaws - yaw), boxes)
-        track.usual = (1 - ADAPT) * track.usual + ADAPT * look
+        typical = np.median(aligned, 0).astype(np.float32)
+        within, _ = self._measure(track, typical, aligned, np.abs(yaws - yaw), boxes)
+        track.usual = (1 - ADAPT) * track.usual + ADAPT * typical
         track.yaw = (1 - ADAPT) * track.yaw + ADAPT * yaw
         return np.maximum(within, against_usual)
 
     def _register(self, track: _Track, images: list[np.ndarray], reference: np.ndarray) -> tuple[list[np.ndarray], dict[str, Box]]:
-        """The window's images brought onto a reference, and the boxes to measure there."""
+        """The window's images registered to a reference, and the boxes to measure there."""
         registrar = Registrar(reference)
         aligned, marks = [], []
         for face, image in zip(track.faces, images, strict=True):
@@ -223,7 +226,7 @@ class RegionSelector:
     def _measure(
         self, track: _Track, reference: np.ndarray, aligned: list[np.ndarray], turns: np.ndarray, boxes: dict[str, Box]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(frames, measured) changes against a reference beyond the calm part's, and (frames,) the calm part's own."""
+        """(frames, measured) changes against a reference less the calm part's change, and (frames,) the calm part's change."""
         rows = []
         for face, image, turn in zip(track.faces, aligned, turns, strict=True):
             differences = difference(reference, image, float(turn))
@@ -236,7 +239,7 @@ class RegionSelector:
         return np.maximum(changes - calm[:, None], 0.0), calm
 
     def _in_frame(self, face: Face, box: Box) -> bool:
-        """Whether a box of the crop lies in the frame; past the frame's edge, a moving head looks like a moving region."""
+        """Whether a box of the crop lies inside the frame: beyond its edge, a moving head would count as a moving region."""
         corners = face.alignment.to_frame(np.array([[box[0], box[1]], [box[2], box[1]], [box[0], box[3]], [box[2], box[3]]]))
         return bool((corners >= 0).all() and (corners <= self._size).all())
 
@@ -248,8 +251,34 @@ class RegionSelector:
         return Selection(track.window, start_s, start_s + window_s, face, region, *boxes, activity)
 
 
+def _one_frame(near_peak: Mapping[str, np.ndarray], clarity: np.ndarray) -> dict[str, int]:
+    """The clearest frame near the peak of the most active region and, as far as possible, of the others.
+
+    Args:
+        near_peak: for each region, the most active first: (frames,) whether a frame is near its peak.
+        clarity: (frames,) how well the face can be read.
+
+    Returns:
+        Region to the frame's place in the window.
+    """
+    able = np.ones(len(clarity), bool)
+    for near in near_peak.values():
+        if (able & near).any():
+            able &= near
+    return dict.fromkeys(near_peak, int(np.argmax(np.where(able, clarity, -np.inf))))
+
+
+def _frame_for_each(near_peak: Mapping[str, np.ndarray], clarity: np.ndarray) -> dict[str, int]:
+    """As `_one_frame`, but a frame near its own peak for each region. Regions share frames where possible, which saves vision passes."""
+    frames: dict[str, int] = {}
+    for name, near in near_peak.items():
+        shared = [place for place in dict.fromkeys(frames.values()) if near[place]]
+        frames[name] = max(shared or np.flatnonzero(near).tolist(), key=lambda place: clarity[place])
+    return frames
+
+
 def _moving(activity: dict[str, float]) -> tuple[str, ...]:
-    """The face, and the regions that `auto` adds: active, not explained by a stronger neighbour, the most active first."""
+    """The regions that `auto` selects: the face, then active ones that no stronger neighbour explains, the most active first."""
     moving: list[str] = []
     for name in sorted(NEIGHBOURS, key=lambda name: -activity[name]):
         pulled = any(name in NEIGHBOURS[other] and activity[name] < EXPLAINED * activity[other] for other in NEIGHBOURS)
@@ -259,7 +288,7 @@ def _moving(activity: dict[str, float]) -> tuple[str, ...]:
 
 
 def _touches(face: Face, box: Box, frame_size: tuple[int, int]) -> bool:
-    """Whether a box in frame pixels lies, in part, in the frame, on the face and on its crop."""
+    """Whether a box in frame pixels overlaps the frame, the face and its crop."""
     if box[0] >= frame_size[0] or box[1] >= frame_size[1] or box[2] <= 0 or box[3] <= 0:
         return False
     apart = box[0] >= face.box[2] or box[1] >= face.box[3] or box[2] <= face.box[0] or box[3] <= face.box[1]
@@ -267,5 +296,5 @@ def _touches(face: Face, box: Box, frame_size: tuple[int, int]) -> bool:
 
 
 def _clarity(face: Face) -> float:
-    """How well a face can be read in a frame: sharp and frontal; 20 degrees of yaw outweigh a sharpness of e times."""
+    """How well a face can be read: sharp and frontal. 20 degrees of yaw, or 40 of pitch, cancel e times the sharpness."""
     return log(max(face.sharpness, 1e-3)) - abs(face.yaw) / 20 - abs(face.pitch) / 40
