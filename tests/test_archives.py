@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from pandas.testing import assert_frame_equal
 
@@ -22,8 +23,7 @@ from pipeline.execution.chunks import Result
 from pipeline.execution.executors.in_process import InProcessExecutor
 from pipeline.execution.run import run
 from pipeline.faces.detectors import Detector, load_detector
-from pipeline.report.carried import carried, table_file
-from pipeline.report.data import read_video
+from pipeline.report.windows import window_rows
 from pipeline.settings import load_settings
 from pipeline.storage import run_folder as tables
 from pipeline.storage.run_folder import RunFolder, video_id
@@ -137,12 +137,9 @@ def test_reports_and_trends_read_videos_put_together_as_they_read_single_ones(
     for key in keys:
         assert together.mark(key) == apart.mark(key)
         for table in ("faces", "descriptions"):
-            assert read_video(together, table, key).equals(read_video(apart, table, key))
-            one, other = (table_file(folder, table, key) for folder in (together, apart))
-            assert one is not None
-            assert other is not None
-            assert one.read().equals(other.read())
-        assert carried(together, key).equals(carried(apart, key))
+            rows, parts = (together.read(table, video_id=key), pa.concat_tables(apart.batches(table, key)))
+            assert rows.equals(apart.read(table, video_id=key)) and rows.equals(parts)
+        assert window_rows(together, key).equals(window_rows(apart, key))
     series = [read_runs([folder.path], Options()) for folder in (together, apart)]
     assert len(series[0].videos) == 5
     assert_frame_equal(series[0].videos.drop(columns="run"), series[1].videos.drop(columns="run"))

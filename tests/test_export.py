@@ -21,7 +21,8 @@ import pytest
 from pipeline.errors import SettingsError, VideoError
 from pipeline.faces.pose import head_pose
 from pipeline.report import export
-from pipeline.report.export import COLUMNS, FORMATS, export_frames
+from pipeline.report.export import FORMATS, export_frames
+from pipeline.report.layouts import LAYOUTS
 from pipeline.schemas import TABLES
 from pipeline.storage.run_folder import RunFolder, empty, file_mark, video_id
 from pipeline.video.opening import open_video
@@ -101,7 +102,7 @@ def test_every_frame_carries_what_its_window_says(run: RunFolder, clips: dict[st
 
 
 def test_formats_say_the_same(run: RunFolder, clips: dict[str, Path], tmp_path: Path) -> None:
-    for columns in COLUMNS:
+    for columns in LAYOUTS:
         files = export_frames(run, video_id(clips["two"]), tmp_path / columns, formats=tuple(FORMATS), columns=columns)
         assert [file.name for file in files] == [f"{columns}.{name}" for name in FORMATS]
         csv, parquet = pd.read_csv(files[0]), pq.read_table(files[2])
@@ -115,7 +116,8 @@ def test_openface_scripts_read_it(run: RunFolder, clips: dict[str, Path], sample
     theirs = pd.read_csv(samples / "OpenFace_Test.csv", skipinitialspace=True)
     rows = read(run, clips["two"], tmp_path, columns="openface")
     known = set(theirs) | {"face_id"}  # its files of several people have that one
-    assert [name for name in rows if name not in known] == ["track_id", "time_s", "window_index", "described"]
+    assert [name for name in rows if name not in known] == ["track_id", "time_s", "window_index", "described", "path"]
+    assert set(rows.path) == {str(clips["two"])}
     for ending in ("_r", "_c"):  # by ending, as many scripts pick them
         assert [name for name in rows if name.endswith(ending)] == [name for name in theirs if name.endswith(ending)]
     assert list(rows)[:5] == ["frame", "face_id", "timestamp", "confidence", "success"]
@@ -130,6 +132,40 @@ def test_openface_scripts_read_it(run: RunFolder, clips: dict[str, Path], sample
     np.testing.assert_allclose(good.AU12_r, 5 * ours.AU12, rtol=1e-5)
     np.testing.assert_allclose(good.AU45_r, 5 * ours.AU43, rtol=1e-5)
     assert good.AU45_c.tolist() == ["AU43" in str(aus) for aus in ours.aus]
+
+
+def test_openface_names_have_its_spaces_when_asked(run: RunFolder, clips: dict[str, Path], samples: Path, tmp_path: Path) -> None:
+    theirs = (samples / "OpenFace_Test.csv").read_text().splitlines()[0].split(",")
+    (file,) = export_frames(run, video_id(clips["two"]), tmp_path / "frames", columns="openface-spaces")
+    names = file.read_text().splitlines()[0].split(",")
+    assert [name for name in names if name.endswith(("_r", "_c"))] == [name for name in theirs if name.endswith(("_r", "_c"))]
+    assert " AU12_r" in names and names[0] == "frame" and " success" in names
+    plain = read(run, clips["two"], tmp_path, columns="openface")
+    pd.testing.assert_frame_equal(pd.read_csv(file, skipinitialspace=True), plain)
+
+
+def test_openface_counts_the_frames_without_a_face_unless_told_not_to(run: RunFolder, clips: dict[str, Path], tmp_path: Path) -> None:
+    """The share of frames with `success` 1 is what its users report as tracking quality."""
+    sampled = next(row for row in run.read("videos").to_pylist() if row["video_id"] == video_id(clips["leaves"]))["sampled_frames"]
+    rows = read(run, clips["leaves"], tmp_path, columns="openface")
+    assert len(rows) == sampled > rows.success.sum() == len(table(run, "faces", clips["leaves"]))
+    for options in ({"columns": "openface", "empty_frames": False}, {"columns": "pyfeat"}, {}):
+        assert len(read(run, clips["leaves"], tmp_path, **options)) == rows.success.sum()
+
+
+def test_every_column_is_described_with_its_resolution(run: RunFolder, clips: dict[str, Path], tmp_path: Path) -> None:
+    """A column said to have one value a window does not change within a (track, window)."""
+    for layout in LAYOUTS:
+        rows = read(run, clips["two"], tmp_path, columns=layout)
+        about = json.loads((tmp_path / "frames.columns.json").read_text(encoding="utf-8"))
+        assert list(about["columns"]) == list(rows) and about["layout"] == layout and about["video"] == str(clips["two"])
+        assert all(column["meaning"] for column in about["columns"].values())
+        windowed = [name for name, column in about["columns"].items() if column["resolution"] == "window"]
+        assert any("AU12" in name for name in windowed)
+        rows.columns = rows.columns.str.strip()
+        groups = rows.groupby(["track_id", "window_index"])
+        assert (groups[[name.strip() for name in windowed]].nunique(dropna=False) == 1).all(axis=None)
+        assert (groups.size() > 1).any()
 
 
 def test_pyfeat_scripts_read_it(run: RunFolder, clips: dict[str, Path], samples: Path, tmp_path: Path) -> None:
@@ -172,7 +208,7 @@ def test_angles_have_the_tools_signs(samples: Path, tmp_path: Path, sample: str,
         | dict(zip(("yaw", "pitch", "roll"), head_pose(face), strict=True))
         for i, face in enumerate(landmarks)
     ]
-    rows = read(hand_made(tmp_path / "run", clip, faces, []), clip, tmp_path, columns=columns)
+    rows = read(hand_made(tmp_path / "run", clip, faces, []), clip, tmp_path, columns=columns, empty_frames=False)
     assert (rows[list(pairs)].abs() < 0.5).all(axis=None), "radians"
     for ours, name in pairs.items():
         assert np.corrcoef(rows[ours], theirs[name])[0, 1] > 0.4, name
@@ -237,8 +273,9 @@ def test_frames_without_a_face_are_rows_when_asked(
 
 
 def test_a_video_without_faces_gives_a_header(run: RunFolder, clips: dict[str, Path], tmp_path: Path) -> None:
-    for columns in COLUMNS:
-        csv, lines, parquet = export_frames(run, video_id(clips["none"]), tmp_path / "x", formats=tuple(FORMATS), columns=columns)
+    for columns in LAYOUTS:
+        options: dict[str, Any] = {"formats": tuple(FORMATS), "columns": columns, "empty_frames": False}
+        csv, lines, parquet = export_frames(run, video_id(clips["none"]), tmp_path / "x", **options)
         assert len(pd.read_csv(csv)) == 0 and len(csv.read_text().splitlines()) == 1
         assert lines.read_text() == ""
         assert pq.read_table(parquet).column_names == list(pd.read_csv(csv))
@@ -246,7 +283,8 @@ def test_a_video_without_faces_gives_a_header(run: RunFolder, clips: dict[str, P
 
 def test_what_cannot_be_is_said_in_a_line(run: RunFolder, clips: dict[str, Path], tmp_path: Path) -> None:
     one = video_id(clips["one"])
-    for wrong, words in (({"formats": ["xlsx"]}, "csv, jsonl, parquet"), ({"columns": "amos"}, "focalface, openface, pyfeat")):
+    layouts = "focalface, openface, openface-spaces, pyfeat"
+    for wrong, words in (({"formats": ["xlsx"]}, "csv, jsonl, parquet"), ({"columns": "amos"}, layouts)):
         with pytest.raises(SettingsError, match=words):
             export_frames(run, one, tmp_path / "x", **wrong)
     with pytest.raises(SettingsError, match="holds no video 0000"):

@@ -19,10 +19,10 @@ from PIL import ImageColor
 from pipeline.errors import SettingsError, VideoError
 from pipeline.execution.drawing import PALETTE
 from pipeline.faces.detectors import load_detector
-from pipeline.report.carried import active
 from pipeline.report.film import annotate_video
 from pipeline.report.overlay import Overlay, hide_faces
-from pipeline.report.tracks import Seen, Tracks
+from pipeline.report.positions import FacePosition, FacePositions
+from pipeline.report.windows import active_column
 from pipeline.schemas import TABLES
 from pipeline.storage.run_folder import RunFolder, video_id
 from pipeline.vocabulary import AUS, REGIONS
@@ -205,7 +205,7 @@ def test_hidden_faces_are_found_no_more(run: RunFolder, clips: dict[str, Path], 
 
     hidden = old[0].copy()
     x0, y0, x1, y1 = boxes[0]
-    hide_faces(hidden, [Seen(1, (x0, y0, x1, y1), np.zeros((5, 2))), Seen(2, (-50, -50, -20, -20), np.zeros((5, 2)))])
+    hide_faces(hidden, [FacePosition(1, (x0, y0, x1, y1), np.zeros((5, 2))), FacePosition(2, (-50, -50, -20, -20), np.zeros((5, 2)))])
     detail = [np.abs(np.diff(image[y0:y1, x0:x1].astype(int), axis=0)).mean() for image in (old[0], hidden)]
     assert detail[1] < detail[0] / 3
     assert (hidden != old[0]).any(axis=2)[y0:y1, x0:x1].mean() > 0.9
@@ -242,10 +242,10 @@ def test_frames_of_any_size_are_drawn_on(size: tuple[int, int]) -> None:
         face |= {"landmarks5": np.ravel(points).tolist(), "yaw": 0.0, "pitch": 0.0, "roll": 0.0, "sharpness": 1.0}
         words = {"track_id": 1, "window_index": 0, "emotion": "happiness", "emotion_happiness": 0.9, "age": 30.0, "age_low": 20.0}
         words |= {"age_high": 40.0, "description": "The lip corners are pulled up and the lips are parted; the face looks happy."}
-        words |= dict.fromkeys(AUS, 0.9) | {active(au): True for au in AUS}
+        words |= dict.fromkeys(AUS, 0.9) | {active_column(au): True for au in AUS}
         regions = [{"track_id": 1, "window_index": 0, "time_s": 0.0, "region": region, "box": box} for region in REGIONS]
-        tracks = Tracks(pa.Table.from_pylist([face], TABLES["faces"]).to_batches(), np.array([0.0]))
-        overlay = Overlay(size, tracks, pa.Table.from_pylist([words]), pa.Table.from_pylist(regions), 1.0)
+        positions = FacePositions(pa.Table.from_pylist([face], TABLES["faces"]).to_batches(), np.array([0.0]))
+        overlay = Overlay(size, positions, pa.Table.from_pylist([words]), pa.Table.from_pylist(regions), 1.0)
         image = np.full((height, width, 3), 128, np.uint8)
         drawn = overlay.draw(image, 0.0)
         assert drawn.shape == image.shape and (drawn != image).any()
@@ -267,19 +267,19 @@ def test_tracks_between_and_around_samples() -> None:
 
     rows = [row(1, sampled[i], 10 * i) for i in (1, 2, 4, 5)] + [row(7, 1.4, 3.0)]
     table = pa.Table.from_pylist(rows, pa.schema([field.with_nullable(True) for field in TABLES["faces"]]))
-    tracks = Tracks(table.to_batches(max_chunksize=2), sampled)
+    positions = FacePositions(table.to_batches(max_chunksize=2), sampled)
 
-    def left(time: float, wide: bool = False) -> dict[int, Any]:
-        return {face.track_id: pytest.approx(face.box[0], abs=1e-4) for face in tracks.at(time, wide)}
+    def left(time: float, extended: bool = False) -> dict[int, Any]:
+        return {face.track_id: pytest.approx(face.box[0], abs=1e-4) for face in positions.at(time, extended)}
 
     assert left(0.2) == {1: 10.0} and left(0.3) == {1: 15.0} and left(0.4) == {1: 20.0} and left(0.9) == {1: 45.0}
     assert left(0.5) == left(0.6) == left(0.1) == left(1.1) == left(2.0) == {}
-    assert left(0.5, wide=True) == {1: 25.0} and left(0.6, wide=True) == {1: 30.0}, "a gap is hidden too"
-    assert left(0.1, wide=True) == {1: 10.0} and left(1.1, wide=True) == {1: 50.0}, "and the moments around"
-    assert left(0.0, wide=True) == left(1.2, wide=True) == {}, "but not where somebody looked and saw no face"
-    assert left(1.4) == {7: 3.0} and left(1.39) == {} and left(1.39, wide=True) == {7: 3.0} == left(9.0, wide=True)
-    assert tracks.within(0.2, 0.9) == {1: (10.0, 0.0, 50.0, 10.0)} and tracks.within(0.5, 0.7) == {}
-    assert Tracks([], sampled).at(0.2) == []
+    assert left(0.5, extended=True) == {1: 25.0} and left(0.6, extended=True) == {1: 30.0}, "a gap is hidden too"
+    assert left(0.1, extended=True) == {1: 10.0} and left(1.1, extended=True) == {1: 50.0}, "and the moments around"
+    assert left(0.0, extended=True) == left(1.2, extended=True) == {}, "but not where somebody looked and saw no face"
+    assert left(1.4) == {7: 3.0} and left(1.39) == {} and left(1.39, extended=True) == {7: 3.0} == left(9.0, extended=True)
+    assert positions.bounds(0.2, 0.9) == {1: (10.0, 0.0, 50.0, 10.0)} and positions.bounds(0.5, 0.7) == {}
+    assert FacePositions([], sampled).at(0.2) == []
 
 
 def test_no_half_file_stays_and_an_older_one_does(run: RunFolder, clips: dict[str, Path], tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ import pytest
 from PIL import Image
 
 from pipeline.faces.detectors import load_detector
-from pipeline.report.data import MISSING, load_video, presence
 from pipeline.report.index import emotion_strip
+from pipeline.report.page_data import MISSING, load_video, presence
 from pipeline.report.pictures import choose, hide, read_pictures, view_around
 from pipeline.schemas import TABLES
 from pipeline.storage.run_folder import RunFolder, empty, file_mark, video_id

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.report.data import load_video
 from pipeline.report.index import write_index
+from pipeline.report.page_data import load_video
 from pipeline.storage.output_names import unique_names
 from pipeline.storage.run_folder import RunFolder, empty, video_id
 from tests.support.tables import add_video, command, new_run, rows_of

@@ -19,18 +19,28 @@ MOST_FAILURES = 20
 
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `focalface run` wrote.")],
-    out: Annotated[Path | None, typer.Option(help="Folder for the report.", show_default="DIR/report")] = None,
-    frames: Annotated[str | None, typer.Option(help="Per-frame tables too: csv, jsonl, parquet; with commas.")] = None,
-    columns: Annotated[str, typer.Option(help="Their column names: focalface, openface or pyfeat.")] = "focalface",
-    empty_frames: Annotated[bool, typer.Option("--empty-frames", help="Their rows for frames without a face too.")] = False,
-    video: Annotated[bool, typer.Option("--video", help="Annotated videos too.")] = False,
-    no_faces: Annotated[bool, typer.Option("--no-faces", help="Leave every picture out.")] = False,
-    blur: Annotated[bool, typer.Option("--blur", help="Make faces in pictures and videos unrecognisable.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder of the report.", show_default="DIR/report")] = None,
+    frames: Annotated[str | None, typer.Option(help="Write per-frame tables: csv, jsonl, parquet; separate several with commas.")] = None,
+    columns: Annotated[
+        str,
+        typer.Option(help="Their layout: focalface, openface, openface-spaces (a space before each name, as OpenFace has it) or pyfeat."),
+    ] = "focalface",
+    empty_frames: Annotated[
+        bool | None, typer.Option("--empty-frames/--no-empty-frames", help="Rows for frames without a face.", show_default="as the tool")
+    ] = None,
+    video: Annotated[bool, typer.Option("--video", help="Write annotated films, with their sound.")] = False,
+    no_faces: Annotated[bool, typer.Option("--no-faces", help="Leave all pictures out.")] = False,
+    blur: Annotated[bool, typer.Option("--blur", help="Make faces in pictures and films unrecognisable.")] = False,
     only: Annotated[list[str] | None, typer.Option(metavar="VIDEO", help="A file name, path or video_id; repeatable.")] = None,
     debug: Debug = False,
 ) -> None:
-    """Make a run's tables something to look at: an index page, and a page for each video that opens from the disk. Made again, it
-    writes only what has changed.
+    """Write a page for each video of a run, and an index of them. They open in a browser from the disk. A second report writes only what
+    has changed.
+
+    Action units, emotion and age in the per-frame tables are those of the described frame of each window (by default one a second),
+    repeated in all its frames; `described` marks that frame, and <name>.columns.json tells the resolution of every column.
+
+    An output that cannot be written is named here and in the index; all others are written, and the exit code is 2.
 
     Example: focalface report outputs/demo --frames csv --blur
     """
@@ -65,19 +75,20 @@ def report(
         raise FocalfaceError(f"all else is written, but {count} of {all_} videos lack something; {lines[0]}") from made.first_error
 
 
-def _formats(frames: str | None, columns: str, empty_frames: bool) -> list[str]:
-    """The frame tables' formats; the other options of theirs are looked at as well, before any work.
+def _formats(frames: str | None, columns: str, empty_frames: bool | None) -> list[str]:
+    """The formats of the per-frame tables. Their other options are checked too, before any work.
 
     Raises:
-        SettingsError: when one is unknown, or asked for without `--frames`.
+        SettingsError: when one is unknown, or given without `--frames`.
     """
-    from pipeline.report.export import COLUMNS, FORMATS
+    from pipeline.report.export import FORMATS
+    from pipeline.report.layouts import LAYOUTS
 
-    if columns not in COLUMNS:
-        raise SettingsError(f"--columns must be one of {', '.join(COLUMNS)}, not {columns!r}")
+    if columns not in LAYOUTS:
+        raise SettingsError(f"--columns must be one of {', '.join(LAYOUTS)}, not {columns!r}")
     if frames is None:
-        if empty_frames or columns != "focalface":
-            raise SettingsError("--columns and --empty-frames are about the frame tables: give --frames csv as well")
+        if empty_frames is not None or columns != "focalface":
+            raise SettingsError("--columns and --empty-frames are about the per-frame tables: give --frames csv as well")
         return []
     formats = list(dict.fromkeys(name.strip() for name in frames.split(",")))
     for name in formats:

@@ -53,7 +53,7 @@ class Outputs:
     faces: Faces = "show"
     frames: tuple[str, ...] = ()
     columns: str = "focalface"
-    empty_frames: bool = False
+    empty_frames: bool | None = None
     film: bool = False
 
 

@@ -21,10 +21,11 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
 from pipeline.errors import SettingsError
-from pipeline.report.carried import carried, table_file, video_file, video_row, window_seconds
+from pipeline.report.inputs import sampling_fps, video_file, video_row, window_seconds
 from pipeline.report.overlay import Overlay, hide_faces
-from pipeline.report.tracks import Tracks
-from pipeline.schemas import TABLES, NoteKind
+from pipeline.report.positions import FacePositions
+from pipeline.report.windows import window_rows
+from pipeline.schemas import NoteKind
 from pipeline.storage.run_folder import RunFolder
 from pipeline.video.container import open_container
 from pipeline.video.opening import open_video
@@ -178,7 +179,7 @@ def annotate_video(
     """Write a video with what the run says about it drawn in: H.264 in MP4, ready to stream, upright, sound kept.
 
     Every frame that decodes is written at its own time, sampled or not; boxes move smoothly between the sampled frames of a track.
-    Memory does not grow with the frames of the video (the faces table is held: `pipeline.report.tracks`). The file appears whole or
+    Memory does not grow with the frames of the video (the faces table is held: `pipeline.report.positions`). The file appears whole or
     not at all.
 
     Args:
@@ -209,7 +210,7 @@ def annotate_video(
                 for frame in video.frames():
                     image = frame.image
                     if faces == "blur":
-                        hide_faces(image, tracks.at(frame.time_s, wide=True))
+                        hide_faces(image, tracks.at(frame.time_s, extended=True))
                     film.write(overlay.draw(image, frame.time_s), frame.time_s)
                     progress(video.decoded, video.info.frame_count)
                 film.end(video.info.duration_s)
@@ -222,14 +223,11 @@ def annotate_video(
     return out
 
 
-def _overlay(run: RunFolder, video_id: str, video: SeekableSource) -> tuple[Tracks, Overlay]:
+def _overlay(run: RunFolder, video_id: str, video: SeekableSource) -> tuple[FacePositions, Overlay]:
     """The run's tables of one video, ready to be drawn."""
-    sampler = Sampler(run.info.get("settings", {}).get("video", {}).get("fps"), video.info.fps)
+    sampler = Sampler(sampling_fps(run), video.info.fps)
     sampled_s = np.array([time_s for time_s in video.times.tolist() if sampler.wants(time_s)])
-    parquet = table_file(run, "faces", video_id)
-    tracks = Tracks(parquet.iter_batches(columns=["track_id", "time_s", "box", "landmarks5"]) if parquet else (), sampled_s)
-    columns = ["track_id", "window_index", "time_s", "region", "box"]
-    parquet = table_file(run, "descriptions", video_id)
-    regions = parquet.read(columns=columns) if parquet else TABLES["descriptions"].empty_table().select(columns)
+    positions = FacePositions(run.batches("faces", video_id, ["track_id", "time_s", "box", "landmarks5"]), sampled_s)
+    regions = run.read("descriptions", ["track_id", "window_index", "time_s", "region", "box"], video_id)
     size = video.info.width, video.info.height
-    return tracks, Overlay(size, tracks, carried(run, video_id), regions, window_seconds(run))
+    return positions, Overlay(size, positions, window_rows(run, video_id), regions, window_seconds(run))

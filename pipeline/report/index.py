@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.report.data import TableError, compress, read_video
+from pipeline.errors import SettingsError
 from pipeline.report.page import INDEX_SCRIPTS, assemble, write_page_file
+from pipeline.report.page_data import compress
 from pipeline.storage.run_folder import RunFolder, printable
 from pipeline.vocabulary import EMOTIONS, WHOLE_FACE
 
@@ -45,7 +46,7 @@ def emotion_strip(starts: np.ndarray, ends: np.ndarray, emotions: np.ndarray, du
 
 def _strip(run: RunFolder, video: Mapping[str, Any]) -> tuple[str, str]:
     """A video's strip, and the emotion that is seen longest."""
-    rows = read_video(run, "descriptions", video["video_id"], ("start_s", "end_s", "region", "emotion"))
+    rows = run.read("descriptions", ("start_s", "end_s", "region", "emotion"), video["video_id"])
     if not rows.num_rows:
         return "", ""
     regions = np.array(rows["region"].to_pylist(), object)
@@ -83,7 +84,7 @@ def write_index(
         key, error = video["video_id"], video["error"] or ""
         try:
             strip, dominant = _strip(run, video)
-        except TableError as fault:
+        except SettingsError as fault:
             strip, dominant, error = "", "", printable(str(fault))
             faults[key] = error
         else:

@@ -14,8 +14,8 @@ from PIL import Image, ImageDraw, ImageFont
 from pipeline.execution.drawing import BACKGROUND, CARD, FAINT, PALETTE, TEXT, TRACK, Font, label_place, overlap, rounded_box, wrapped
 from pipeline.faces.alignment import align
 from pipeline.regions.placement import place_regions, to_crop_box, to_frame_box
-from pipeline.report.carried import active
-from pipeline.report.tracks import Seen, Tracks
+from pipeline.report.positions import FacePosition, FacePositions
+from pipeline.report.windows import active_column
 from pipeline.vocabulary import AUS, UNIT, WHOLE_FACE, Box
 
 TEXT_BASE, TEXT_SHARE, TEXT_LEAST = 6.0, 0.0195, 12
@@ -50,7 +50,7 @@ BLUR_CELLS = 6
 """A hidden face is reduced to so many cells across and down; fewer hide more. People are recognised from some 16 on."""
 
 
-def hide_faces(image: np.ndarray, faces: list[Seen]) -> None:
+def hide_faces(image: np.ndarray, faces: list[FacePosition]) -> None:
     """Make faces unrecognisable, in place: each is reduced to a few cells of mean colour, melted into one another.
 
     Args:
@@ -97,13 +97,13 @@ def _colour(track_id: int) -> str:
 class Overlay:
     """Draws one video's tables into its frames, told in order of time."""
 
-    def __init__(self, size: tuple[int, int], tracks: Tracks, windows: pa.Table, regions: pa.Table, window_s: float) -> None:
+    def __init__(self, size: tuple[int, int], tracks: FacePositions, windows: pa.Table, regions: pa.Table, window_s: float) -> None:
         """Prepare for a video.
 
         Args:
             size: width and height of its frames.
             tracks: its faces.
-            windows: from `pipeline.report.carried.carried`.
+            windows: from `pipeline.report.windows.window_rows`.
             regions: `track_id`, `window_index`, `time_s`, `region` and `box` of the descriptions table.
             window_s: seconds of a window.
         """
@@ -130,7 +130,7 @@ class Overlay:
         Returns:
             The same shape; `image` itself where there is nothing to draw.
         """
-        faces, near = self._tracks.at(time_s), self._tracks.at(time_s, wide=True)
+        faces, near = self._tracks.at(time_s), self._tracks.at(time_s, extended=True)
         window = int(np.floor(time_s / self._window_s))
         if window != self._window:
             self._window, self._cards = window, self._placed(window)
@@ -144,7 +144,7 @@ class Overlay:
             picture.paste(placed.card, (placed.x, placed.y), placed.card)
         return np.asarray(picture)
 
-    def _outline(self, picture: Image.Image, face: Seen, words: dict[str, Any] | None) -> None:
+    def _outline(self, picture: Image.Image, face: FacePosition, words: dict[str, Any] | None) -> None:
         """A face's box with its regions and a tag."""
         draw, colour, line = ImageDraw.Draw(picture), _colour(face.track_id), self._line
         x0, y0, x1, y1 = (round(edge) for edge in face.box)
@@ -161,7 +161,7 @@ class Overlay:
             for name, box in boxes:
                 self._tag(draw, name, box, colour, taken, self._small)
 
-    def _region_boxes(self, face: Seen) -> list[tuple[str, Box]]:
+    def _region_boxes(self, face: FacePosition) -> list[tuple[str, Box]]:
         """The regions described in this window, where they lie on the face now."""
         rows = self._regions.get((face.track_id, self._window), [])
         try:
@@ -198,7 +198,7 @@ class Overlay:
         """Cards for the people of a window, each where it hides least, no card on another, and near where it stood before."""
         if self._width < SMALLEST_FRAME * self._letters or self._height < SMALLEST_FRAME * self._letters:
             return {}
-        around = self._tracks.within(window * self._window_s, (window + 1) * self._window_s)
+        around = self._tracks.bounds(window * self._window_s, (window + 1) * self._window_s)
         largest = sorted(around, key=lambda key: _area(around[key]), reverse=True)
         shown = [key for key in largest if (key, window) in self._words][:MAX_CARDS]
         drawn = {key: [self._card(self._words[key, window], units) for units in (MAX_UNITS, 0)] for key in shown}
@@ -259,7 +259,7 @@ class Overlay:
         for text in wrapped(draw, words["description"], inner, self._body):
             draw.text((x, y), text, TEXT, self._body)
             y += round(1.3 * letters)
-        codes = sorted((au for au in AUS if words[active(au)]), key=lambda au: -words[au])
+        codes = sorted((au for au in AUS if words[active_column(au)]), key=lambda au: -words[au])
         if units:
             y += letters // 2
             self._bar(draw, (x, y, inner), words["emotion"], words[f"emotion_{words['emotion']}"], TEXT)

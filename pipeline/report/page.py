@@ -18,7 +18,7 @@ from typing import Any
 
 from pipeline import __version__
 from pipeline.errors import writing
-from pipeline.report.data import load_video, pack
+from pipeline.report.page_data import load_video, pack
 from pipeline.report.pictures import Faces, Pictures, read_pictures
 from pipeline.storage.atomic import replacing
 from pipeline.storage.run_folder import RunFolder
@@ -114,8 +114,7 @@ def write_page(
         say: told (pictures read, pictures to read).
 
     Raises:
-        TableError: when the video's tables are damaged.
-        SettingsError: when the file cannot be written.
+        SettingsError: when the video's tables are damaged, or the file cannot be written.
     """
     data = load_video(run, dict(video))
     pictures = read_pictures(data, fingerprint, faces, say)

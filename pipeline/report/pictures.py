@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from pipeline.errors import VideoError
-from pipeline.report.data import VideoData, boxes_of
+from pipeline.report.page_data import VideoData, boxes_of
 from pipeline.video.opening import open_video
 from pipeline.vocabulary import Box
 

@@ -49,6 +49,9 @@ MERGED_BYTES = 64 * 2**20
 """Size up to which videos are merged into one file; a video of more than a quarter of it stays alone. More makes fewer files and takes
 more memory."""
 
+BATCH_ROWS = 2**13
+"""Rows that `RunFolder.batches` gives at a time; more are faster and take more memory."""
+
 ROW_GROUP = 2**16
 """Rows of a row group, the least that a reader of one video reads; more packs better and reads more."""
 
@@ -350,7 +353,7 @@ class RunFolder:
         return rows.sort_by([(key, "ascending") for key in SORT_KEYS[table]]).select(names)
 
     def batches(self, table: str, video_id: str, columns: Iterable[str] | None = None) -> Iterator[pa.Table]:
-        """The rows of one video, in order, a row group at a time, so that memory does not grow with the length of the video.
+        """The rows of one video, in order, `BATCH_ROWS` at a time, so that memory does not grow with the length of the video.
 
         Args:
             table, video_id, columns: as for `read`; none is optional but `columns`.
@@ -362,11 +365,16 @@ class RunFolder:
         if merged or not file.exists():  # merged videos are small
             yield self.read(table, columns, video_id)
             return
-        schema = TABLES[table]
-        names = schema.names if columns is None else list(columns)
+        fields = [TABLES[table].field(name) for name in (TABLES[table].names if columns is None else columns)]
         try:
-            for batch in ds.dataset([str(file)], schema=schema, format="parquet").to_batches(names, batch_size=ROW_GROUP):
-                yield pa.Table.from_batches([batch])
+            with pq.ParquetFile(file) as parquet:  # a dataset would read ahead
+                written = [field.name for field in fields if field.name in parquet.schema_arrow.names]
+                for batch in parquet.iter_batches(BATCH_ROWS, columns=written):
+                    arrays = [
+                        batch[field.name].cast(field.type) if field.name in written else pa.nulls(batch.num_rows, field.type)
+                        for field in fields
+                    ]
+                    yield pa.Table.from_arrays(arrays, schema=pa.schema(fields))
         except (OSError, pa.ArrowException) as error:
             raise SettingsError(f"{file} cannot be read ({one_line(error)[:200]}): run that video again") from error
 

@@ -15,7 +15,7 @@ function el(tag, attributes = {}, ...children) {
   return node;
 }
 
-/** Open a payload: {header, columns}; see pipeline/report/data.py for its form. */
+/** Open a payload: {header, columns}; see pipeline/report/page_data.py for its form. */
 async function openPayload(id) {
   const bytes = Uint8Array.from(atob(document.getElementById(id).textContent), (c) => c.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));

@@ -17,12 +17,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
-from pipeline.errors import FocalfaceError
-from pipeline.schemas import TABLES
-from pipeline.storage.run_folder import SORT_KEYS, RunFolder
-from pipeline.vocabulary import AUS, CUSTOM_BOX, EMOTIONS, REGIONS, UNIT
+from pipeline.report.windows import region_order
+from pipeline.storage.run_folder import RunFolder
+from pipeline.vocabulary import AUS, EMOTIONS, UNIT
 
 PRESENCE_GAP_S = 1.0
 """Seconds without a face after which a person counts as gone; more joins appearances into one."""
@@ -33,30 +31,6 @@ MISSING = 65535
 _THOUSANDTHS, _TENTHS, _HUNDREDTHS = 1000, 10, 100
 
 
-class TableError(FocalfaceError):
-    """A video's tables cannot be read."""
-
-
-def read_video(run: RunFolder, table: str, video_id: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """One video's rows of a table, in order; no rows where it has none, nulls for columns that an older run did not write.
-
-    Raises:
-        TableError: when the file is damaged or holds something else.
-    """
-    schema = TABLES[table]
-    file, shared = run.file(table, video_id)
-    names = list(columns) if columns is not None else schema.names
-    if not file.is_file():
-        return schema.empty_table().select(names)
-    keys = [key for key in SORT_KEYS[table] if key in names]
-    try:
-        wanted = pc.field("video_id") == video_id if shared else None
-        rows = ds.dataset([str(file)], schema=schema, format="parquet").to_table(names, filter=wanted)
-        return rows.sort_by([(key, "ascending") for key in keys]) if keys else rows
-    except (OSError, pa.ArrowException) as error:
-        raise TableError(f"{file} cannot be read ({' '.join(str(error).split())[:160]}): run that video again") from error
-
-
 @dataclass(frozen=True)
 class VideoData:
     """Everything that a page says of one video, pictures aside.
@@ -64,7 +38,7 @@ class VideoData:
     Attributes:
         video: the row of the videos table.
         rows: its descriptions by time, person and region, without those that lack a time.
-        faces: its faces, as `read_video` gives them (columns `FACE_COLUMNS`).
+        faces: its rows of the faces table (columns `FACE_COLUMNS`).
     """
 
     video: dict[str, Any]
@@ -96,15 +70,13 @@ def load_video(run: RunFolder, video: dict[str, Any]) -> VideoData:
     """Read one video's tables.
 
     Raises:
-        TableError: when they are damaged.
+        SettingsError: when they are damaged.
     """
-    rows = read_video(run, "descriptions", video["video_id"])
+    rows = run.read("descriptions", video_id=video["video_id"])
     timed = pc.and_(pc.is_finite(rows["start_s"]), pc.and_(pc.is_finite(rows["end_s"]), pc.is_finite(rows["time_s"])))
     rows = rows.filter(timed)  # a null in a filter drops the row
-    order = {region: place for place, region in enumerate((*REGIONS, CUSTOM_BOX))}
-    regions = np.array([order.get(name, len(order)) for name in rows["region"].to_pylist()])
-    place = np.lexsort((regions, rows["track_id"].to_numpy(), rows["start_s"].to_numpy()))
-    return VideoData(video, rows.take(pa.array(place, pa.int64())), read_video(run, "faces", video["video_id"], FACE_COLUMNS))
+    place = np.lexsort((region_order(rows["region"]), rows["track_id"].to_numpy(), rows["start_s"].to_numpy()))
+    return VideoData(video, rows.take(pa.array(place, pa.int64())), run.read("faces", FACE_COLUMNS, video["video_id"]))
 
 
 def presence(times: np.ndarray, gap_s: float = PRESENCE_GAP_S) -> list[tuple[float, float]]:

@@ -1,0 +1,58 @@
+"""What a report reads of one video: its row, its file, and the settings of its run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import SettingsError, VideoError, VideoErrorKind
+from pipeline.storage.run_folder import RunFolder, file_mark
+
+
+def video_row(run: RunFolder, video_id: str) -> dict[str, Any]:
+    """A row of the videos table.
+
+    Raises:
+        SettingsError: the run does not hold the video.
+        VideoError: the run could not read the video, so that there is nothing to report.
+    """
+    rows = run.read("videos", video_id=video_id).to_pylist()
+    if not rows:
+        raise SettingsError(f"{run.path} holds no video {video_id}: its videos table lists those that it holds")
+    if rows[0]["status"] == "failed":
+        reason = f"failed in the run, so there is nothing to export: {rows[0]['error']}"
+        raise VideoError(VideoErrorKind.FAILED_RUN, reason, rows[0]["path"])
+    return dict(rows[0])
+
+
+def video_file(run: RunFolder, row: dict[str, Any]) -> Path:
+    """The video file of a row of the videos table, unchanged since the run.
+
+    Raises:
+        VideoError: it does not exist any more, or has changed.
+    """
+    path = Path(row["path"])
+    if not path.is_file():
+        raise VideoError(VideoErrorKind.MISSING, "no longer there, but needed: put it back, or run on its new place", str(path))
+    mark = run.mark(row["video_id"])
+    if mark and file_mark(path) != mark:
+        raise VideoError(VideoErrorKind.CHANGED, "it has changed since the run, so its frames may not fit the tables: run again", str(path))
+    return path
+
+
+def window_seconds(run: RunFolder) -> float:
+    """Length of the run's windows, in seconds.
+
+    Raises:
+        SettingsError: when run.json does not say.
+    """
+    try:
+        return float(run.info["settings"]["select"]["window"])
+    except (KeyError, TypeError, ValueError):
+        raise SettingsError(f"{run.path / 'run.json'} does not say how long a window was (settings.select.window)") from None
+
+
+def sampling_fps(run: RunFolder) -> float | None:
+    """Sampled frames a second of the run; None for every frame."""
+    fps = run.info.get("settings", {}).get("video", {}).get("fps")
+    return None if fps is None else float(fps)
