@@ -236,13 +236,14 @@ def test_files_are_named_for_their_videos_and_no_two_alike(run: RunFolder) -> No
     talks = {f"{Path(name).stem}_{ids[name]}" for name in names[2:4]}
     assert pages == {"a_clip", "b_clip", *talks, "2_", "_f_20___(x)", "rf"}
     assert len({page.casefold() for page in pages}) == len(names)
-    assert {file.stem for file in (run.path / "report" / "frames").iterdir()} == pages
+    assert {file.stem for file in (run.path / "report" / "frames").glob("*.csv")} == pages
     for row in payload(run.path / "report" / "index.html")[0]["videos"]:
-        assert len(row["files"]) == 2 and all((run.path / "report" / file).is_file() for file in row["files"])
+        assert len(row["files"]) == 3 and all((run.path / "report" / file).is_file() for file in row["files"])
         assert payload(run.path / "report" / row["files"][0])[0]["video"]["video_id"] == row["id"]
     run.discard(ids["b/clip.mp4"])
     assert command("report", run.path, "--frames", "csv") == 0
     assert {file.stem for file in (run.path / "report" / "videos").iterdir()} == pages - {"a_clip", "b_clip"} | {"clip"}
+    assert len(list((run.path / "report" / "frames").iterdir())) == 2 * (len(names) - 1)
 
 
 def test_a_killed_runs_complete_videos_are_reported(run: RunFolder) -> None:
@@ -280,8 +281,14 @@ def test_a_film_that_cannot_be_made_costs_nothing_else(
     assert len(said.err.splitlines()) == 1 and "1 of 2 videos" in said.err and "gone.mp4" in said.err
     report = run.path / "report"
     rows = {row["id"]: row for row in payload(report / "index.html")[0]["videos"]}
-    assert rows[gone]["files"] == ["videos/gone.html", "frames/gone.csv"] and "film not written" in rows[gone]["error"]
-    assert rows[there]["files"] == ["videos/there.html", "frames/there.csv", "films/there.mp4"] and rows[there]["error"] == ""
+    assert (
+        rows[gone]["files"] == ["videos/gone.html", "frames/gone.columns.json", "frames/gone.csv"]
+        and "film not written" in rows[gone]["error"]
+    )
+    assert (
+        rows[there]["files"] == ["videos/there.html", "frames/there.columns.json", "frames/there.csv", "films/there.mp4"]
+        and rows[there]["error"] == ""
+    )
 
     assert command("report", run.path, "--only", "there.mp4", "--video") == 0
     rows = {row["id"]: row for row in payload(report / "index.html")[0]["videos"]}
@@ -356,7 +363,7 @@ def test_two_hours_of_two_people_are_a_small_page(run: RunFolder) -> None:
     [
         (["--only", "holyday.mp4"], r"--only holyday\.mp4: no such video in this run; did you mean holiday\.mp4\?"),
         (["--frames", "xlsx"], r"--frames takes csv, jsonl, parquet, not 'xlsx'"),
-        (["--frames", "csv", "--columns", "facs"], r"--columns must be one of focalface, openface, pyfeat"),
+        (["--frames", "csv", "--columns", "facs"], r"--columns must be one of focalface, openface, openface-spaces, pyfeat"),
         (["--empty-frames"], r"give --frames csv as well"),
         (["--no-faces", "--blur"], r"give one of them"),
         (["--no-faces", "--video"], r"give --blur instead"),
@@ -394,11 +401,15 @@ def test_frame_tables_and_films_lie_beside_the_pages(run: RunFolder, samples: Pa
     report = run.path / "report"
     assert command("report", run.path, "--frames", "csv,parquet", "--video") == 0
     film = report / "films" / "single_face.mp4"
+    tables = {f"frames/single_face.{kind}" for kind in ("columns.json", "csv", "parquet")}
     (row,) = payload(report / "index.html")[0]["videos"]
     assert row["files"][0] == "videos/single_face.html"
-    assert set(row["files"][1:]) == {"frames/single_face.csv", "frames/single_face.parquet", "films/single_face.mp4"}
+    assert set(row["files"][1:]) == {*tables, "films/single_face.mp4"}
     made = film.stat().st_mtime_ns
-    assert command("report", run.path, "--video") == 0
+    assert command("report", run.path, "--frames", "csv", "--columns", "pyfeat", "--video") == 0
+    (row,) = payload(report / "index.html")[0]["videos"]
+    more = {"frames/single_face.pyfeat.csv", "frames/single_face.pyfeat.columns.json"}
+    assert set(row["files"][1:]) == {*tables, *more, "films/single_face.mp4"}, "a layout leaves the tables of another alone"
     assert film.stat().st_mtime_ns == made  # a film takes long: once is enough
     capsys.readouterr()
     assert command("report", run.path, "--no-faces") == 0

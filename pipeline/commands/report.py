@@ -38,7 +38,7 @@ def report(
     has changed.
 
     Action units, emotion and age in the per-frame tables are those of the described frame of each window (by default one a second),
-    repeated in all its frames; `described` marks that frame, and <name>.columns.json tells the resolution of every column.
+    repeated in all its frames; `described` marks that frame, and NAME.columns.json tells the resolution of every column.
 
     An output that cannot be written is named here and in the index; all others are written, and the exit code is 2.
 

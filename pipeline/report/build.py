@@ -19,7 +19,7 @@ from typing import Any, Literal
 from pipeline import __version__
 from pipeline.errors import FocalfaceError, writing
 from pipeline.execution import drawing
-from pipeline.report.export import export_frames
+from pipeline.report.export import COLUMNS_FILE, export_frames
 from pipeline.report.film import annotate_video
 from pipeline.report.index import write_index
 from pipeline.report.page import is_report_page, write_page
@@ -179,11 +179,14 @@ class _Video:
             if kinds:
                 write_page(run, self._row, path("page"), self._fingerprint, faces, partial(progress, "pictures"))
                 self._report.pages += 1
-        with self._writing(outputs.frames, "none", outputs.columns, str(outputs.empty_frames)) as kinds:
+        layout = "" if outputs.columns == "focalface" else f"{outputs.columns}."
+        tables = {f"{layout}{name}": name for name in outputs.frames}
+        with self._writing([*tables, f"{layout}{COLUMNS_FILE}"] if tables else [], "none", str(outputs.empty_frames)) as kinds:
             if kinds:
-                progress("tables of frames", 0, 1)
-                target = path(kinds[0]).with_suffix("")
-                export_frames(run, key, target, formats=kinds, columns=outputs.columns, empty_frames=outputs.empty_frames)
+                progress("per-frame tables", 0, 1)
+                formats = [name for kind, name in tables.items() if kind in kinds]
+                options: dict[str, Any] = {"columns": outputs.columns, "empty_frames": outputs.empty_frames}
+                export_frames(run, key, path(f"{layout}table").with_suffix(""), formats=formats or list(outputs.frames), **options)
         shown: Literal["show", "blur"] = "blur" if faces == "blur" else "show"
         with self._writing(["film"] if outputs.film else [], shown) as kinds:
             if kinds:
@@ -209,7 +212,7 @@ class _Video:
 
 
 class _Ledger:
-    """The files of a report's folder, by video and kind (`page`, `film`, or a format of the per-frame tables)."""
+    """The files of a report's folder, by video and kind (`page`, `film`, or the ending of a per-frame table)."""
 
     FOLDERS = ("videos", "frames", "films")
 

@@ -34,6 +34,10 @@ BATCH_ROWS = 4096
 """Rows worked on at a time; more makes larger Parquet row groups and takes more memory (about 1 kB a row)."""
 
 
+COLUMNS_FILE = "columns.json"
+"""Ending of the file that describes the columns."""
+
+
 class _JsonLines:
     """A JSON object a line; what is not known is null."""
 
@@ -107,7 +111,7 @@ def export_frames(
                     stack.callback(writers[-1].close)
             for writer in writers:
                 writer.write_batch(batch)
-    _describe_columns(run, row, columns, with_empty, out.parent / f"{out.name}.columns.json")
+    _describe_columns(run, row, columns, with_empty, out.parent / f"{out.name}.{COLUMNS_FILE}")
     return list(files.values())
 
 

@@ -353,7 +353,8 @@ class RunFolder:
         return rows.sort_by([(key, "ascending") for key in SORT_KEYS[table]]).select(names)
 
     def batches(self, table: str, video_id: str, columns: Iterable[str] | None = None) -> Iterator[pa.Table]:
-        """The rows of one video, in order, `BATCH_ROWS` at a time, so that memory does not grow with the length of the video.
+        """The rows of one video, in order, `BATCH_ROWS` at a time, so that memory does not grow with the length of the video. At least one
+        table, perhaps without rows.
 
         Args:
             table, video_id, columns: as for `read`; none is optional but `columns`.
@@ -369,6 +370,8 @@ class RunFolder:
         try:
             with pq.ParquetFile(file) as parquet:  # a dataset would read ahead
                 written = [field.name for field in fields if field.name in parquet.schema_arrow.names]
+                if not parquet.metadata.num_rows:
+                    yield pa.schema(fields).empty_table()
                 for batch in parquet.iter_batches(BATCH_ROWS, columns=written):
                     arrays = [
                         batch[field.name].cast(field.type) if field.name in written else pa.nulls(batch.num_rows, field.type)

@@ -47,7 +47,7 @@ function spoken(cells, emotions) {
     { key: "emotion", label: "Mostly", class: "what", sort: (v) => v.emotion || null, cell: (v) => v.emotion ? el("span", { class: "feel" }, swatch(v.emotion), v.emotion) : "" },
     { key: "strip", label: "Emotions over time", class: "stripcell", cell: (v) => v.error && !v.strip ? el("span", { class: "error", title: v.error }, v.error)
       : el("span", {}, strip(v, emotions), v.error ? el("small", { class: "error", title: v.error }, v.error) : null) },
-    ...(videos.some((v) => v.files.length > 1) ? [{ key: "files", label: "Files", class: "files", cell: (v) => el("span", {}, ...v.files.filter((file) => !file.startsWith("videos/")).flatMap((file) => [el("a", { href: address(file) }, file.split(".").at(-1)), " "])) }] : []),
+    ...(videos.some((v) => v.files.length > 1) ? [{ key: "files", label: "Files", class: "files", cell: (v) => el("span", {}, ...v.files.filter((file) => !file.startsWith("videos/") && !file.endsWith(".columns.json")).flatMap((file) => [el("a", { href: address(file) }, file.replace(/.*?(((openface|openface-spaces|pyfeat)\.)?[^.]+)$/, "$1")), " "])) }] : []),
   ];
   const table = new LongTable("Videos", columns, { open: (video, how) => { if (how !== "move" && page(video)) location.href = address(page(video)); }, sorted: () => fill() });
   const count = el("output", { class: "count", "aria-live": "polite" });

@@ -253,7 +253,7 @@ class PyavVideo:
         """See `pipeline.video.source.SeekableSource.pick`."""
         missing = set(indices)
         if times is not None and self.seekable:
-            for frame in self._sought({times[index]: index for index in sorted(missing)}):
+            for frame in self._sought({times[index]: index for index in sorted(missing & times.keys())}):
                 yield frame
                 missing.remove(frame.index)
         for index, decoded in enumerate(Decoding(self.stream) if missing else ()):
