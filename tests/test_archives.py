@@ -16,7 +16,6 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from pandas.testing import assert_frame_equal
 
 from pipeline.describe.backends import Describer, load_describer
 from pipeline.execution.chunks import Result
@@ -27,8 +26,7 @@ from pipeline.report.windows import window_rows
 from pipeline.settings import load_settings
 from pipeline.storage import run_folder as tables
 from pipeline.storage.run_folder import RunFolder, video_id
-from pipeline.trends.options import Options
-from pipeline.trends.read import read as read_runs
+from pipeline.trends.analysis import load
 from tests.support.corpus import Promise, make_corpus
 from tests.support.runs import THOROUGH, assert_same
 
@@ -140,7 +138,7 @@ def test_reports_and_trends_read_videos_put_together_as_they_read_single_ones(
             rows, parts = (together.read(table, video_id=key), pa.concat_tables(apart.batches(table, key)))
             assert rows.equals(apart.read(table, video_id=key)) and rows.equals(parts)
         assert window_rows(together, key).equals(window_rows(apart, key))
-    series = [read_runs([folder.path], Options()) for folder in (together, apart)]
-    assert len(series[0].videos) == 5
-    assert_frame_equal(series[0].videos.drop(columns="run"), series[1].videos.drop(columns="run"))
-    assert_frame_equal(series[0].cells, series[1].cells)
+    trends = [load([folder.path]) for folder in (together, apart)]
+    assert trends[0]["videos"].num_rows == 5
+    for name in ("videos", "series", "events", "tracks"):
+        assert trends[0][name].drop_columns("run").equals(trends[1][name].drop_columns("run")), name

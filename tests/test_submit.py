@@ -151,7 +151,7 @@ def test_trends_of_a_run_in_a_bucket_go_there(cluster: Cluster, done: subprocess
     ended = subprocess.run(words, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "page     s3://results/run/trends/summary.html" in ended.stdout
-    with fetched("s3://results/run/trends/people.parquet") as file:
+    with fetched("s3://results/run/trends/tracks.parquet") as file:
         assert pq.read_table(file).num_rows == 1
     figures, _ = find("s3://results/run/trends/figures", lambda name: name.endswith(".png"))
     assert figures

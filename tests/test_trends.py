@@ -1,231 +1,332 @@
-"""Series made by hand, of which every event, baseline, transition and moment is known."""
+"""Trends over run folders: what is read, what is refused, and the files that come out."""
 
 from __future__ import annotations
 
+import hashlib
+import re
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from itertools import product
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
 import pytest
-from scipy.stats import norm
 
-from pipeline.trends.events import au_events, blinks, episodes, hysteresis, transitions
-from pipeline.trends.options import Options
-from pipeline.trends.people import cooccurrence, moments, person, pooled_age
-from pipeline.trends.series import Track, baseline, smooth, stretches, weighted_median
+from pipeline.cli import main
+from pipeline.errors import SettingsError
+from pipeline.storage.run_folder import RunFolder, video_id
+from pipeline.trends import SCHEMAS, Options, load
 from pipeline.vocabulary import AUS, EMOTIONS
+from tests.support.trends import RAW, described, make_trend_run, steady
 
-NAN = np.nan
-AU12, AU25, AU43 = (AUS.index(au) for au in ("AU12", "AU25", "AU43"))
-HAPPY, NEUTRAL, SAD = (EMOTIONS.index(name) for name in ("happiness", "neutral", "sadness"))
-
-
-def track(
-    scores: dict[int, list[float]], felt: list[int | None] | None = None, grid_s: float = 1.0, first: int = 0, age: float = 30.0
-) -> Track:
-    """A person with the given AU scores (NaN in gaps) and leading emotions (None in gaps); all else unknown or 30 years old."""
-    size = len(next(iter(scores.values())))
-    aus = np.full((size, len(AUS)), NAN)
-    for column, values in scores.items():
-        aus[:, column] = values
-    gap = ~np.isfinite(aus).any(axis=1)
-    emotions = np.full((size, len(EMOTIONS)), NAN)
-    for cell, lead in enumerate(felt or [None if hole else NEUTRAL for hole in gap]):
-        if lead is not None:
-            emotions[cell] = 0.05
-            emotions[cell, lead] = 0.7
-    base, basis = baseline(aus, emotions[:, NEUTRAL])
-    ages = np.where(gap[:, None], NAN, [age, age - 8, age + 12])
-    frames = np.where(gap, -1, np.arange(size) * 10)
-    texts = np.array([None if hole else f"cell {cell}" for cell, hole in enumerate(gap)], object)
-    return Track("v", 1, first, grid_s, gap, aus, emotions, aus, emotions, ages, frames, texts, base, basis)
+ODD = "<script>alert(1)<script>"
 
 
-def test_an_event_begins_at_on_and_ends_under_off() -> None:
-    #         0    1    2    3    4    5    6    7    8    9
-    values = [0.1, 0.4, 0.6, 0.9, 0.4, 0.4, 0.2, 0.4, 0.49, 0.0]
-    one = track({AU12: values}, grid_s=0.5, first=4)
-    (event,) = au_events(one, one.aus, hysteresis(one.aus, 0.5, 0.35))
-    assert event["au"] == "AU12"
-    assert (event["onset_s"], event["offset_s"], event["duration_s"]) == (3.0, 5.0, 2.0)  # cells 2 to 5; cell 0 starts at 2 s
-    assert event["apex_s"] == 3.75 and event["apex_frame"] == 30  # the middle of cell 3
-    assert event["peak"] == 0.9 and event["mean"] == pytest.approx((0.6 + 0.9 + 0.4 + 0.4) / 4)
-    assert not event["censored_start"] and not event["censored_end"]
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Two tracks in one video (the second with a gap), one in another, none in a third."""
+    smile = steady(20) | dict.fromkeys(range(5, 9), (0.9, "happiness"))
+    gappy = {number: cell for number, cell in steady(12, 0.8, "sadness").items() if number not in (4, 5)}
+    videos = {f"{ODD}.mp4": [described(ODD, 1, smile), described(ODD, 2, gappy)], "$b$.mp4": [described("$b$", 1, steady(6))], "c.mp4": []}
+    return make_trend_run(tmp_path / "run [1]*", videos, thresholds=dict.fromkeys(AUS, 0.5))
 
 
-def test_events_end_at_gaps_and_say_so() -> None:
-    one = track({AU12: [0.9, 0.9, NAN, 0.4, 0.9, NAN, NAN, 0.2, 0.8]})
-    found = au_events(one, one.aus, hysteresis(one.aus, 0.5, 0.35))
-    assert [(e["onset_s"], e["offset_s"], e["censored_start"], e["censored_end"]) for e in found] == [
-        (0.0, 2.0, True, True),
-        (4.0, 5.0, False, True),  # 0.4 after a gap is not known to be within an event
-        (8.0, 9.0, False, True),
-    ]
+def add_frames(folder: Path, key: str, track: int, times: np.ndarray, au43: np.ndarray, scored: np.ndarray | None = None) -> None:
+    """Put scores of every frame into the faces table of one video."""
+    columns: dict[str, Any] = {
+        "video_id": [key] * len(times),
+        "frame_index": np.arange(len(times)),
+        "time_s": times,
+        "track_id": np.full(len(times), track, np.int32),
+        **{au: np.full(len(times), 0.1, np.float32) for au in AUS},
+        "AU43": au43.astype(np.float32),
+        **{f"emotion_{name}": np.full(len(times), 1 / 7, np.float32) for name in EMOTIONS},
+        "age": np.full(len(times), 31.0, np.float32),
+        **{name: np.zeros(len(times), np.float32) for name in ("yaw", "pitch", "roll")},
+    }
+    if scored is not None:
+        for name in (*AUS, *(f"emotion_{name}" for name in EMOTIONS), "age"):
+            columns[name] = np.where(scored, columns[name], np.nan)
+    table = pa.table({name: pa.array(values, from_pandas=True) for name, values in columns.items()})
+    pq.write_table(table, folder / "faces" / f"{key}.parquet")
 
 
-def test_hysteresis_is_the_plain_loop() -> None:
-    rng = np.random.default_rng(3)
-    values = rng.random((500, 3))
-    values[rng.random(500) < 0.1] = NAN
-    expected = np.zeros(values.shape, bool)
-    for column in range(3):
-        on = False
-        for cell, value in enumerate(values[:, column]):
-            on = bool(value >= 0.35) if on else bool(value >= 0.7)
-            expected[cell, column] = on
-    assert (hysteresis(values, 0.7, 0.35) == expected).all()
+def test_series_events_and_tracks(run: Path) -> None:
+    trends = load([run], RAW)
+    assert trends.source == "windows"
+    series = trends.pandas("series")
+    two = series[(series["track_id"] == 2)]
+    assert two["time_s"].tolist() == list(range(12))
+    assert two.index[two["gap"]].size == 2
+    assert two.loc[two["gap"], ["AU12", "age", "emotion", "valence"]].isna().all(axis=None)
+    events = trends.pandas("events")[["track_id", "au", "onset_s", "offset_s"]].sort_values(["track_id", "onset_s"])
+    assert events.values.tolist() == [[1, "AU12", 5, 9], [2, "AU12", 0, 4], [2, "AU12", 6, 12]]
+    tracks = trends.pandas("tracks")
+    assert tracks.groupby("video_id").size().to_dict() == {ODD: 2, "$b$": 1}
+    one = tracks[tracks["seen_s"] == 20].iloc[0]
+    assert one["share_happiness"] == pytest.approx(0.2)
+    assert one["age"] == pytest.approx(30, abs=1e-3)
+    steps = trends.pandas("transitions")
+    assert steps[["from_emotion", "to_emotion", "count"]].values.tolist() == [["happiness", "neutral", 1], ["neutral", "happiness", 1]]
+    au12 = trends.pandas("track_aus").query("au == 'AU12'").set_index(["video_id", "track_id"])
+    assert au12.loc[(ODD, 1), "baseline"] == pytest.approx(0.1)
+    assert au12.loc[(ODD, 1), "baseline_basis"] == "neutral"
+    assert au12.loc[(ODD, 1), "active_share"] == pytest.approx(0.2)
+    assert au12.loc[(ODD, 1), "events_per_min"] == pytest.approx(3)
+    assert np.isnan(au12.loc[("$b$", 1), "events_per_min"])
+    assert au12.loc[("$b$", 1), "rate_note"] == "seen for 6.0 s only; a rate needs 10 s"
+    for name, schema in SCHEMAS.items():
+        assert trends[name].schema.equals(schema), name
 
 
-@pytest.mark.parametrize("method", ["median", "savgol", "ema"])
-def test_smoothing_never_reaches_across_a_gap(method: str) -> None:
-    left, right = [0.1, 0.2, 0.9, 0.2, 0.1, 0.3], [0.8, 0.7, 0.8, 0.1, 0.9]
-    both = smooth(np.array([*left, NAN, *right]), method, 5)
-    assert np.isnan(both[6])
-    assert both[:6] == pytest.approx(smooth(np.array(left), method, 5))
-    assert both[7:] == pytest.approx(smooth(np.array(right), method, 5))
-    assert ((both[np.isfinite(both)] >= 0) & (both[np.isfinite(both)] <= 1)).all()
+def test_every_table_of_tracks_and_videos_names_the_file(run: Path) -> None:
+    trends = load([run], RAW)
+    paths = {ODD: f"{ODD}.mp4", "$b$": "$b$.mp4", video_id("c.mp4"): "c.mp4"}
+    for name in SCHEMAS:
+        table = trends.pandas(name)
+        if "video_id" in table:
+            assert (table["path"] == table["video_id"].map(paths)).all(), name
 
 
-def test_what_each_smoothing_does() -> None:
-    spike = np.array([0.0, 0.0, 1.0, 0.0, 0.0])
-    assert smooth(spike, "none", 3).tolist() == spike.tolist()
-    assert smooth(spike, "median", 3).tolist() == [0.0] * 5  # shorter than half the width
-    parabola = (np.arange(9) - 4.0) ** 2 / 16
-    assert smooth(parabola, "savgol", 5) == pytest.approx(parabola)  # of its own order
-    steps = smooth(np.array([0.0, 1.0, 1.0, 1.0]), "ema", 3)
-    assert steps == pytest.approx(1 - np.exp(-np.arange(4) / 3))  # the answer to a step with time constant 3
-    assert smooth(np.array([0.3, 0.9]), "savgol", 5).tolist() == [0.3, 0.9]  # too short for a parabola: as it is
-
-
-def test_baseline_of_neutral_moments() -> None:
-    scores = np.array([[0.2], [0.2], [0.22], [0.9], [0.95], [0.9], [NAN]])
-    neutral = np.array([1.0, 1.0, 1.0, 0.0, 0.1, 0.0, NAN])
-    values, basis = baseline(scores, neutral)
-    assert basis == "neutral" and values.tolist() == [0.2]
-
-
-def test_baseline_of_one_who_is_never_neutral() -> None:
-    scores, neutral = np.linspace(0, 1, 11)[:, None], np.zeros(11)
-    values, basis = baseline(scores, neutral)
-    assert basis == "low" and values == pytest.approx([0.2])
-    values, basis = baseline(scores[:9], neutral[:9])  # too little seen to say
-    assert basis is None and np.isnan(values).all()
-
-
-def test_weighted_median_is_the_median_of_repeated_values() -> None:
+def test_events_are_what_the_run_calls_active(tmp_path: Path) -> None:
+    """With the checkpoint's thresholds, no smoothing and no hysteresis, a window is inside an event exactly if its row lists the AU."""
     rng = np.random.default_rng(0)
-    values, counts = rng.random(30), rng.integers(0, 4, 30)
-    repeated = np.repeat(values, counts)
-    assert weighted_median(values, counts) == np.sort(repeated)[(len(repeated) - 1) // 2]
+    thresholds = {"AU12": 0.56, "AU25": 0.35}
+    rows = described("a", 1, dict(enumerate((float(score), "neutral") for score in rng.random(60)))).to_pylist()
+    for row in rows:
+        row["AU25"] = float(rng.random())
+        row["aus"] = [au for au, threshold in thresholds.items() if row[au] >= threshold]
+    table = pa.Table.from_pylist(rows, described("a", 1, {}).schema)
+    folder = make_trend_run(tmp_path / "run", {"a.mp4": [table]}, thresholds=thresholds)
+    trends = load([folder], Options(smooth="none", hold=1.0))
+    for au in thresholds:
+        events = trends.pandas("events").query("au == @au")
+        inside = [any(events["onset_s"].le(t) & events["offset_s"].gt(t)) for t in range(60)]
+        assert inside == [au in row["aus"] for row in rows], au
+    assert trends.pandas("track_aus").set_index("au")["threshold"][["AU12", "AU25", "AU01"]].tolist() == pytest.approx([0.56, 0.35, 0.5])
+    assert not trends.notes
+    assert load([folder], Options(threshold=0.9)).pandas("track_aus")["threshold"].unique() == pytest.approx([0.9])
 
 
-def test_a_baseline_makes_scores_comparable_between_people() -> None:
-    """One whose resting face scores 0.45, another's 0.05, both rise by 0.4: the same relative event, though only one reaches 0.5."""
-    rest, rise = [0.0] * 6, [0.4, 0.4]
-    people = [track({AU12: [level + value for value in [*rest, *rise, *rest]]}) for level in (0.45, 0.05)]
-    found = [au_events(one, one.relative, hysteresis(one.relative, 0.3, 0.2)) for one in people]
-    assert [[(e["onset_s"], e["offset_s"]) for e in events] for events in found] == [[(6.0, 8.0)], [(6.0, 8.0)]]
+def test_a_run_that_states_no_thresholds_is_noted(tmp_path: Path) -> None:
+    folder = make_trend_run(tmp_path / "run", {"a.mp4": [described("a", 1, steady(5))]})
+    assert any("does not state its checkpoint's thresholds" in note and "0.5" in note for note in load([folder]).notes)
 
 
-def test_episodes_and_transitions() -> None:
-    lead = [NEUTRAL, NEUTRAL, HAPPY, NEUTRAL, HAPPY, None, SAD, SAD, NEUTRAL, SAD]
-    one = track({AU12: [NAN if item is None else 0.1 for item in lead]}, lead)
-    found = episodes(one)
-    assert [(e["emotion"], e["onset_s"], e["duration_s"]) for e in found] == [
-        ("neutral", 0, 2),
-        ("happiness", 2, 1),
-        ("neutral", 3, 1),
-        ("happiness", 4, 1),
-        ("sadness", 6, 2),
-        ("neutral", 8, 1),
-        ("sadness", 9, 1),
-    ]
-    assert [(e["censored_start"], e["censored_end"]) for e in found] == [
-        (True, False), *[(False, False)] * 2, (False, True), (True, False), (False, False), (False, True)
-    ]  # fmt: skip
-    assert [(t["from_emotion"], t["to_emotion"], t["count"], t["probability"]) for t in transitions(found)] == [
-        ("happiness", "neutral", 1, 1.0),  # not happiness to sadness: a gap lies between
-        ("neutral", "happiness", 2, pytest.approx(2 / 3)),
-        ("neutral", "sadness", 1, pytest.approx(1 / 3)),
-        ("sadness", "neutral", 1, 1.0),
-    ]
+def test_scores_of_every_frame_make_the_series(tmp_path: Path) -> None:
+    folder = make_trend_run(tmp_path / "run", {"a.mp4": [described("a", 1, steady(20))]}, settings={"video": {"fps": None}})
+    times = np.arange(500) / 25
+    au43 = np.full(500, 0.02)
+    au43[100:103] = 0.9
+    au43[300:400] = 0.9
+    add_frames(folder, "a", 1, times, au43)
+    trends = load([folder], RAW)
+    assert (trends.source, trends.grid_s) == ("frames", None)
+    series = trends.pandas("series")
+    assert series["time_s"].tolist() == pytest.approx(times.tolist())
+    assert series["frame_index"].tolist() == list(range(500))
+    events = trends.pandas("events").query("au == 'AU43'")
+    assert events[["onset_s", "offset_s"]].values.tolist() == [[4.0, 4.12], [12.0, 16.0]]
+    assert trends.pandas("blinks")[["onset_s", "offset_s"]].values.tolist() == [[4.0, 4.12]]
+    track = trends.pandas("tracks").iloc[0]
+    assert track["blinks_per_min"] == pytest.approx(3)
+    assert track["age"] == pytest.approx(30, abs=1e-3)  # from the described windows, which carry intervals
+    assert trends.pandas("moments")["description"].notna().all()
+    coarse = load([folder], Options(grid_s=2.0, smooth="none")).pandas("series")
+    assert coarse["time_s"].tolist() == list(np.arange(0, 20, 2.0))
+    assert coarse["AU43"].tolist() == pytest.approx([0.02] * 2 + [0.02 + 0.88 * 3 / 50] + [0.02] * 3 + [0.9] * 2 + [0.02] * 2, abs=1e-6)
+    windows = load([folder], Options(source="windows", smooth="none"))
+    assert (windows.source, windows.grid_s) == ("windows", 1.0)
 
 
-def eyes(closed: list[tuple[int, int]], size: int, grid_s: float) -> Track:
-    scores = np.full(size, 0.05)
-    for begin, end in closed:
-        scores[begin:end] = 0.9
-    return track({AU43: scores.tolist()}, grid_s=grid_s)
+def test_faces_that_cannot_be_read_are_gaps_and_described_frames_alone_are_no_series(tmp_path: Path) -> None:
+    folder = make_trend_run(tmp_path / "run", {"a.mp4": [described("a", 1, steady(20))]}, settings={"video": {"fps": None}})
+    times, au43 = np.arange(500) / 25, np.full(500, 0.02)
+    add_frames(folder, "a", 1, times, au43, scored=(times < 4) | (times >= 16))
+    series = load([folder], RAW).pandas("series")
+    assert series[series["gap"]]["time_s"].between(4, 15.99).all()
+    assert load([folder], RAW).pandas("tracks")["seen_s"].tolist() == pytest.approx([8.0])
+    add_frames(folder, "a", 1, times, au43, scored=np.arange(500) % 25 == 12)
+    assert load([folder], RAW).source == "windows"
+    with pytest.raises(SettingsError, match="no scores of every frame"):
+        load([folder], Options(source="frames"))
 
 
-def test_blinks_on_a_fine_grid() -> None:
-    """30 s at 10 values a second: three blinks of 0.2 s, one closure of 2 s, one blink cut by the end."""
-    found = blinks(eyes([(20, 22), (100, 102), (200, 202), (230, 250), (298, 300)], 300, 0.1), 0.5, 0.35)
-    assert found["blinks"] == 3 and found["blinks_per_min"] == pytest.approx(6.0)
-    assert found["eyes_closed_share"] == pytest.approx(28 / 300)
-    assert found["blink_note"] is None
+def test_runs_with_and_without_scores_of_every_frame_go_together_by_windows(tmp_path: Path) -> None:
+    new = make_trend_run(tmp_path / "new", {"a.mp4": [described("a", 1, steady(20))]})
+    add_frames(new, "a", 1, np.arange(200) / 10, np.full(200, 0.02))
+    old = make_trend_run(tmp_path / "old", {"b.mp4": [described("b", 1, steady(20))]})
+    add_frames(old, "b", 1, np.arange(200) / 10, np.full(200, 0.02), scored=np.zeros(200, bool))
+    trends = load([new, old])
+    assert trends.source == "windows"
+    assert any("old has no scores of every frame" in note for note in trends.notes)
 
 
-def test_blinks_on_coarser_grids_say_what_they_are_worth() -> None:
-    note = blinks(eyes([(20, 21)], 100, 0.25), 0.5, 0.35)
-    assert note["blinks"] == 1 and note["blink_note"].startswith("underestimated")
-    note = blinks(eyes([(2, 4)], 100, 1.0), 0.5, 0.35)
-    assert note["blinks"] is None and note["blinks_per_min"] is None and "cannot show blinks" in note["blink_note"]
-    assert note["eyes_closed_share"] == pytest.approx(0.02)  # the share does not hang on short closures being met
-    note = blinks(eyes([(2, 4)], 50, 0.1), 0.5, 0.35)
-    assert note["blinks"] is None and "5.0 s only" in note["blink_note"]
-    assert blinks(track({AU12: [0.1] * 200}, grid_s=0.1), 0.5, 0.35)["blink_note"].startswith("no AU43")
+def test_a_coarser_grid_averages_and_a_finer_one_is_refused(tmp_path: Path) -> None:
+    cells = {number: (number / 10, "neutral") for number in (0, 1, 2, 3, 6, 7, 8)}
+    folder = make_trend_run(tmp_path / "run", {"a.mp4": [described("a", 1, cells, 0.5)]})
+    series = load([folder], Options(grid_s=1.0, smooth="none")).pandas("series")
+    assert series["time_s"].tolist() == [0, 1, 2, 3, 4]
+    assert series["AU12"].tolist() == pytest.approx([0.05, 0.25, np.nan, 0.65, 0.8], nan_ok=True)
+    assert load([folder], RAW).grid_s == 0.5
+    with pytest.raises(SettingsError, match=r"--grid 0.1 is finer than the runs' windows of 0.5 s"):
+        load([folder], Options(grid_s=0.1))
 
 
-def test_one_age_of_equal_windows_is_theirs() -> None:
-    assert pooled_age(np.array([[30.0, 22.0, 42.0]] * 7)) == pytest.approx((30, 22, 42), abs=1e-3)
-    assert pooled_age(np.full((4, 3), NAN)) is None
+def test_the_region_asked_for(tmp_path: Path) -> None:
+    mouth = described("a", 1, {2: (0.8, "happiness"), 3: (0.9, "happiness"), 7: (0.7, "happiness")}, region="mouth")
+    folder = make_trend_run(tmp_path / "run", {"a.mp4": [described("a", 1, steady(9)), mouth]})
+    series = load([folder], Options(region="mouth", smooth="none")).pandas("series")
+    assert series["time_s"].tolist() == [2, 3, 4, 5, 6, 7]
+    assert series["gap"].tolist() == [False, False, True, True, True, False]
+    with pytest.raises(SettingsError, match="no row is about the region eyes: pass --region with one of face, mouth"):
+        load([folder], Options(region="eyes"))
 
 
-def test_age_is_the_mixture_and_does_not_jump() -> None:
-    ages = np.array([[30.0, 25.0, 36.0]] * 17 + [[70.0, 60.0, 82.0]] * 3)
-    middle, low, high = pooled_age(ages) or (0, 0, 0)
-    assert 30 < middle < 32  # three wild windows of twenty; their mean would say 36
-    rng = np.random.default_rng(0)  # and the mixture by drawing from it
-    half = np.abs(rng.normal(size=400_000))
-    chosen = ages[rng.integers(0, 20, half.size)].T
-    up = rng.random(half.size) < 0.5
-    drawn = np.where(
-        up, chosen[0] + half * (chosen[2] - chosen[0]) / norm.ppf(0.9), chosen[0] - half * (chosen[0] - chosen[1]) / norm.ppf(0.9)
+def test_folders_that_are_no_run_or_not_yet(tmp_path: Path, run: Path) -> None:
+    with pytest.raises(SettingsError, match="holds no run"):
+        load([tmp_path])
+    RunFolder(tmp_path / "begun").begin({})
+    with pytest.raises(SettingsError, match="no finished video yet"):
+        load([tmp_path / "begun"])
+    (run / "videos" / "$b$.parquet").unlink()  # killed before its commit
+    (run / "_partial").mkdir()
+    trends = load([run])
+    assert "$b$" not in trends["tracks"]["video_id"].to_pylist()
+    assert "unfinished" in trends.notes[0]
+    (run / "descriptions" / f"{ODD}.parquet").write_bytes(b"not parquet")
+    with pytest.raises(SettingsError, match="the tables cannot be read"):
+        load([run])
+
+
+def test_tables_without_our_columns(tmp_path: Path) -> None:
+    folder = make_trend_run(tmp_path / "run", {"a.mp4": [described("a", 1, steady(5))]})
+    file = folder / "descriptions" / "a.parquet"
+    pq.write_table(pq.read_table(file).drop_columns(["AU43", "age", "description"]), file)  # of a version that had fewer
+    trends = load([folder])
+    assert trends["series"]["AU43"].null_count == 5
+    assert trends["tracks"]["age"].to_pylist() == [None]
+    pq.write_table(pq.read_table(file).select(["video_id", "AU12"]), file)
+    with pytest.raises(SettingsError, match="lack the columns track_id, start_s, end_s, region"):
+        load([folder])
+
+
+def test_nan_and_null_scores_are_gaps_of_that_score(tmp_path: Path) -> None:
+    folder = make_trend_run(tmp_path / "run", {"a.mp4": [described("a", 1, steady(4) | {1: (float("nan"), "neutral")})]})
+    series = load([folder], RAW).pandas("series")
+    assert series["AU12"].isna().tolist() == [False, True, False, False]
+    assert not series["gap"].any()
+
+
+def test_a_video_of_two_runs_counts_once_as_the_last_has_it(tmp_path: Path) -> None:
+    one = make_trend_run(tmp_path / "one", {"a.mp4": [described("a", 1, steady(5))], "b.mp4": [described("b", 1, steady(5))]})
+    two = make_trend_run(tmp_path / "two", {"a.mp4": [described("a", 1, steady(8))]})
+    trends = load([one, two])
+    assert trends.pandas("tracks")[["run", "video_id", "seen_s"]].values.tolist() == [["two", "a", 8], ["one", "b", 5]]
+    assert any("1 videos of two are in an earlier named run too" in note for note in trends.notes)
+
+
+def test_days_and_where_they_are_known_from(tmp_path: Path, samples: Path) -> None:
+    clip = samples / "WolfgangLanger_Pexels.mp4"
+    folder = make_trend_run(tmp_path / "run", {"a.mp4": [described("a", 1, steady(5))], str(clip): []})
+    days = load([folder]).pandas("videos").set_index("video_id")[["day", "day_source"]]
+    assert days.loc["a"].tolist() == ["2019-04-14", "file"]  # day 18,000 of the Unix calendar
+    assert days.loc[video_id(clip)].tolist() == ["2019-10-11", "container"]
+
+
+def focalface(*arguments: str | Path) -> tuple[int, str, str]:
+    out, err = StringIO(), StringIO()
+    with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    return int(ended.value.code or 0), out.getvalue(), err.getvalue()
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_the_command_writes_everything_the_same_every_time(run: Path, tmp_path: Path) -> None:
+    groups = tmp_path / "groups.csv"
+    groups.write_text(f'video,group\n"{ODD}.mp4",<i>\n$b$.mp4,y\n')
+    code, out, err = focalface("trends", run, "--groups", groups)
+    assert code == 0, err
+    assert "3 videos (2 with faces, 1 without); 3 tracks of faces" in out
+    assert "<script>a…cript>.mp4 #1" in out
+    assert "$b$.mp4 #1" in out
+    first = contents(run / "trends")
+    assert focalface("trends", run, "--groups", groups)[0] == 0
+    assert contents(run / "trends") == first
+    expected = {f"{name}.{kind}" for name, kind in product(SCHEMAS, ("parquet", "csv"))}
+    drawn = (
+        "tracks",
+        "transitions",
+        "days",
+        "groups",
+        "timeline__script_alert(1)_script__1",
+        "timeline__script_alert(1)_script__2",
+        "timeline__b__1",
     )
-    assert (low, middle, high) == pytest.approx(np.quantile(drawn, (0.1, 0.5, 0.9)), abs=0.1)
+    expected |= {f"figures/{name}{ending}" for name, ending in product(drawn, (".png", ".svg", "_narrow.png"))}
+    assert set(first) == expected | {"summary.html"}
+    for name in ("series", "events", "tracks"):
+        table, text = (pq.read_table(run / "trends" / f"{name}.parquet"), pyarrow.csv.read_csv(run / "trends" / f"{name}.csv"))
+        assert text.column_names == table.column_names
+        assert text.num_rows == table.num_rows
+    page = (run / "trends" / "summary.html").read_text()
+    assert "<script" not in page
+    assert all(text in page for text in ("&lt;script&gt;alert(1)", "&lt;i&gt;", "&lt;b&gt;parted"))
+    assert not re.search(r'(?:src|href)="(?!data:)', page)
+    assert "http" not in page.replace("http-equiv", "")
 
 
-def test_shares_and_gaps_of_a_person() -> None:
-    lead = [NEUTRAL, None, HAPPY, HAPPY, None, None, SAD]
-    row = person(track({AU12: [NAN if item is None else 0.1 for item in lead]}, lead, first=10), Options())
-    assert (row["first_s"], row["last_s"], row["seen_s"], row["gaps"]) == (10.0, 17.0, 4.0, 2)
-    assert (row["share_neutral"], row["share_happiness"], row["share_sadness"], row["share_fear"]) == (0.25, 0.5, 0.25, 0)
-    assert row["emotion"] == "happiness" and row["age"] == pytest.approx(30, abs=1e-3)
+def test_fewer_tracks_leave_no_old_figures(run: Path, tmp_path: Path) -> None:
+    small = make_trend_run(tmp_path / "small", {"a.mp4": [described("a", 1, steady(5))]})
+    for folder in (run, small):
+        assert focalface("trends", folder, "--out", tmp_path / "out")[0] == 0
+    names = {file.stem.removesuffix("_narrow") for file in (tmp_path / "out" / "figures").iterdir()}
+    assert names == {"tracks", "timeline_a_1"}
 
 
-def test_the_grimace_is_the_unusual_moment() -> None:
-    scores = [0.1] * 20
-    scores[12] = 0.9
-    found = moments(track({AU12: scores, AU25: [0.2] * 20}))
-    unusual = [row for row in found if row["kind"] == "unusual"]
-    assert [(row["time_s"], row["frame_index"], row["description"]) for row in unusual] == [(12.0, 120, "cell 12")]
-    assert unusual[0]["because"] == "AU12 +0.80"
-    assert [row["rank"] for row in found if row["kind"] == "typical"] == [1, 2, 3]
+def test_a_run_without_faces_says_so(tmp_path: Path) -> None:
+    folder = make_trend_run(tmp_path / "run", {"a.mp4": []})
+    code, out, _ = focalface("trends", folder)
+    assert code == 0
+    assert "1 video (1 without). No face has scores" in out
+    page = (folder / "trends" / "summary.html").read_text()
+    assert "No face has scores" in page
+    assert "<img" not in page
+    assert pq.read_table(folder / "trends" / "series.parquet").num_rows == 0
 
 
-def test_cooccurrence_is_the_correlation() -> None:
-    rng = np.random.default_rng(1)
-    active = np.zeros((200, len(AUS)), bool)
-    active[:, AU12] = rng.random(200) < 0.4
-    active[:, AU25] = active[:, AU12] ^ (rng.random(200) < 0.2)
-    seen = rng.random(200) < 0.9
-    (row,) = cooccurrence(active, seen)
-    a, b = active[seen, AU12], active[seen, AU25]
-    assert row["phi"] == pytest.approx(np.corrcoef(a, b)[0, 1])
-    assert row["jaccard"] == pytest.approx((a & b).sum() / (a | b).sum())
-    active[:, AU12] = True
-    (row,) = cooccurrence(active, seen)
-    assert row["phi"] is None
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--source", "films"], "--source takes one of auto, frames, windows, not 'films'"),
+        (["--smooth", "gauss"], "--smooth takes one of none, median, savgol, ema, not 'gauss'"),
+        (["--threshold", "1.5"], "--threshold takes a number above 0 and at most 1, not 1.5"),
+        (["--hold", "0"], "--hold takes a number above 0 and at most 1, not 0"),
+        (["--grid", "-1"], "--grid takes seconds above 0, not -1"),
+        (["--width", "nan"], "--width takes seconds above 0, not nan"),
+        (["--region", "ear"], "--region takes one of face"),
+        (["--region", "mouth", "--source", "frames"], "--source frames is about the whole face"),
+        (["another"], "several folders need --out DIR"),
+    ],
+)
+def test_what_is_refused(tmp_path: Path, options: list[str], message: str) -> None:
+    code, _, err = focalface("trends", tmp_path, *options)
+    assert code == 2
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
 
 
-def test_stretches() -> None:
-    assert stretches(np.zeros(3, bool)) == []
-    assert stretches(np.array([True, False, True, True])) == [slice(0, 1), slice(2, 4)]
+def test_the_job_is_a_script(run: Path) -> None:
+    script = Path(__file__).parents[1] / "jobs" / "trends.py"
+    done = subprocess.run([sys.executable, script, run, "--relative"], capture_output=True, text=True, cwd=script.parents[1])
+    assert done.returncode == 0, done.stderr
+    assert str(run / "trends" / "summary.html") in done.stdout

@@ -46,7 +46,7 @@ class Table:
             FocalfaceError: a row has more values than the header, or a quotation mark is not closed.
         """
         reader = _reader(self.text, self.delimiter)
-        next(reader)
+        next(reader, None)
         try:
             for values in reader:
                 values = [value.strip() for value in values]

@@ -3,221 +3,92 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, DateFormatter
+from matplotlib.dates import DateFormatter
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, MultipleLocator
-from matplotlib.transforms import Bbox
+from matplotlib.ticker import MaxNLocator
 
-from pipeline.trends import Trends
-from pipeline.trends.series import stretches
+from pipeline.trends.analysis import Trends
+from pipeline.trends.drawing import BLUE, COLOURS, GREY, NARROW, WIDE, Drawing, longest_seen
+from pipeline.trends.labels import clock, measure_name, track_name
+from pipeline.trends.timeline import timelines
 from pipeline.vocabulary import AUS, EMOTIONS, UNIT
-
-COLOURS = {
-    "anger": "#D55E00",
-    "disgust": "#009E73",
-    "fear": "#CC79A7",
-    "happiness": "#E69F00",
-    "neutral": "#BBBBBB",
-    "sadness": "#0072B2",
-    "surprise": "#56B4E9",
-}
-"""Okabe and Ito's palette (2008), which readers of every kind of colour vision can tell apart."""
 
 MARKERS = dict(zip(EMOTIONS, "ovXsD^P", strict=True))
 
-LEAST_SHARE = 0.01
-"""An emotion that never holds this share of a day is left out of the figure of days."""
+MIN_SHARE = 0.01
+"""An emotion that never reaches this share of a day is left out of the figure of days."""
 
-MOST_TIMELINES = 12
-"""People with a timeline of their own, the longest seen first. More makes the page longer."""
+MAX_TIMELINES = 12
+"""Tracks with a timeline of their own, the longest seen first. More makes the page longer."""
 
-MOST_PEOPLE = 30
-"""People in the figures that show all of them side by side."""
+MAX_TRACKS = 30
+"""Tracks in the figure that shows all of them side by side."""
 
-MOST_COMPARED = 20
-"""Comparisons drawn, the surest first."""
+MAX_COMPARED = 20
+"""Comparisons drawn, the most certain first."""
 
-MOST_COLUMNS = 1200
-"""Cells drawn side by side; longer series are averaged down to so many, for the eye could not tell more apart."""
-
-SURE = 0.05
+SIGNIFICANT = 0.05
 """False discovery rate below which a comparison is drawn as found."""
 
-_STEPS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800)  # seconds between two marks of a time axis
 
-STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "figure.constrained_layout.use": True,
-    "figure.constrained_layout.w_pad": 0.1,
-    "figure.dpi": 110,
-    "text.parse_math": False,  # a dollar sign in a file's name is a dollar sign
-    "svg.fonttype": "none",
-    "svg.hashsalt": "focalface",
-}
-
-
-def draw(trends: Trends) -> Iterator[tuple[str, str, Figure]]:
-    """Every figure that the tables give reason for, as (name, caption, figure)."""
-    with mpl.rc_context(STYLE):
-        people = longest_seen(trends)
-        series = trends.pandas("series") if len(people) else pd.DataFrame()
-        events, changes = trends.pandas("events"), trends.pandas("changes")
-        for number, person in enumerate(people.head(MOST_TIMELINES).itertuples(), 1):
-            key = (person.video_id, person.track_id)
-            caption = (
-                f"{who(person.path, person.track_id)}: probabilities of emotions, scores of action units (bars: events), apparent age."
-            )
-            yield f"timeline_{number:02d}", caption, _timeline(person, _of(series, key), _of(events, key), _of(changes, key), trends.grid_s)
-        if len(people):
-            yield "people", "Each person's time by leading emotion, and one age per person (80% interval).", _people(people)
-        counts = trends.pandas("transitions").groupby(["from_emotion", "to_emotion"])["count"].sum()
-        if len(counts):
-            caption = "From one emotion (row) to the next (column), all people: probability of the next, and how often."
-            yield "transitions", caption, _transitions(counts.unstack(fill_value=0))
-        pairs = trends.pandas("cooccurrence").groupby(["au_a", "au_b"])[["cells", "a", "b", "both"]].sum()
-        if len(pairs):
-            yield "cooccurrence", "Action units that come together: shared time over joint time (Jaccard), all people.", _together(pairs)
-        days = trends.pandas("by_day")
-        if days["day"].nunique() > 1:
-            yield "days", "Shares of the seen time by day, each video counting once; bands are 95% bootstrap intervals.", _days(days)
-        compared = trends.pandas("comparisons")
-        if len(compared):
-            caption = (
-                f"Differences between groups, the surest first; bars are 95% bootstrap intervals. Filled: "
-                f"found at a false discovery rate of {SURE:.0%}; hollow: not told from chance."
-            )
-            yield "groups", caption, _groups(compared)
+def drawings(trends: Trends) -> Iterator[Drawing]:
+    """Every figure that the tables have data for."""
+    yield from timelines(trends, MAX_TIMELINES)
+    tracks = longest_seen(trends)
+    if len(tracks):
+        caption = "Each track's time by most probable emotion, and one apparent age per track (80% interval)."
+        yield Drawing("tracks", "tracks", caption, lambda width: _tracks(tracks, width))
+    counts = trends.pandas("transitions").groupby(["from_emotion", "to_emotion"])["count"].sum()
+    if len(counts):
+        caption = "From one emotion (row) to the next (column), all tracks: probability of the next one, and how often."
+        yield Drawing("transitions", "transitions", caption, lambda width: _transitions(counts.unstack(fill_value=0), width))
+    pairs = trends.pandas("cooccurrence").groupby(["au_a", "au_b"])[["a_s", "b_s", "both_s"]].sum()
+    if len(pairs):
+        caption = "Action units that occur together: time with both over time with either (Jaccard index), all tracks."
+        yield Drawing("cooccurrence", "cooccurrence", caption, lambda width: _cooccurrence(pairs, width))
+    days = trends.pandas("by_day")
+    if days["day"].nunique() > 1:
+        caption = "Shares of the seen time by day, each video counting once; bands are 95% bootstrap intervals."
+        yield Drawing("days", "days", caption, lambda width: _days(days, width))
+    compared = trends.pandas("comparisons")
+    if len(compared):
+        caption = (
+            f"Differences between groups, the most certain first; bars are 95% bootstrap intervals. Filled: found at a false discovery "
+            f"rate of {SIGNIFICANT:.0%}; hollow: not distinguishable from chance."
+        )
+        yield Drawing("groups", "groups", caption, lambda width: _groups(compared, width))
 
 
-def save(figure: Figure, folder: Path, name: str) -> Path:
-    """Write a figure as PNG and SVG without dates; returns the PNG's path."""
-    with mpl.rc_context(STYLE):
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
-        for axes in figure.axes:  # the layout's solver is exact only to the last digits, which the SVG would show
-            axes.set_position(Bbox(axes.get_position().get_points().round(5)))
-        figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
-        figure.savefig(folder / f"{name}.png", metadata={"Software": None})
-    return folder / f"{name}.png"
-
-
-def who(path: str, track_id: int, most: int = 32) -> str:
-    """A short name for a person: the file's, in at most so many signs, and the track's."""
-    name = "".join(sign if sign.isprintable() else "?" for sign in Path(path).name)
-    short = name if len(name) <= most else f"{name[: most // 2 - 1]}…{name[-most // 2 :]}"
-    return f"{short} #{track_id}"
-
-
-def longest_seen(trends: Trends) -> pd.DataFrame:
-    """The people table, the longest seen first."""
-    return trends.pandas("people").sort_values(["seen_s", "run", "path", "track_id"], ascending=[False, True, True, True])
-
-
-def clock(seconds: float, _: object = None) -> str:
-    """Seconds as m:ss or h:mm:ss."""
-    whole = round(seconds)
-    hours, minutes = divmod(whole // 60, 60)
-    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
-
-
-def _columns(table: pd.DataFrame, size: int) -> np.ndarray:
-    """(T, C) averaged over `size` rows each; what are gaps alone stays NaN."""
-    values = table.to_numpy(float)
-    padded = np.pad(values, ((0, -len(values) % size), (0, 0)), constant_values=np.nan).reshape(-1, size, values.shape[1])
-    known = np.isfinite(padded)
-    with np.errstate(invalid="ignore"):
-        return np.where(known, padded, 0).sum(axis=1) / known.sum(axis=1)
-
-
-def _of(table: pd.DataFrame, key: tuple[str, int]) -> pd.DataFrame:
-    return table[(table["video_id"] == key[0]) & (table["track_id"] == key[1])]
-
-
-def _emotion_legend(axes: Axes) -> None:
-    handles = [Patch(color=COLOURS[name], label=name) for name in reversed(EMOTIONS)]
-    axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=8)
-
-
-def _timeline(person: Any, series: pd.DataFrame, events: pd.DataFrame, changes: pd.DataFrame, grid_s: float) -> Figure:
-    known = [au for au in AUS if series[au].notna().any()]
-    times = series["time_s"].to_numpy()
-    begin, end = times[0], times[-1] + grid_s
-    size = -(-len(times) // MOST_COLUMNS)
-    edges = begin + np.arange(-(-len(times) // size) + 1) * size * grid_s  # of what is drawn side by side
-    figure = Figure(figsize=(10, 3.6 + 0.19 * len(known)))
-    heights = [1.5, max(0.19 * len(known), 0.4), 1.1]
-    top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=heights)
-    extent = (begin, edges[-1])
-
-    felt = _columns(series[[f"emotion_{name}" for name in EMOTIONS]], size)
-    levels = (np.arange(200) + 0.5) / 200
-    steps = np.cumsum(felt, axis=1)
-    place = (steps[:, None, :-1] <= levels[None, :, None]).sum(axis=2).T  # (200, T)
-    palette = np.array([mpl.colors.to_rgba(COLOURS[name]) for name in EMOTIONS])
-    picture = palette[place]
-    picture[:, ~np.isfinite(felt).all(axis=1)] = 0
-    top.imshow(picture, extent=(*extent, 0, 1), aspect="auto", origin="lower", interpolation="nearest")
-    top.set(title=who(person.path, person.track_id, 60), ylabel="emotion", yticks=[0, 0.5, 1])
-    _emotion_legend(top)
-
-    if known:
-        heat = _columns(series[known], size).T
-        shown = middle.imshow(heat, extent=(*extent, len(known), 0), aspect="auto", cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
-        figure.colorbar(shown, cax=middle.inset_axes((1.02, 0.1, 0.012, 0.8)), label="score")
-        rows = events["au"].map({au: row + 0.5 for row, au in enumerate(known)})
-        middle.hlines(rows, events["onset_s"], events["offset_s"], color="black", lw=1.6, rasterized=len(events) > MOST_COLUMNS)
-    middle.set_yticks(np.arange(len(known)) + 0.5, [f"{au} {UNIT[au].name}" for au in known], fontsize=7)
-    middle.tick_params(axis="y", length=0)
-
-    ages = _columns(series[["age"]], size)[:, 0]
-    bottom.stairs(ages, edges, baseline=None, color="black", lw=1, label="as described")
-    if np.isfinite(person.age):
-        words = f"this person: {person.age:.0f} ({person.age_low:.0f} to {person.age_high:.0f})"
-        bottom.axhspan(person.age_low, person.age_high, color="#0072B2", alpha=0.15, lw=0)
-        bottom.axhline(person.age, color="#0072B2", lw=1.5, label=words)
-        bottom.legend(loc="upper right", bbox_to_anchor=(1, 1.3), ncols=2, frameon=False, fontsize=8)
-    bottom.set(ylabel="age", xlabel="time", xlim=(begin, end))
-    bottom.xaxis.set_major_locator(MultipleLocator(next((step for step in _STEPS if end - begin <= 10 * step), 3600)))
-    bottom.xaxis.set_major_formatter(FuncFormatter(clock))
-
-    gaps = [part for part in stretches(series["gap"].to_numpy(bool)) if part.stop - part.start >= size]
-    for axes in (top, middle, bottom):
-        for part in gaps:
-            start, stop = times[part.start], times[part.stop]  # a series neither begins nor ends with a gap
-            axes.axvspan(start, stop, facecolor="white", edgecolor="#999999", hatch="////", lw=0)
-        for at in changes["at_s"].unique():
-            axes.axvline(at, color="black", lw=1.2, ls=(0, (4, 3)))
-    return figure
-
-
-def _people(people: pd.DataFrame) -> Figure:
-    shown = people.head(MOST_PEOPLE).iloc[::-1]
+def _tracks(tracks: pd.DataFrame, width: float) -> Figure:
+    shown = tracks.head(MAX_TRACKS).iloc[::-1]
     rows = np.arange(len(shown))
-    figure = Figure(figsize=(10, 1.2 + 0.3 * len(shown)))
-    left, right = figure.subplots(1, 2, sharey=True, width_ratios=[2, 1])
+    if width == WIDE:
+        figure = Figure(figsize=(width, 1.2 + 0.3 * len(shown)))
+        left, right = figure.subplots(1, 2, sharey=True, width_ratios=[2, 1])
+    else:
+        figure = Figure(figsize=(width, 2.4 + 0.62 * len(shown)))
+        left, right = figure.subplots(2, 1)
     start = np.zeros(len(shown))
     for name in EMOTIONS:
         share = shown[f"share_{name}"].to_numpy(float)
         left.barh(rows, share, left=start, color=COLOURS[name], label=name, edgecolor="white", lw=0.5, height=0.7)
         start += share
-    left.set_yticks(rows, [f"{who(person.path, person.track_id)}  {clock(person.seen_s)}" for person in shown.itertuples()], fontsize=8)
+    longest = 32 if width == WIDE else 14
+    names = [f"{track_name(track.path, track.track_id, longest)}  {clock(track.seen_s)}" for track in shown.itertuples()]
+    left.set_yticks(rows, names)
     left.tick_params(axis="y", length=0)
     left.set(title="share of seen time", xlim=(0, 1), ylim=(-0.6, len(shown) - 0.4))
-    left.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=7, frameon=False, fontsize=8, borderaxespad=2.2, columnspacing=1)
+    columns = 7 if width == WIDE else 3
+    left.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=columns, frameon=False, borderaxespad=2.2, columnspacing=1)
     age, low, high = (shown[name].to_numpy(float) for name in ("age", "age_low", "age_high"))
-    right.errorbar(age, rows, xerr=[age - low, high - age], fmt="o", color="#0072B2", ms=5, lw=1.5)
+    right.errorbar(age, rows, xerr=[age - low, high - age], fmt="o", color=BLUE, ms=5, lw=1.5)
+    if width == NARROW:
+        right.set_yticks(rows, [name.rpartition("  ")[0] for name in names])
+        right.set_ylim(-0.6, len(shown) - 0.4)
     right.tick_params(axis="y", length=0)
     right.set(title="apparent age, years")
     right.grid(axis="x", color="#DDDDDD")
@@ -235,81 +106,88 @@ def _matrix(axes: Axes, values: np.ndarray, rows: list[str], columns: list[str],
         axes.text(column, row, text, ha="center", va="center", color=ink, fontsize=size)
 
 
-def _transitions(counts: pd.DataFrame) -> Figure:
+def _transitions(counts: pd.DataFrame, width: float) -> Figure:
     used = [name for name in EMOTIONS if name in counts.index or name in counts.columns]
     square = counts.reindex(index=used, columns=used, fill_value=0).to_numpy()
-    total = square.sum(axis=1, keepdims=True)
-    share = square / np.maximum(total, 1)
+    share = square / np.maximum(square.sum(axis=1, keepdims=True), 1)
     texts = np.array([[f"{p:.2f}\n({n})" if n else "" for p, n in zip(*row, strict=True)] for row in zip(share, square, strict=True)])
-    figure = Figure(figsize=(2 + 0.7 * len(used), 1.6 + 0.6 * len(used)))
+    figure = Figure(figsize=(min(width, 2 + 0.75 * len(used)), 1.6 + (0.6 if width == WIDE else 0.45) * len(used)))
     axes = figure.subplots()
-    _matrix(axes, share, used, used, texts, 8)
+    _matrix(axes, share, used, used, texts, 9 if width == WIDE or len(used) < 6 else 7)
     axes.set(xlabel="to", ylabel="from")
     return figure
 
 
-def _together(pairs: pd.DataFrame) -> Figure:
+def _cooccurrence(pairs: pd.DataFrame, width: float) -> Figure:
     used = [au for au in AUS if au in pairs.index.get_level_values(0) or au in pairs.index.get_level_values(1)]
     values = np.full((len(used), len(used)), np.nan)
     for (one, two), row in pairs.iterrows():
-        values[used.index(two), used.index(one)] = row["both"] / (row["a"] + row["b"] - row["both"])
+        values[used.index(two), used.index(one)] = row["both_s"] / (row["a_s"] + row["b_s"] - row["both_s"])
     shown = values[1:, :-1]
     texts = np.array([[f"{value:.2f}".lstrip("0") if value >= 0.005 else "" for value in row] for row in np.nan_to_num(shown)])
-    figure = Figure(figsize=(2.6 + 0.36 * len(used), 1.4 + 0.3 * len(used)))
+    figure = Figure(figsize=(min(width, 3 + 0.4 * len(used)), 1.4 + 0.3 * len(used)))
     axes = figure.subplots()
-    _matrix(axes, shown, [f"{au} {UNIT[au].name}" for au in used[1:]], used[:-1], texts, 7)
+    names = [f"{au} {UNIT[au].name}" if width == WIDE else au for au in used[1:]]
+    _matrix(axes, shown, names, used[:-1], texts, 8 if width == WIDE or len(used) <= 10 else 6)
     axes.set_aspect("auto")
     return figure
 
 
-def _days(by_day: pd.DataFrame) -> Figure:
-    figure = Figure(figsize=(10, 3.6))
+def _days(by_day: pd.DataFrame, width: float) -> Figure:
+    figure = Figure(figsize=(width, 3.6 if width == WIDE else 4.2))
     axes = figure.subplots()
     for name in EMOTIONS:
         rows = by_day[by_day["measure"] == f"share_{name}"]
         days = pd.to_datetime(rows["day"]).to_numpy()
-        if rows["mean"].max() < LEAST_SHARE:
+        if rows["mean"].max() < MIN_SHARE:
             continue
-        colour = "#777777" if name == "neutral" else COLOURS[name]
+        colour = GREY if name == "neutral" else COLOURS[name]
         axes.plot(days, rows["mean"], color=colour, marker=MARKERS[name], ms=5, ls="", label=name)
         axes.plot(days, rows["mean"], color=colour, lw=1, alpha=0.4)
         axes.fill_between(days, rows["low"].astype(float), rows["high"].astype(float), color=colour, alpha=0.15, lw=0)
     axes.set(ylabel="share of seen time", ylim=(-0.03, 1.03))
-    axes.xaxis.set_major_locator(AutoDateLocator(minticks=2, maxticks=8))
+    known = np.sort(pd.to_datetime(by_day["day"].unique()).to_numpy())
+    axes.set_xticks(known[:: -(-len(known) // (8 if width == WIDE else 3))])
     axes.xaxis.set_major_formatter(DateFormatter("%Y-%m-%d"))
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=8)
+    if width == WIDE:
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    else:
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=3, frameon=False, borderaxespad=2.2)
     return figure
 
 
-def measure_name(measure: str) -> str:
-    """A measure of by_video in words."""
-    kind, _, name = measure.partition("_")
-    words = {"share": "{}, share of time", "active": "{}, share of time", "rate": "{}, events a minute"}
-    return words[kind].format(f"{name} {UNIT[name].name}" if name in UNIT else name) if kind in words else measure
-
-
-def _groups(compared: pd.DataFrame) -> Figure:
-    """Shares, rates and ages on an axis each, for their units differ."""
-    shown = compared.head(MOST_COMPARED)
-    kinds = {"share of time": ("share", "active"), "events a minute": ("rate",), "years": ("age",)}
-    parts = [(unit, shown[shown["measure"].str.partition("_")[0].isin(names)]) for unit, names in kinds.items()]
-    parts = [(unit, part.iloc[::-1]) for unit, part in parts if len(part)]
+def _groups(compared: pd.DataFrame, width: float) -> Figure:
+    """Measures of different units on an axis each."""
+    shown = compared.head(MAX_COMPARED)
+    parts = [(unit, part.iloc[::-1]) for unit, part in shown.groupby(shown["measure"].map(_unit), sort=False)]
     pairs = compared[["group_a", "group_b"]].drop_duplicates()
-    figure = Figure(figsize=(9, 0.9 * len(parts) + 0.28 * len(shown)))
+    two_lines = width == NARROW
+    row_height = 0.42 if two_lines else 0.28
+    figure = Figure(figsize=(min(width, 9), 0.9 * len(parts) + row_height * len(shown)))
     panels = figure.subplots(len(parts), 1, height_ratios=[len(part) + 1 for _, part in parts], squeeze=False)[:, 0]
     for axes, (unit, part) in zip(panels, parts, strict=True):
         for row, item in enumerate(part.itertuples()):
-            sure = item.p_corrected < SURE
-            colour = "#0072B2" if sure else "#777777"
+            certain = item.p_corrected < SIGNIFICANT
+            colour = BLUE if certain else GREY
             axes.hlines(row, item.low, item.high, color=colour, lw=1.5)
-            axes.plot(item.difference, row, "o", color=colour, mfc=colour if sure else "white", ms=5)
-        names = [measure_name(item.measure).rpartition(", ")[0] or "age" for item in part.itertuples()]
+            axes.plot(item.difference, row, "o", color=colour, mfc=colour if certain else "white", ms=5)
+        names = [measure_name(item.measure).rpartition(", ")[0] or measure_name(item.measure) for item in part.itertuples()]
+        if two_lines:
+            names = [name.replace(" ", "\n", 1) if name.startswith("AU") else name for name in names]
         if len(pairs) > 1:
             names = [f"{name}: {item.group_b} minus {item.group_a}" for name, item in zip(names, part.itertuples(), strict=True)]
-        axes.set_yticks(range(len(part)), names, fontsize=8)
+        axes.set_yticks(range(len(part)), names)
         axes.axvline(0, color="black", lw=0.8)
+        axes.xaxis.set_major_locator(MaxNLocator(7 if width == WIDE else 4))
         axes.set(xlabel=unit, ylim=(-0.7, len(part) - 0.3))
         axes.grid(axis="x", color="#DDDDDD")
     if len(pairs) == 1:
         panels[0].set_title(f"{shown['group_b'].iloc[0]} minus {shown['group_a'].iloc[0]}")
     return figure
+
+
+def _unit(measure: str) -> str:
+    """The unit of a measure, as an axis names it."""
+    kind = measure.partition("_")[0]
+    units = {"share": "share of time", "active": "share of time", "rate": "a minute", "age": "years", "head": "degrees a second"}
+    return "share of time" if measure == "eyes_closed_share" else units.get(kind, "score")

@@ -1,138 +1,118 @@
-"""What an analysis leaves on the disk: tables, figures, and one page that needs nothing but itself."""
+"""What an analysis leaves on the disk: tables, figures, and one summary page that needs no other file."""
 
 from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from math import isnan
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
-from jinja2 import Environment
+from jinja2 import Environment, PackageLoader
 
 from pipeline.errors import writing
-from pipeline.trends import Trends
-from pipeline.trends.figures import MOST_PEOPLE, MOST_TIMELINES, SURE, clock, draw, longest_seen, measure_name, save, who
+from pipeline.storage.atomic import replacing
+from pipeline.trends.analysis import Trends
+from pipeline.trends.drawing import longest_seen, save
+from pipeline.trends.figures import MAX_TIMELINES, MAX_TRACKS, SIGNIFICANT, drawings
+from pipeline.trends.labels import clock, measure_name, number, plural, precise_clock, text, track_name
 from pipeline.vocabulary import EMOTIONS
 
-MOST_ROWS = 30
-"""Rows of a table on the page; the rest is in its CSV."""
+MAX_ROWS = 30
+"""Rows of a table on the page; its CSV has all of them."""
 
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>focalface trends</title>
-<style>
-body { font: 15px/1.45 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 68rem; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2.2rem; border-bottom: 1px solid #ccc }
-figure { margin: 1rem 0 } img { max-width: 100%; height: auto } figcaption, .more, .how { color: #555; font-size: .87rem }
-.wide { overflow-x: auto } table { border-collapse: collapse; font-size: .87rem; margin: .5rem 0 }
-th, td { text-align: left; padding: .2rem .7rem .2rem 0; border-bottom: 1px solid #e4e4e4; vertical-align: top }
-th { font-weight: 600 } td { overflow-wrap: anywhere; min-width: 3.5rem }
-.note { background: #fff6d6; padding: .4rem .7rem; margin: .4rem 0 }
-</style>
-</head>
-<body>
-<h1>Trends in {{ runs|join(", ") }}</h1>
-<p>{{ lead }}</p>
-{% for note in notes %}<p class="note">{{ note }}</p>
-{% endfor %}
-{% for part in parts %}<h2>{{ part.title }}</h2>
-{% for name, caption, data in part.figures %}<figure><img alt="{{ caption }}" src="data:image/png;base64,{{ data }}">
-<figcaption>{{ caption }}</figcaption></figure>
-{% endfor %}{% if part.rows %}<div class="wide"><table><thead><tr>{% for name in part.head %}<th>{{ name }}</th>{% endfor %}</tr></thead>
-<tbody>{% for row in part.rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
-{% endfor %}</tbody></table></div>
-{% endif %}{% if part.more %}<p class="more">{{ part.more }}</p>
-{% endif %}{% endfor %}<h2>How it was made</h2>
-{% for line in how %}<p class="how">{{ line }}</p>
-{% endfor %}</body>
-</html>
-"""
+TRACKS_HEAD = ["track", "seen", "age", "leading emotion", "action units", "blinks"]
+COMPARISON_HEAD = ["measure", "mean (videos)", "mean (videos)", "difference (95%)", "Cliff's delta", "corrected p"]
 
 
-def text(value: Any) -> str:
-    """A text for readers; nothing where it is not known."""
-    return "" if pd.isna(value) else str(value)
+@dataclass(frozen=True)
+class Picture:
+    """A figure on the page: both widths as base64, and its caption."""
+
+    kind: str
+    caption: str
+    wide: str
+    narrow: str
 
 
-def number(value: Any, digits: int = 2) -> str:
-    """A number for readers; nothing where it is not known."""
-    return "" if value is None or pd.isna(value) else f"{value:.{digits}f}"
+@dataclass(frozen=True)
+class Part:
+    """A part of the page: a title with figures, a table, and a line on what is left out."""
+
+    title: str
+    figures: list[Picture] = field(default_factory=list)
+    head: list[str] = field(default_factory=list)
+    rows: list[list[str]] = field(default_factory=list)
+    more: str = ""
 
 
 def write(trends: Trends, folder: Path | str, progress: Callable[[str], None] = lambda step: None) -> Path:
-    """Write tables, figures and summary.html; an earlier analysis there gives way.
+    """Write tables, figures and summary.html; figures of an earlier analysis in the folder are removed.
+
+    Returns:
+        Path of the page.
 
     Raises:
-        SettingsError: when the folder cannot be written.
+        SettingsError: the folder cannot be written.
     """
     folder = Path(folder)
     progress("writing the tables")
     trends.save(folder)
-    drawn = []
+    pictures = []
     with writing(folder):
-        for old in [*folder.glob("figures/timeline_*.png"), *folder.glob("figures/timeline_*.svg")]:
+        figures = folder / "figures"
+        for old in [*figures.glob("*.png"), *figures.glob("*.svg")]:
             old.unlink()
-        for name in ("people", "transitions", "cooccurrence", "days", "groups"):
-            for kind in ("png", "svg"):
-                (folder / "figures" / f"{name}.{kind}").unlink(missing_ok=True)
-        (folder / "figures").mkdir(exist_ok=True)
-        for name, caption, figure in draw(trends):
-            progress(f"drawing {name}")
-            drawn.append((name, caption, b64encode(save(figure, folder / "figures", name).read_bytes()).decode()))
+        figures.mkdir(exist_ok=True)
+        for drawing in drawings(trends):
+            progress(f"drawing {drawing.name}")
+            wide, narrow = (b64encode(file.read_bytes()).decode() for file in save(drawing, figures))
+            pictures.append(Picture(drawing.kind, drawing.caption, wide, narrow))
         page = folder / "summary.html"
-        page.write_text(_render(trends, drawn), encoding="utf-8")
+        with replacing(page) as file:
+            file.write_text(_render(trends, pictures), encoding="utf-8")
     return page
 
 
 def headline(trends: Trends) -> str:
     """One sentence on what was found."""
-    videos, people = trends.pandas("videos"), trends.pandas("people")
+    videos, tracks = trends.pandas("videos"), trends.pandas("tracks")
     kinds = videos["status"].value_counts()
-    words = [
-        f"{kinds[kind]} {word}" for kind, word in (("ok", "with faces"), ("no_faces", "without"), ("failed", "failed")) if kind in kinds
-    ]
-    text = f"{len(videos)} video{'s' * (len(videos) != 1)} ({', '.join(words)})"
-    if not len(people):
-        return f"{text}. No faces were described, so there is nothing to follow over time."
+    names = (("ok", "with faces"), ("no_faces", "without"), ("failed", "failed"))
+    words = ", ".join(f"{kinds[kind]} {name}" for kind, name in names if kind in kinds)
+    start = f"{plural(len(videos), 'video')} ({words})"
+    if not len(tracks):
+        return f"{start}. No face has scores, so there is nothing to follow over time."
     return (
-        f"{text}; {len(people)} tracked {'person' if len(people) == 1 else 'people'}, seen for {clock(people['seen_s'].sum())} in all; "
-        f"{trends['events'].num_rows} events of action units, {trends['episodes'].num_rows} episodes of emotions."
+        f"{start}; {plural(len(tracks), 'track')} of faces, seen for {clock(tracks['seen_s'].sum())} in all; "
+        f"{plural(trends['events'].num_rows, 'event')} of action units, {plural(trends['episodes'].num_rows, 'episode')} of emotions."
     )
 
 
-def people_rows(trends: Trends, most: int, name: int = 32) -> list[list[str]]:
-    """For readers, the longest seen first; columns as `PEOPLE_HEAD`, file names of at most `name` signs."""
-    people, units = longest_seen(trends), trends.pandas("person_aus")
+def track_rows(trends: Trends, most: int, name_length: int = 32) -> list[list[str]]:
+    """Rows for readers, the longest-seen tracks first; columns as `TRACKS_HEAD`."""
+    units = trends.pandas("track_aus")
     rows = []
-    for person in people.head(most).itertuples():
-        own = units[(units["video_id"] == person.video_id) & (units["track_id"] == person.track_id)]
+    for track in longest_seen(trends).head(most).itertuples():
+        own = units[(units["video_id"] == track.video_id) & (units["track_id"] == track.track_id)]
         own = own[own["active_share"] > 0].sort_values(["active_share", "au"], ascending=[False, True]).head(3)
-        shares = sorted(((getattr(person, f"share_{name}"), name) for name in EMOTIONS), reverse=True)
-        rate = "" if isnan(person.blinks_per_min) else f"{person.blinks_per_min:.0f} a minute"
+        shares = sorted(((getattr(track, f"share_{name}"), name) for name in EMOTIONS), reverse=True)
+        rate = "" if isnan(track.blinks_per_min) else f"{number(track.blinks, 0)}, {track.blinks_per_min:.0f} a minute"
         rows.append(
             [
-                who(person.path, person.track_id, name),
-                clock(person.seen_s),
-                "" if isnan(person.age) else f"{person.age:.0f} ({person.age_low:.0f} to {person.age_high:.0f})",
+                track_name(track.path, track.track_id, name_length),
+                clock(track.seen_s),
+                "" if isnan(track.age) else f"{track.age:.0f} ({track.age_low:.0f} to {track.age_high:.0f})",
                 ", ".join(f"{name} {share:.0%}" for share, name in shares[:2] if share > 0),
                 ", ".join(f"{unit.au} {unit.active_share:.0%}" for unit in own.itertuples()) or "none",
-                "; ".join(filter(None, (rate, text(person.blink_note)))),
+                "; ".join(filter(None, (rate, text(track.blink_note)))),
             ]
         )
     return rows
 
 
-PEOPLE_HEAD = ["person", "seen", "age", "leading emotion", "action units", "blinks"]
-
-
 def comparison_rows(trends: Trends, most: int) -> list[list[str]]:
-    """For readers, the surest first."""
+    """Rows for readers, the most certain first; columns as `COMPARISON_HEAD`."""
     return [
         [
             measure_name(row.measure),
@@ -146,92 +126,111 @@ def comparison_rows(trends: Trends, most: int) -> list[list[str]]:
     ]
 
 
-COMPARISON_HEAD = ["measure", "mean (videos)", "mean (videos)", "difference (95%)", "Cliff's delta", "corrected p"]
-
-
-def _part(
-    title: str, figures: list[Any], head: list[str] | None = None, rows: list[list[str]] | None = None, more: str = ""
-) -> dict[str, Any]:
-    return {"title": title, "figures": figures, "head": head or [], "rows": rows or [], "more": more}
-
-
-def _more(trends: Trends, table: str, shown: int, where: str = "", what: str = "") -> str:
-    left = trends[table].num_rows - shown
-    return f"{left} more {what}{' ' * bool(what)}in {where or table}.csv." if left > 0 else ""
-
-
-def _render(trends: Trends, drawn: list[tuple[str, str, str]]) -> str:
-    def figures(start: str) -> list[tuple[str, str, str]]:
-        return [item for item in drawn if item[0].startswith(start)]
-
-    videos, options = trends.pandas("videos"), trends.options
-    parts = []
-    if trends["people"].num_rows:
-        parts = [
-            _part("People", figures("people"), PEOPLE_HEAD, people_rows(trends, MOST_PEOPLE), _more(trends, "people", MOST_PEOPLE)),
-            _part("Over time", figures("timeline"), more=_more(trends, "people", MOST_TIMELINES, "series", "people")),
-            _part("Moments to look at", [], *_moments(trends), more="Three of each kind for everyone in moments.csv."),
-        ]
-        changes, paths = trends.pandas("changes"), videos.set_index("video_id")["path"]
-        if len(changes):
-            rows = [
-                [
-                    who(paths[row.video_id], row.track_id),
-                    clock(row.at_s),
-                    row.measure,
-                    number(row.before),
-                    number(row.after),
-                    "at a gap" * row.at_gap,
-                ]
-                for row in changes.head(MOST_ROWS).itertuples()
-            ]
-            head = ["person", "from", "measure", "before", "after", ""]
-            parts.append(_part("Changes of level", [], head, rows, _more(trends, "changes", MOST_ROWS)))
-        if figures("transitions"):
-            parts.append(_part("From emotion to emotion", figures("transitions")))
-        if figures("cooccurrence"):
-            parts.append(_part("Action units that come together", figures("cooccurrence")))
-        if figures("days"):
-            parts.append(_part("By day", figures("days")))
-        if trends["comparisons"].num_rows:
-            rows = comparison_rows(trends, MOST_ROWS)
-            parts.append(_part("Groups", figures("groups"), COMPARISON_HEAD, rows, _more(trends, "comparisons", MOST_ROWS)))
-    listed = [
-        [row.path, row.status, clock(row.duration_s) if not isnan(row.duration_s) else "", str(row.people), text(row.group)]
-        + [f"{row.day} ({row.day_source})" if text(row.day) else "", text(row.error)]
-        for row in videos.head(MOST_ROWS).itertuples()
-    ]
-    head = ["file", "status", "length", "people", "group", "day (known from)", "error"]
-    parts.append(_part("Videos", [], head, listed, _more(trends, "videos", MOST_ROWS)))
-    smoothing = (
-        "not smoothed"
-        if options.smooth == "none"
-        else (f"smoothed by {options.smooth} over {options.cells(trends.grid_s) * trends.grid_s:g} s inside stretches without gaps")
+def _render(trends: Trends, pictures: list[Picture]) -> str:
+    environment = Environment(autoescape=True, loader=PackageLoader("pipeline.trends"), trim_blocks=True, lstrip_blocks=True)
+    runs = list(dict.fromkeys(trends["videos"]["run"].to_pylist()))
+    return environment.get_template("summary.html").render(
+        runs=runs, headline=headline(trends), notes=trends.notes, parts=_parts(trends, pictures), method=_method(trends)
     )
-    how = [
-        f"One value every {trends.grid_s:g} s from the rows about the region {options.region}, {smoothing}; hatched: gaps, where the "
-        "person was out of view. Gaps are never bridged. An event begins when an action unit's score"
-        f"{' above the own baseline' * options.relative} reaches {options.on:g} and ends when it falls under {options.off:g}.",
-        "Ages pool the distributions of all of a person's windows; their interval holds 80%. Means by day and group count each video once. "
-        f"Comparisons: Mann-Whitney tests on videos, corrected by Benjamini and Hochberg; found means a corrected p below {SURE:g}.",
-        "Two tracks are two persons here, also when one person left and came back. Emotions are what a face looks like to the people who "
-        "labelled the training pictures, not what its owner feels. Every number is in the tables beside this page.",
-    ]
-    page = Environment(autoescape=True).from_string(_PAGE)
-    runs = list(dict.fromkeys(videos["run"]))
-    return page.render(runs=runs, lead=headline(trends), notes=trends.notes, parts=parts, how=how)
 
 
-def _moments(trends: Trends) -> tuple[list[str], list[list[str]]]:
-    """The most typical and the most unusual moment of the longest-seen people."""
-    people, moments = longest_seen(trends), trends.pandas("moments")
+def _parts(trends: Trends, pictures: list[Picture]) -> list[Part]:
+    def of(kind: str) -> list[Picture]:
+        return [picture for picture in pictures if picture.kind == kind]
+
+    parts = []
+    if trends["tracks"].num_rows:
+        parts = [
+            Part("Tracks", of("tracks"), TRACKS_HEAD, track_rows(trends, MAX_TRACKS), _rest(trends, "tracks", MAX_TRACKS)),
+            Part("Over time", of("timeline"), more=_rest(trends, "tracks", MAX_TIMELINES, "series", "tracks")),
+            _moments(trends),
+        ]
+        if trends["changes"].num_rows:
+            parts.append(_changes(trends))
+        for kind, title in (
+            ("transitions", "From emotion to emotion"),
+            ("cooccurrence", "Action units that occur together"),
+            ("days", "By day"),
+        ):
+            if of(kind):
+                parts.append(Part(title, of(kind)))
+        if trends["comparisons"].num_rows:
+            rows = comparison_rows(trends, MAX_ROWS)
+            parts.append(Part("Groups", of("groups"), COMPARISON_HEAD, rows, _rest(trends, "comparisons", MAX_ROWS)))
+    return [*parts, _videos(trends)]
+
+
+def _rest(trends: Trends, table: str, shown: int, file: str = "", what: str = "") -> str:
+    left = trends[table].num_rows - shown
+    return f"{left} more {what}{' ' * bool(what)}in {file or table}.csv." if left > 0 else ""
+
+
+def _moments(trends: Trends) -> Part:
+    """The most typical and the most unusual moment of the longest-seen tracks."""
+    moments = trends.pandas("moments")
     first = moments[moments["rank"] == 1].groupby(["video_id", "track_id"])
     rows = []
-    for person in people.head(MOST_TIMELINES).itertuples():
-        key = (person.video_id, person.track_id)
+    for track in longest_seen(trends).head(MAX_TIMELINES).itertuples():
+        key = (track.video_id, track.track_id)
         if key in first.groups:
+            name = track_name(track.path, track.track_id)
             rows += [
-                [who(person.path, person.track_id), row.kind, clock(row.time_s), str(row.frame_index), row.because, text(row.description)]
+                [name, row.kind, precise_clock(row.time_s), str(row.frame_index), row.because, text(row.description)]
                 for row in first.get_group(key).itertuples()
             ]
-    return ["person", "moment", "at", "frame", "stands out by", "sentence"], rows
+    head = ["track", "moment", "at", "frame", "differs by", "sentence about that window"]
+    return Part("Moments to look at", [], head, rows, "Up to three of each kind for every track in moments.csv.")
+
+
+def _changes(trends: Trends) -> Part:
+    rows = [
+        [
+            track_name(row.path, row.track_id),
+            clock(row.at_s),
+            row.measure,
+            number(row.before),
+            number(row.after),
+            "at a gap" * row.at_gap,
+        ]
+        for row in trends.pandas("changes").head(MAX_ROWS).itertuples()
+    ]
+    head = ["track", "from", "measure", "before", "after", ""]
+    return Part("Changes of level", [], head, rows, _rest(trends, "changes", MAX_ROWS))
+
+
+def _videos(trends: Trends) -> Part:
+    rows = [
+        [
+            row.path,
+            row.status,
+            clock(row.duration_s) if not isnan(row.duration_s) else "",
+            str(row.tracks),
+            text(row.group),
+            f"{row.day} ({row.day_source})" if text(row.day) else "",
+            text(row.error),
+        ]
+        for row in trends.pandas("videos").head(MAX_ROWS).itertuples()
+    ]
+    head = ["file", "status", "length", "tracks", "group", "day (source)", "error"]
+    return Part("Videos", [], head, rows, _rest(trends, "videos", MAX_ROWS))
+
+
+def _method(trends: Trends) -> list[str]:
+    """How the numbers were made, for readers who have the page alone."""
+    options = trends.options
+    series = "One value for every sampled frame" if trends.grid_s is None else f"One value every {trends.grid_s:g} s"
+    series += ", from the scores of every frame" if trends.source == "frames" else f", from rows about the region {options.region}"
+    if options.smooth == "none":
+        smoothing = "not smoothed"
+    else:
+        width = f"{options.width_s:g} s" if options.width_s else f"{options.width(1.0)} values"
+        smoothing = f"smoothed by {options.smooth} over {width}, never across a gap"
+    threshold = "its checkpoint's threshold" if options.threshold is None else f"{options.threshold:g}"
+    return [
+        f"{series}; {smoothing}. Hatched: gaps, where nothing is known. An event begins when an action unit's score"
+        f"{' above the baseline' * options.relative} reaches {threshold} and ends when it falls below {options.hold:.0%} of that.",
+        "Ages pool the distributions of all windows of a track; their interval holds 80%. Means by day and group count each video once. "
+        f"Comparisons: Mann-Whitney tests on videos, corrected by Benjamini and Hochberg; found means a corrected p below {SIGNIFICANT:g}.",
+        "A track is one continuous presence: a person who leaves and comes back has two. Emotions are what a face looks like to the people "
+        "who labelled the training pictures, not what its owner feels. Every number is in the tables beside this page.",
+    ]

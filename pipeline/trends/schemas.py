@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 
 from pipeline.vocabulary import AUS, EMOTIONS
@@ -9,23 +11,33 @@ from pipeline.vocabulary import AUS, EMOTIONS
 _TEXT, _SCORE, _REAL, _FLAG, _COUNT = pa.string(), pa.float32(), pa.float64(), pa.bool_(), pa.int64()
 Columns = list[tuple[str, pa.DataType, str]]
 
-_VIDEO: Columns = [("run", _TEXT, "name of the run folder"), ("video_id", _TEXT, "of the run's videos table")]
+_VIDEO: Columns = [
+    ("run", _TEXT, "name of the run folder"),
+    ("video_id", _TEXT, "as in the run's videos table"),
+    ("path", _TEXT, "the file, as it was given to the run"),
+]
 _TRACK: Columns = [*_VIDEO, ("track_id", pa.int32(), "one person's continuous presence in that video")]
-_WHOSE: Columns = [
+_ORIGIN: Columns = [
     *_VIDEO,
-    ("path", _TEXT, "the file, as the run was given it"),
     ("day", _TEXT, "UTC day of the recording, as far as known"),
-    ("day_source", _TEXT, "container (its creation_time) or file (time of last change)"),
-    ("group", _TEXT, "of the groups CSV"),
+    ("day_source", _TEXT, "container (its creation_time) or file (its time of last change)"),
+    ("group", _TEXT, "from the groups table"),
+]
+_TIMES: Columns = [
+    ("onset_s", _REAL, "start of the first sample inside: a frame's own time, or the start of a cell"),
+    ("offset_s", _REAL, "end of the last sample inside: the time of the next frame, or the end of a cell"),
+    ("duration_s", _REAL, "offset_s - onset_s"),
 ]
 _SPAN: Columns = [
-    ("onset_s", _REAL, "start of its first cell"),
-    ("offset_s", _REAL, "end of its last cell"),
-    ("duration_s", _REAL, "offset_s - onset_s"),
-    ("peak", _REAL, "highest value, in the scale that was judged"),
-    ("mean", _REAL, "mean value, in the scale that was judged"),
-    ("censored_start", _FLAG, "it was there when the person came into view: the true onset is earlier, unknown"),
-    ("censored_end", _FLAG, "it was there when the person went out of view: the true offset is later, unknown"),
+    *_TIMES,
+    ("peak", _REAL, "highest value of what was compared with the threshold"),
+    ("mean", _REAL, "its mean over time"),
+    ("censored_start", _FLAG, "already there when the person came into view: the true onset is earlier, unknown"),
+    ("censored_end", _FLAG, "still there when the person went out of view: the true offset is later, unknown"),
+]
+_APEX: Columns = [
+    ("apex_s", _REAL, "time of the highest value: the frame's own time, or the middle of the cell"),
+    ("apex_frame", _COUNT, "frame at the apex"),
 ]
 _MEAN: Columns = [
     ("measure", _TEXT, "as in by_video"),
@@ -36,86 +48,99 @@ _MEAN: Columns = [
 ]
 _SHIFT: Columns = [
     ("measure", _TEXT, "an AU's score, or an emotion's probability"),
-    ("before", _REAL, "mean from the change before to this one"),
+    ("before", _REAL, "mean from the previous change to this one"),
     ("after", _REAL, "mean from this change to the next"),
+]
+_DERIVED: Columns = [
+    ("valence", _SCORE, "happiness less the strongest negative emotion, -1 to 1; see pipeline.trends.measures"),
+    ("arousal", _SCORE, "mean of the five AUs that rise most above their last minute, 0 to 1"),
+    ("expressiveness", _SCORE, "mean score of all known AUs but those of closed eyes and gaze"),
+    ("eye_openness", _SCORE, "1 - AU43, unsmoothed: probability that the eyes are not closed"),
+    ("head_speed", _SCORE, "angular speed of the head, degrees a second; null in series of windows"),
 ]
 
 _COLUMNS: dict[str, Columns] = {
     "series": [
         *_TRACK,
-        ("time_s", _REAL, "start of the cell"),
-        ("gap", _FLAG, "nothing is known: the person was out of view, or that region was not described"),
-        ("frame_index", _COUNT, "of the described frame that the cell stands on"),
+        ("time_s", _REAL, "the frame's own time, or the start of the cell"),
+        ("end_s", _REAL, "until when the sample counts; the next one begins there"),
+        ("gap", _FLAG, "nothing is known: the person is out of view, the face cannot be read, or that region was not described"),
+        ("frame_index", _COUNT, "of the measured frame"),
         *[(au, _SCORE, "score, smoothed as asked; null in gaps and where it cannot be known") for au in AUS],
-        *[(f"{au}_rel", _SCORE, "score less the person's baseline") for au in AUS],
+        *[(f"{au}_rel", _SCORE, "score less the track's baseline") for au in AUS],
         ("emotion", _TEXT, "the most probable, after smoothing"),
         *[(f"emotion_{name}", _SCORE, "probability, smoothed as asked; the seven sum to 1") for name in EMOTIONS],
-        ("age", _SCORE, "apparent age as described, not smoothed; `people` has one per person"),
+        ("age", _SCORE, "apparent age of this frame or cell, not smoothed; the tracks table has one per track"),
+        *_DERIVED,
     ],
-    "events": [
+    "events": [*_TRACK, ("au", _TEXT, "action unit"), *_SPAN, *_APEX],
+    "blinks": [
         *_TRACK,
-        ("au", _TEXT, "action unit"),
-        *_SPAN[:1],
-        ("apex_s", _REAL, "middle of the cell with the highest value"),
-        *_SPAN[1:],
-        ("apex_frame", _COUNT, "described frame at the apex"),
+        *_TIMES,
+        ("peak", _REAL, "highest score of AU43"),
+        *_APEX,
     ],
     "episodes": [*_TRACK, ("emotion", _TEXT, "the most probable throughout"), *_SPAN],
     "transitions": [
         *_TRACK,
-        ("from_emotion", _TEXT, "of an episode"),
-        ("to_emotion", _TEXT, "of the episode that follows at once; never across a gap"),
+        ("from_emotion", _TEXT, "emotion of an episode"),
+        ("to_emotion", _TEXT, "emotion of the episode that follows at once; never across a gap"),
         ("count", _COUNT, "how often"),
-        ("probability", _REAL, "of this next emotion, given that from_emotion was left: its row sums to 1"),
+        ("probability", _REAL, "of this next emotion, given that from_emotion ends"),
     ],
-    "people": [
+    "tracks": [
         *_TRACK,
-        ("path", _TEXT, "the file, as the run was given it"),
-        ("first_s", _REAL, "start of the first cell"),
-        ("last_s", _REAL, "end of the last cell"),
-        ("seen_s", _REAL, "time in cells that are no gap"),
-        ("gaps", _COUNT, "holes between them"),
-        ("age", _REAL, "one apparent age for the whole track: median of the pool of its windows' distributions"),
+        ("first_s", _REAL, "start of the first sample"),
+        ("last_s", _REAL, "end of the last sample"),
+        ("seen_s", _REAL, "time in samples that are not gaps"),
+        ("gaps", _COUNT, "gaps between them"),
+        ("age", _REAL, "one apparent age for the whole track: median of the pooled distributions of its windows"),
         ("age_low", _REAL, "10th percentile of the pool"),
         ("age_high", _REAL, "90th percentile of the pool"),
-        ("age_step", _REAL, "median change of the described age from one cell to the next, years"),
-        ("emotion", _TEXT, "the one that led for the longest time"),
-        *[(f"share_{name}", _REAL, "share of the seen time in which it led") for name in EMOTIONS],
-        ("eyes_closed_share", _REAL, "share of the seen time with AU43 on"),
-        ("blinks", _COUNT, "closures of at most half a second; null where the grid cannot show them"),
-        ("blinks_per_min", _REAL, "of seen time"),
-        ("blink_note", _TEXT, "why there is no rate, or what is wrong with it"),
+        ("emotion", _TEXT, "the one that is the most probable for the longest time"),
+        *[(f"share_{name}", _REAL, "share of the seen time in which it is the most probable") for name in EMOTIONS],
+        ("valence", _REAL, "mean over the seen time"),
+        ("arousal", _REAL, "mean over the seen time"),
+        ("expressiveness", _REAL, "mean over the seen time"),
+        ("head_speed", _REAL, "root mean square over the seen time, degrees a second"),
+        ("eyes_closed_share", _REAL, "share of the seen time with AU43 active"),
+        ("blinks", _COUNT, "closures of at most half a second; null where the series cannot show them"),
+        ("blinks_per_min", _REAL, "of seen time; null below ten seconds"),
+        ("blink_note", _TEXT, "why there is no rate, or what limits it"),
     ],
-    "person_aus": [
+    "track_aus": [
         *_TRACK,
         ("au", _TEXT, "action unit"),
-        ("mean", _REAL, "mean score"),
+        ("mean", _REAL, "mean score over time"),
+        ("threshold", _REAL, "score at which its events begin"),
         ("active_share", _REAL, "share of the seen time inside events"),
         ("events", _COUNT, "how many"),
-        ("events_per_min", _REAL, "of seen time"),
+        ("events_per_min", _REAL, "of seen time; null below ten seconds"),
+        ("rate_note", _TEXT, "why there is no rate"),
         ("baseline", _REAL, "estimated score of this person's neutral face"),
-        ("baseline_basis", _TEXT, "neutral or low (see pipeline.trends.series.baseline); null: too little seen"),
+        ("baseline_basis", _TEXT, "neutral or low, see pipeline.trends.series.baseline; null: seen too briefly"),
     ],
     "moments": [
         *_TRACK,
-        ("kind", _TEXT, "typical or unusual, for this person"),
+        ("kind", _TEXT, "typical or unusual, for this track"),
         ("rank", _COUNT, "1 is the most so"),
-        ("time_s", _REAL, "start of the cell"),
-        ("frame_index", _COUNT, "the described frame"),
-        ("distance", _REAL, "root mean square of the scores' differences from the person's medians"),
+        ("time_s", _REAL, "the frame's own time, or the middle of the cell"),
+        ("frame_index", _COUNT, "the measured frame"),
+        ("distance", _REAL, "root mean square of the scores' differences from the track's medians"),
         ("because", _TEXT, "what differs most"),
-        ("description", _TEXT, "the run's sentence"),
+        ("description", _TEXT, "the run's sentence about the window around it"),
+        ("described_s", _REAL, "time of the frame that the sentence describes"),
     ],
     "cooccurrence": [
         *_TRACK,
         ("au_a", _TEXT, "action unit"),
         ("au_b", _TEXT, "action unit, later in the list"),
-        ("cells", _COUNT, "seen"),
-        ("a", _COUNT, "cells with au_a on"),
-        ("b", _COUNT, "cells with au_b on"),
-        ("both", _COUNT, "cells with both on"),
-        ("jaccard", _REAL, "both / (a + b - both)"),
-        ("phi", _REAL, "correlation of the two on-off series; null where one is always on"),
+        ("seen_s", _REAL, "seconds seen"),
+        ("a_s", _REAL, "seconds with au_a active"),
+        ("b_s", _REAL, "seconds with au_b active"),
+        ("both_s", _REAL, "seconds with both active"),
+        ("jaccard", _REAL, "both_s / (a_s + b_s - both_s)"),
+        ("phi", _REAL, "correlation of the two binary series; null where one is always active"),
     ],
     "changes": [
         *_TRACK,
@@ -124,24 +149,29 @@ _COLUMNS: dict[str, Columns] = {
         *_SHIFT,
     ],
     "videos": [
-        *_WHOSE,
+        *_ORIGIN,
         ("status", _TEXT, "ok, no_faces or failed"),
         ("error", _TEXT, "why it failed"),
         ("duration_s", _REAL, "of the video"),
-        ("people", _COUNT, "tracks with a series"),
-        ("seen_s", _REAL, "time in view, summed over people"),
+        ("tracks", _COUNT, "tracks with a series"),
+        ("seen_s", _REAL, "time in view, summed over tracks"),
     ],
     "by_video": [
-        *_WHOSE,
-        ("measure", _TEXT, "share_<emotion>, active_<AU> (shares of seen time), rate_<AU> (events a minute), age (mean over people)"),
-        ("value", _REAL, "over all people of the video"),
+        *_ORIGIN,
+        (
+            "measure",
+            _TEXT,
+            "share_<emotion>, active_<AU> (shares of seen time), rate_<AU>, rate_blinks (a minute), eyes_closed_share, valence, "
+            "arousal, expressiveness, head_speed (means over seen time), age (mean over tracks)",
+        ),
+        ("value", _REAL, "over all tracks of the video"),
     ],
     "by_day": [("day", _TEXT, "UTC"), *_MEAN],
-    "by_group": [("group", _TEXT, "of the groups CSV"), *_MEAN],
+    "by_group": [("group", _TEXT, "from the groups table"), *_MEAN],
     "comparisons": [
         ("measure", _TEXT, "as in by_video"),
-        ("group_a", _TEXT, ""),
-        ("group_b", _TEXT, ""),
+        ("group_a", _TEXT, "first group"),
+        ("group_b", _TEXT, "second group"),
         ("videos_a", _COUNT, "that have this measure"),
         ("videos_b", _COUNT, "that have this measure"),
         ("mean_a", _REAL, "over videos"),
@@ -161,3 +191,13 @@ SCHEMAS: dict[str, pa.Schema] = {
     for name, columns in _COLUMNS.items()
 }
 """Table name to columns. Every table is written, with no rows where there is nothing to say."""
+
+WITH_GROUP_COLUMNS = ("videos", "by_video", "tracks")
+"""Tables that also carry the other columns of the groups table, at their end."""
+
+
+def schema_of(table: str, carried: Sequence[str] = ()) -> pa.Schema:
+    """The columns of a table, with those that the groups table brings in."""
+    if table not in WITH_GROUP_COLUMNS:
+        return SCHEMAS[table]
+    return pa.schema([*SCHEMAS[table], *(pa.field(name, _TEXT, metadata={"meaning": "from the groups table"}) for name in carried)])

@@ -1,0 +1,116 @@
+"""Measures derived from AU scores, emotions and head angles, each with the published formula it follows and where it departs from it.
+
+Inputs are probabilities ("scores"), not FACS intensities: a score of 0.9 says that an AU is very likely active, not that it is strong.
+Formulas that were published for intensities are applied to scores here; that is a departure, and each function says so.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from pipeline.trends.series import Series, stretches
+from pipeline.vocabulary import AUS, EMOTIONS
+
+NEGATIVE = ("anger", "disgust", "fear", "sadness")
+
+AROUSAL_AUS = tuple(f"AU{number:02d}" for number in (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 18, 20, 23, 24, 25, 26, 27, 43))
+"""The twenty action units of FaceReader's arousal; AU43 counts inverted."""
+
+AROUSAL_MEMORY_S = 60.0
+"""FaceReader corrects for a person's usual activation with the mean of the last 60 seconds."""
+
+AROUSAL_STRONGEST = 5
+"""FaceReader's arousal is the mean of the five strongest corrected activations."""
+
+NOT_EXPRESSIVE = ("AU43", "AU61", "AU62", "AU63", "AU64")
+"""Closed eyes and gaze are not counted as expression."""
+
+MEASURES = ("valence", "arousal", "expressiveness", "eye_openness", "head_speed")
+"""Columns of the series table that come from this module."""
+
+
+def valence(series: Series) -> np.ndarray:
+    """(T,) how positive the expression is, -1 to 1: happiness less the strongest of the negative emotions.
+
+    Source: FaceReader (Loijens and Krips, "FaceReader Methodology Note", Noldus Information Technology), with anger, disgust, fear and
+    sadness as the negative ones. FaceReader uses intensities, which do not sum to 1; these are probabilities, which do.
+    """
+    happiness = series.emotions[:, EMOTIONS.index("happiness")]
+    return happiness - series.emotions[:, [EMOTIONS.index(name) for name in NEGATIVE]].max(axis=1)
+
+
+def arousal(series: Series) -> np.ndarray:
+    """(T,) how active the face is compared with its last minute, 0 to 1.
+
+    Source: FaceReader (the same note): of each of `AROUSAL_AUS`, the activation less its mean over the last 60 seconds, at least 0;
+    arousal is the mean of the five largest. FaceReader uses intensities; these are scores. AUs that the model does not know are left out,
+    and fewer than five known ones give no arousal.
+    """
+    columns = [AUS.index(au) for au in AROUSAL_AUS if au in AUS]
+    columns = [column for column in columns if np.isfinite(series.scores[:, column]).any()]
+    if len(columns) < AROUSAL_STRONGEST:
+        return np.full(len(series.gap), np.nan)
+    activation = series.scores[:, columns].copy()
+    if (closed := AUS.index("AU43")) in columns:
+        activation[:, columns.index(closed)] = 1 - activation[:, columns.index(closed)]
+    frame = pd.DataFrame(activation, index=pd.to_timedelta(series.start_s, unit="s"))
+    usual = frame.rolling(pd.Timedelta(seconds=AROUSAL_MEMORY_S), min_periods=1).mean().to_numpy()
+    corrected = np.sort(np.maximum(activation - usual, 0.0), axis=1)  # NaN sorts last
+    result = corrected[:, -AROUSAL_STRONGEST:].mean(axis=1)
+    return np.where(np.isfinite(activation).all(axis=1), result, np.nan)
+
+
+def expressiveness(series: Series) -> np.ndarray:
+    """(T,) mean score of all known action units but those of closed eyes and gaze, 0 to 1.
+
+    Source: the overall expressivity of OpenDBM (AiCure), which averages the AU values of OpenFace by emotion and then over emotions, so
+    that an AU of several emotions counts several times; here every AU counts once.
+    """
+    columns = [column for column, au in enumerate(AUS) if au not in NOT_EXPRESSIVE and np.isfinite(series.scores[:, column]).any()]
+    if not columns:
+        return np.full(len(series.gap), np.nan)
+    return series.scores[:, columns].mean(axis=1)
+
+
+def eye_openness(series: Series) -> np.ndarray:
+    """(T,) 1 less the unsmoothed score of AU43: the probability that the eyes are not closed.
+
+    It is no lid aperture: half-closed lids are near 1 as long as the eye is open. PERCLOS (Wierwille et al. 1994), the share of time
+    with the pupil covered by 80% or more, therefore has no counterpart here; `eyes_closed_share` is the share of time with AU43 active.
+    """
+    return 1 - series.raw_scores[:, AUS.index("AU43")]
+
+
+def head_speed(series: Series) -> np.ndarray:
+    """(T,) angular speed of the head in degrees per second: the length of the change of (yaw, pitch, roll) since the sample before.
+
+    Source: Hammal, Cohn and Messinger (2015, "Head movement dynamics during play and perturbed mother-infant interaction", IEEE
+    Transactions on Affective Computing 6), who summarise each angle's velocity by its root mean square; OpenDBM combines the three
+    angles per frame as here. A median of three samples removes single-frame errors of the landmarks first. NaN at the first sample of
+    every stretch.
+    """
+    result = np.full(len(series.gap), np.nan)
+    for part in stretches(np.isfinite(series.head).all(axis=1)):
+        angles = pd.DataFrame(series.head[part]).rolling(3, center=True, min_periods=1).median().to_numpy()
+        steps = np.diff(angles, axis=0)
+        result[part.start + 1 : part.stop] = np.sqrt((steps**2).sum(axis=1)) / np.diff(series.start_s[part])
+    return result
+
+
+def derive(series: Series) -> dict[str, np.ndarray]:
+    """Every measure of `MEASURES`, (T,) each; NaN in gaps and where unknown."""
+    functions = (valence, arousal, expressiveness, eye_openness, head_speed)
+    return {function.__name__: function(series) for function in functions}
+
+
+def weighted_mean(values: np.ndarray, duration_s: np.ndarray) -> float | None:
+    """Mean over time of (T,) values; None where none is known."""
+    known = np.isfinite(values)
+    return float(np.average(values[known], weights=duration_s[known])) if known.any() else None
+
+
+def root_mean_square(values: np.ndarray, duration_s: np.ndarray) -> float | None:
+    """Root mean square over time of (T,) values; None where none is known."""
+    squared = weighted_mean(values**2, duration_s)
+    return None if squared is None else squared**0.5
