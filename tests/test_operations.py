@@ -33,7 +33,7 @@ from pipeline.execution.resources import plan_workers
 from pipeline.execution.timing import STAGES, StageTimer, slowest
 from pipeline.faces.detectors import load_detector
 from pipeline.settings import load_settings
-from pipeline.storage.remote import _ours
+from pipeline.storage.remote import _belongs
 from pipeline.storage.run_folder import RunFolder, empty, file_mark, video_id
 
 ROOT = Path(__file__).parents[1]
@@ -386,7 +386,7 @@ def test_what_a_video_says_of_itself_names_no_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../evil", "videos/../../evil", "/etc/evil", "a/b/c/d", "_partial/x", ".hidden", ""])
 def test_a_name_in_a_bucket_leads_nowhere_else(name: str) -> None:
-    assert not _ours(name)
+    assert not _belongs(name)
 
 
 def test_errors_of_the_cluster_are_one_line() -> None:

@@ -1,7 +1,7 @@
-"""Files that lie elsewhere: `s3://`, `gs://`, `hdfs://` and whatever else pyarrow or fsspec can reach, beside plain paths.
+"""Remote files: `s3://`, `gs://`, `hdfs://` and whatever else pyarrow or fsspec reaches, beside plain paths.
 
-A video is fetched to a temporary file for the decoders and removed when it is done. A run folder that lies elsewhere is a local one
-with a copy that follows it (`Mirror`), in an order that makes the copy, too, good to go on from at any moment.
+A video is fetched to a temporary file for the decoders, and removed when it is done. A remote run folder is a local one that is copied
+there as it grows (`Mirror`), in an order that lets the copy be resumed at any moment.
 
 Keys and endpoints come from where these libraries look for them (for S3: AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID ...).
 """
@@ -23,25 +23,25 @@ from types import TracebackType
 import pyarrow as pa
 from pyarrow import fs
 
-from pipeline.errors import FetchError, FocalfaceError, SettingsError
+from pipeline.errors import FetchError, FocalfaceError, SettingsError, one_line
 from pipeline.storage.names import skip_reason
 
 PUSH_EVERY_S = 5.0
-"""Seconds between two copies of what a run has committed; more saves requests and loses more work when the machine goes."""
+"""Seconds between two copies of what a run has committed; more saves requests, and loses more work when the machine is lost."""
 
 PIECE_BYTES = 8 << 20
-"""Read and written at a time; more makes fewer requests and takes more memory."""
+"""Bytes read and written at a time; more makes fewer requests and takes more memory."""
 
 COMMITS = "videos"
 """The table whose files commit those of the others: written after them, removed before them."""
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _MAGIC = re.compile(r"[*?\[]")
-_PASSING = "_"  # names that begin so are a run's own, for the time of a write
+_TEMPORARY = "_"  # names that begin so are temporary files of a run
 
 
 def is_url(path: str) -> bool:
-    """Whether a path names a file system of its own.
+    """Whether a path is a URL.
 
     >>> is_url("s3://films/a.mp4"), is_url("clips/a.mp4")
     (True, False)
@@ -50,12 +50,12 @@ def is_url(path: str) -> bool:
 
 
 def absolute(path: str) -> str:
-    """A path as any process of this machine understands it; a URL unchanged."""
+    """The absolute path, which every process of this machine understands; a URL unchanged."""
     return path if is_url(path) else os.path.abspath(path)
 
 
 def plain(path: str) -> str:
-    """A `file://` URL as the path that it is; any other unchanged."""
+    """The path of a `file://` URL; anything else unchanged."""
     return path.removeprefix("file://") if path.startswith("file:///") else path
 
 
@@ -74,19 +74,15 @@ def _filesystem(base: str) -> fs.FileSystem:
 
         return fs.PyFileSystem(fs.FSSpecHandler(fsspec.filesystem(scheme)))
     except (pa.ArrowException, OSError, ValueError, ImportError) as error:
-        raise SettingsError(f"cannot open {base}: {_reason(error)}") from error
+        raise SettingsError(f"cannot open {base}: {one_line(error)}") from error
 
 
 def _open(url: str) -> tuple[fs.FileSystem, str]:
-    """File system and path in it. What follows `scheme://` is taken as it is: no character of a key has a meaning."""
+    """The file system and the path in it. What follows `scheme://` is taken literally: no character of a key has a special meaning."""
     scheme, _, path = url.partition("://")
     authority, _, rest = path.partition("/")
     system = _filesystem(f"{scheme}://{authority}")
     return system, rest if scheme.lower() in {"hdfs", "viewfs"} else path.rstrip("/")
-
-
-def _reason(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _mark(info: fs.FileInfo) -> str:
@@ -127,7 +123,7 @@ def find(url: str, wanted: Callable[[str], bool]) -> tuple[dict[str, str], Count
                 return {prefix + entry.path: _mark(entry) for entry in entries}, skipped
             raise SettingsError(f"no file matches {url}")
     except OSError as error:
-        raise SettingsError(f"cannot look into {url}: {_reason(error)}") from error
+        raise SettingsError(f"cannot look into {url}: {one_line(error)}") from error
     raise SettingsError(f"there is no file or folder {url}")
 
 
@@ -153,7 +149,7 @@ def _files(system: fs.FileSystem, folder: str) -> list[fs.FileInfo]:
 
 @contextmanager
 def fetched(path: str) -> Iterator[str]:
-    """A file as one on this machine's disk, while it is needed.
+    """Make a remote file available on this machine's disk for the duration of the block.
 
     Its name here does not come from its name there. A plain path is itself, nothing is copied.
 
@@ -170,12 +166,12 @@ def fetched(path: str) -> Iterator[str]:
             with system.open_input_stream(there) as source, open(file, "wb") as target:
                 shutil.copyfileobj(source, target, PIECE_BYTES)
         except (OSError, FocalfaceError) as error:
-            raise FetchError(f"cannot be fetched ({_reason(error)})", path) from error
+            raise FetchError(f"cannot be fetched ({one_line(error)})", path) from error
         yield file
 
 
 class Mirror:
-    """A run folder that lies elsewhere, as a local one that it follows; a plain path is its own.
+    """A remote run folder, as a local folder that is copied there. A plain path is used as it is.
 
     >>> with Mirror("s3://results/holiday") as mirror:  # doctest: +SKIP
     ...     run(["s3://films"], mirror.path, settings, kept=mirror.push)
@@ -191,7 +187,7 @@ class Mirror:
         self._root = ""
         self.path = Path(self.place)
         self._above = ""
-        self._there: dict[str, tuple[int, int]] = {}  # name in the folder -> size and time of change here
+        self._there: dict[str, tuple[int, int]] = {}  # name in the folder -> size and modification time of the local file
         self._pushed = time.monotonic()
         if is_url(self.place):
             self._system, self._root = _open(self.place)
@@ -215,15 +211,15 @@ class Mirror:
             self.push(now=True)
         finally:
             shutil.rmtree(self._above, ignore_errors=True)
-        if isinstance(error, FocalfaceError):  # a mistake is told of the place that its maker knows
+        if isinstance(error, FocalfaceError):  # name the place that the user knows
             raise type(error)(str(error).replace(str(self.path), self.place)) from error
 
     def _pull(self) -> None:
         assert self._system is not None
         try:
             for entry in _files(self._system, self._root):
-                name = entry.path.lstrip("/")[len(self._root.strip("/")) + 1 :]  # some file systems put a slash before
-                if not _ours(name, depth=2):
+                name = entry.path.lstrip("/")[len(self._root.strip("/")) + 1 :]  # some file systems begin paths with a slash
+                if not _belongs(name, depth=2):
                     continue
                 target = self.path / name
                 target.parent.mkdir(exist_ok=True)
@@ -231,12 +227,12 @@ class Mirror:
                     shutil.copyfileobj(source, file, PIECE_BYTES)
                 self._there[name] = _state(target)
         except OSError as error:
-            raise SettingsError(f"cannot read {self.place}: {_reason(error)}") from error
+            raise SettingsError(f"cannot read {self.place}: {one_line(error)}") from error
 
     def push(self, now: bool = False) -> None:
-        """Bring the copy up to date, if the last time is long enough ago.
+        """Bring the copy up to date, unless that was done a moment ago.
 
-        A commit is taken back before anything that it stands for changes or goes, and given when all of that is there; each file
+        A commit is removed before any file that it stands for changes or is removed, and written when all of them are there. Each file
         is there whole or not at all.
 
         Raises:
@@ -247,7 +243,7 @@ class Mirror:
         here = {
             name: _state(file)
             for file in sorted(self.path.rglob("*"))
-            if file.is_file() and _ours(name := file.relative_to(self.path).as_posix())
+            if file.is_file() and _belongs(name := file.relative_to(self.path).as_posix())
         }
         changed = [name for name, state in here.items() if self._there.get(name) != state]
         gone = [name for name in self._there if name not in here]
@@ -258,10 +254,10 @@ class Mirror:
             for name in sorted(changed, key=_commits):
                 self._write(name)
                 self._there[name] = here[name]
-            for name in sorted(gone, key=_commits, reverse=True):  # after the new ones: videos may only have been put together
+            for name in sorted(gone, key=_commits, reverse=True):  # after the new ones: the videos may only have been merged
                 self._remove(name)
         except OSError as error:
-            raise SettingsError(f"cannot write to {self.place}: {_reason(error)}") from error
+            raise SettingsError(f"cannot write to {self.place}: {one_line(error)}") from error
         self._pushed = time.monotonic()
 
     def _remove(self, name: str) -> None:
@@ -272,29 +268,29 @@ class Mirror:
     def _write(self, name: str) -> None:
         assert self._system is not None
         target = f"{self._root}/{name}"
-        if self._system.type_name in {"s3", "gcs"}:  # an object appears when it is whole
+        if self._system.type_name in {"s3", "gcs"}:  # an object appears only when it is whole
             self._copy(name, target)
             return
         self._system.create_dir(target.rpartition("/")[0], recursive=True)
-        part = f"{self._root}/{_PASSING}part"
+        part = f"{self._root}/{_TEMPORARY}part"
         self._copy(name, part)
-        if self._system.get_file_info(target).type != fs.FileType.NotFound:  # not all let a name be taken
+        if self._system.get_file_info(target).type != fs.FileType.NotFound:  # not every file system replaces a file
             self._system.delete_file(target)
         self._system.move(part, target)
 
     def _copy(self, name: str, target: str) -> None:
         assert self._system is not None
-        # Read first: should this file fail here, the stream there is never closed, which would make what was written an object.
+        # The whole file is read first: if reading failed later, closing the stream would create an object from a part of it.
         content = (self.path / name).read_bytes()
         with self._system.open_output_stream(target) as stream:
             stream.write(content)
 
 
-def _ours(name: str, depth: int = 3) -> bool:
-    """Whether a name belongs to a run's folder, down to some depth, and not for the time of a write only: its tables have two parts,
-    what was made of them later (`trends/figures/...`) up to three."""
+def _belongs(name: str, depth: int = 3) -> bool:
+    """Whether a name belongs to a run folder, down to some depth, and is not temporary: tables have two parts, what was made of them
+    (`trends/figures/...`) up to three."""
     parts = PurePosixPath(name).parts
-    return 0 < len(parts) <= depth and not any(part.startswith((_PASSING, ".", "/")) for part in parts)
+    return 0 < len(parts) <= depth and not any(part.startswith((_TEMPORARY, ".", "/")) for part in parts)
 
 
 def _commits(name: str) -> bool:
