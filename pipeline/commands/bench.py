@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.commands.checks import check_checkpoint, check_video
 from pipeline.commands.options import Debug, Model
 from pipeline.errors import SettingsError
 from pipeline.settings import Settings, load_settings
@@ -45,6 +46,13 @@ class Shape(StrEnum):
     TINY = "tiny"
 
 
+class ShapeDevice(StrEnum):
+    """Where `--shape` runs."""
+
+    CUDA = "cuda"
+    CPU = "cpu"
+
+
 def bench(
     quick: Annotated[bool, typer.Option("--quick", help="A piece of the clip, fewer passes: a few minutes on two cores.")] = False,
     as_json: Annotated[Path | None, typer.Option("--json", help="Write the rows here: a list.")] = None,
@@ -55,7 +63,7 @@ def bench(
     shape: Annotated[
         Shape | None, typer.Option(help="Instead: describing with random weights of Qwen2.5-VL's size, on a GPU, beside its limits.")
     ] = None,
-    device: Annotated[str, typer.Option(help="For --shape: cuda, or cpu.")] = "cuda",
+    device: Annotated[ShapeDevice, typer.Option(help="For --shape: cuda, or cpu.")] = ShapeDevice.CUDA,
     scale: Annotated[
         bool, typer.Option("--scale", help="Instead: runs with more workers, with thousands of videos, with two hours. About an hour.")
     ] = False,
@@ -76,13 +84,16 @@ def bench(
     if as_json and not as_json.parent.is_dir():
         raise SettingsError(f"--json: there is no folder {as_json.parent}")
     settings = load_settings(options={"describe.model": model, "describe.device": "cpu", "detect.detector": "centerface"})
+    check_checkpoint(settings.describe.model)
+    if video:
+        check_video(video)
     passes = repeats or (QUICK_REPEATS if quick else REPEATS)
     if scale:
         found = measure_scale(names, settings, video, quick)
     elif shape:
         from pipeline.speed.fullsize import measure as measure_shape
 
-        found = [measure_shape(shape.value, device, QUICK_FACES if quick else FACES, passes) | {"machine": machine()}]
+        found = [measure_shape(shape.value, device.value, QUICK_FACES if quick else FACES, passes) | {"machine": machine()}]
         Console().print(_shape_table(found[0]))
     else:
         found = measure(names, settings, video, quick, passes)

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.commands.checks import check_checkpoint, check_detector
 from pipeline.commands.options import Adapter, Debug, Device, Engine, Finder, MinFace, Model, Sentences, check_picture
 from pipeline.describe.heavy_imports import without_gc
 from pipeline.errors import SettingsError, writing
@@ -53,10 +54,14 @@ def describe(
     if save:
         check_picture("--save", save)
 
-    from pipeline.execution.images import clip_box, describe_image
     from pipeline.video.images import load_image
 
     pixels = load_image(image)
+    check_detector(settings.detect.detector)
+    check_checkpoint(settings.describe.model, settings.describe.adapter)
+
+    from pipeline.execution.images import clip_box, describe_image
+
     if place is not None:
         clipped = clip_box(place, pixels.shape[1], pixels.shape[0])
         if clipped != place:

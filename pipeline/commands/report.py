@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from pipeline.commands.checks import check_run_folders
 from pipeline.commands.options import Debug
 from pipeline.errors import FocalfaceError, SettingsError
 from pipeline.execution.progress import Steps
@@ -49,6 +50,7 @@ def report(
     if no_faces and video:
         raise SettingsError("--video shows faces, --no-faces leaves them out: give --blur instead, or one of them")
     formats = _formats(frames, columns, empty_frames)
+    check_run_folders([folder])
 
     from pipeline.report.build import Outputs, write_report
     from pipeline.storage.run_folder import RunFolder, printable

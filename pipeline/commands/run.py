@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pipeline.commands.checks import check_checkpoint, check_detector, check_inputs, check_output_folder
 from pipeline.commands.options import DEFAULTS, Adapter, Debug, Device, Engine, Finder, MinFace, Model, Sentences, setting
 from pipeline.describe.heavy_imports import without_gc
 from pipeline.settings import Settings, load_settings
@@ -75,6 +76,11 @@ def run(
 
     Example: focalface run holiday.mp4 archive/ --out outputs/holiday --regions eyes,mouth
     """
+    settings = settings_of(locals())
+    check_inputs(inputs)
+    check_output_folder(out)
+    check_detector(settings.detect.detector)
+    check_checkpoint(settings.describe.model, settings.describe.adapter)
     with without_gc():
         from pipeline.execution.planning import plan
         from pipeline.execution.run import run as run_pipeline
@@ -83,7 +89,6 @@ def run(
     if verbose:
         logging.basicConfig(format="%(asctime)s %(message)s")
         logging.getLogger("focalface").setLevel(logging.INFO)
-    settings = settings_of(locals())
     with Mirror(out) as place:
         if dry_run:
             _say_plan(plan(inputs, place.path, settings, overwrite), settings)

@@ -59,8 +59,9 @@ def submit(
     Example: focalface submit s3://films/2024 --out s3://results/2024 --address http://HEAD:8265
     """
     words, settings = command(context.args)
+    variables = _variables(env or ())
     client = _client(address)
-    job = _send(client, words, _variables(env or ()), settings)
+    job = _send(client, words, variables, settings)
     print(f"job      {job}", flush=True)
     if not wait:
         print(f"follow   focalface jobs logs {job} --follow --address {address}")

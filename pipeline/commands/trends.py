@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from pipeline.commands.checks import check_run_folders
 from pipeline.commands.options import Debug
 from pipeline.errors import SettingsError
 
@@ -47,6 +48,9 @@ def trends(
     """
     if out is None and len(folders) > 1:
         raise SettingsError("several folders need --out DIR for the results")
+    check_run_folders(folders)
+    if groups and not groups.is_file():
+        raise SettingsError(f"--groups: there is no file {groups}")
     from pipeline.trends.options import Options
 
     options = Options(source, grid, smooth, width, region, threshold, hold, relative)

@@ -7,7 +7,6 @@ the aligned crop therefore shows about the same place on every face. Region boxe
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
 from pipeline.records import Alignment
@@ -65,6 +64,8 @@ def crop(frame: np.ndarray, alignment: Alignment, size: int = CROP_SIZE, margin:
     Returns:
         (size + 2 margin, size + 2 margin[, 3]) uint8. Pixels outside the frame repeat its edge.
     """
+    import cv2  # only here: the geometry above is needed where OpenCV would take too long to import
+
     zoom = size / CROP_SIZE
     matrix = alignment.matrix * zoom
     matrix[:, 2] += margin

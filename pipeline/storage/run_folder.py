@@ -20,17 +20,19 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from pipeline.errors import FocalfaceError, SettingsError, one_line, writing
 from pipeline.schemas import TABLES
 from pipeline.storage.atomic import replacing
 from pipeline.storage.remote import absolute
+
+if TYPE_CHECKING:
+    from pyarrow.dataset import Dataset
 
 SORT_KEYS = {
     "videos": ["path"],
@@ -89,6 +91,16 @@ def size_of(mark: str) -> int:
     1024
     """
     return int(mark.partition("-")[0])
+
+
+def open_parquet(files: Iterable[Path], schema: pa.Schema) -> Dataset:
+    """Parquet files as one dataset of the given schema; columns that a file lacks are null.
+
+    pyarrow.dataset imports pandas, which takes a quarter of a second, so it is imported here.
+    """
+    from pyarrow.dataset import dataset
+
+    return dataset(list(map(str, files)), schema=schema, format="parquet")
 
 
 def empty(table: str) -> pa.Table:
@@ -291,7 +303,7 @@ class RunFolder:
         for name in ("faces", "descriptions", "videos"):
             files = [file for key in keys if (file := self.path / name / f"{key}.parquet").exists()]
             metadata = {"fingerprints": json.dumps({key: marks[key] for key in keys})} if name == "videos" else None
-            tables = (ds.dataset([str(file)], schema=TABLES[name], format="parquet").to_table() for file in files)
+            tables = (open_parquet([file], TABLES[name]).to_table() for file in files)
             self._write(name, stem, (table.replace_schema_metadata(metadata) for table in tables))
         for key in keys:
             self._remove(key)
@@ -300,7 +312,7 @@ class RunFolder:
         """Give the videos of a merged file their own files again."""
         marks = self._parts()[stem]
         for name in ("faces", "descriptions", "videos"):
-            rows = ds.dataset([str(self.path / name / f"{stem}.parquet")], schema=TABLES[name], format="parquet").to_table()
+            rows = open_parquet([self.path / name / f"{stem}.parquet"], TABLES[name]).to_table()
             for key, mark in marks.items():
                 own = rows.filter(pc.field("video_id") == key)
                 self._write(name, key, [own.replace_schema_metadata({"fingerprint": mark} if name == "videos" else None)])
@@ -347,7 +359,7 @@ class RunFolder:
         names = TABLES[table].names if columns is None else list(columns)
         needed = list(dict.fromkeys([*names, *SORT_KEYS[table]]))
         try:
-            rows = ds.dataset(list(map(str, files)), schema=TABLES[table], format="parquet").to_table(needed, filter=wanted)
+            rows = open_parquet(files, TABLES[table]).to_table(needed, filter=wanted)
         except (OSError, pa.ArrowException) as error:
             raise SettingsError(f"the {table} table of {self.path} cannot be read ({one_line(error)[:200]}): run again") from error
         return rows.sort_by([(key, "ascending") for key in SORT_KEYS[table]]).select(names)
