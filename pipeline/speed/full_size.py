@@ -1,7 +1,7 @@
-"""Full-size checkpoints by shape: our describer beside plain transformers, and beside what the device could do at most.
+"""Full-size models with random weights: our describer against plain transformers, and against the limits of the device.
 
-The weights are random, which changes nothing about the work but that sentences do not end before they are cut. The tokenizer is
-nano's; the question is the one that foreign checkpoints are asked.
+Random weights take the same work as trained ones, except that sentences never end before they are cut. The tokenizer is nano's; the
+questions have the default grammar, which checkpoints from elsewhere get.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from pipeline.errors import ModelError
 from pipeline.faces.alignment import CROP_SIZE, TEMPLATE
 from pipeline.records import Alignment, Request
 from pipeline.regions.placement import place_regions
-from pipeline.speed.plain import SENTENCE_TOKENS, Plain
-from pipeline.speed.rows import same_answers
+from pipeline.speed.agreement import same_answers
+from pipeline.speed.baseline_describer import SENTENCE_TOKENS, BaselineDescriber
 
 REGIONS = ("face", "eyes", "mouth", "brows")
-"""Asked of every face."""
+"""Regions asked about each face."""
 
-ALONE = 4
-"""Regions of a pass that asks one by one; more takes longer and says the same."""
+SINGLE_REGIONS = 4
+"""Regions of a pass that asks one by one; more take longer and give the same rate."""
 
 _TOWER = {"depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "fullatt_block_indexes": [7, 15, 23, 31]}
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes of a Qwen2.5-VL, as its published configuration has them."""
+    """The sizes of a Qwen2.5-VL, from its published configuration."""
 
     hidden: int
     inner: int
@@ -56,7 +56,7 @@ class Shape:
 
     @property
     def rotary(self) -> list[int]:
-        """How the pairs of a head are shared among time, rows and columns: 1 to 1.5 to 1.5."""
+        """Number of rotary pairs of a head for time, rows and columns: 1 to 1.5 to 1.5."""
         pairs = self.hidden // self.heads // 2
         return [pairs // 4, pairs * 3 // 8, pairs * 3 // 8]
 
@@ -68,14 +68,14 @@ SHAPES = {
         128, 256, 2, 2, 1, 1024, True, {**_TOWER, "depth": 2, "hidden_size": 64, "intermediate_size": 128, "num_heads": 2}, CROP_SIZE
     ),
 }
-"""Qwen2.5-VL-3B and 7B (Bai and others 2025, arXiv 2502.13923), and one to try this out with."""
+"""Qwen2.5-VL-3B and 7B (Bai et al. 2025, arXiv 2502.13923), and a tiny one for tests."""
 
 
-def build(shape: Shape, device: str, quicker: bool) -> Checkpoint:
-    """A checkpoint of random weights, the same ones each time: bfloat16 on CUDA, float32 elsewhere.
+def build(shape: Shape, device: str, own_tower: bool) -> Checkpoint:
+    """A checkpoint with random weights, the same ones each time: bfloat16 on CUDA, float32 elsewhere.
 
     Args:
-        quicker: with the vision tower as our engine has it; else as transformers has it.
+        own_tower: whether to use this project's implementation of the vision tower; otherwise transformers' own.
     """
     tokenizer = AutoTokenizer.from_pretrained(locate("nano"), padding_side="left")
     token = tokenizer.convert_tokens_to_ids
@@ -106,28 +106,27 @@ def build(shape: Shape, device: str, quicker: bool) -> Checkpoint:
             config, dtype=torch.bfloat16 if device.startswith("cuda") else torch.float32, attn_implementation="sdpa"
         )
     half = torch.full((3,), 0.5, device=device)
-    network = (speed_up(model) if quicker else model).to(device).eval()
+    network = (speed_up(model) if own_tower else model).to(device).eval()
     return Checkpoint("random", network, tokenizer, Grammar(face_size=shape.face_size), half, half / 2)
 
 
 def questions(faces: int) -> list[Request]:
-    """`REGIONS` of faces of noise."""
-    chance = np.random.default_rng(0)
+    """Requests for `REGIONS` of a number of faces that are random noise."""
+    rng = np.random.default_rng(0)
     places = place_regions(TEMPLATE, Alignment(np.eye(2, 3)))
-    crops = [chance.integers(0, 256, (CROP_SIZE, CROP_SIZE, 3), np.uint8) for _ in range(faces)]
+    crops = [rng.integers(0, 256, (CROP_SIZE, CROP_SIZE, 3), np.uint8) for _ in range(faces)]
     return [Request(crop, places[name], name) for crop in crops for name in REGIONS]
 
 
 @dataclass(frozen=True)
 class Limit:
-    """What the device could do at most, from the shapes.
+    """Least possible time on the device, from the shapes and two measured rates.
 
     Attributes:
-        bandwidth: bytes a second, read and written, of a large copy.
-        rate: floating-point operations a second of a large matrix product.
-        reading_s: seconds of pictures, trunks, regions and fields at that rate: bound by computing.
-        writing_s: seconds of the sentences, each step at least as long as its weights and cache take to be read, or its products to be
-            computed.
+        bandwidth: bytes per second, read and written, of a large copy.
+        rate: floating-point operations per second of a large matrix product.
+        reading_s: least seconds for pictures, prefixes, regions and fields, which are limited by `rate`.
+        writing_s: least seconds for the sentences. A step is limited by reading weights and cache, or by its matrix products.
     """
 
     bandwidth: float
@@ -137,7 +136,7 @@ class Limit:
 
 
 def limit(checkpoint: Checkpoint, faces: int, regions: int) -> Limit:
-    """The least time for so many regions of so many faces, each face seen once. Attention's own products are left out."""
+    """Least time to describe regions of faces when each face is encoded once. The products inside attention are not counted."""
     model, tokenizer, grammar = checkpoint.model, checkpoint.tokenizer, checkpoint.grammar
     device, dtype = model.device, model.dtype
     tower, text = model.model.visual, model.config.text_config
@@ -156,9 +155,9 @@ def limit(checkpoint: Checkpoint, faces: int, regions: int) -> Limit:
     merged = prefix.image.stop - prefix.image.start
     patches = merged * model.config.vision_config.spatial_merge_size**2
     layers, head = size(model.model.language_model.layers), model.lm_head.weight.numel()
-    looks = sum(len(slot.readouts) for slot in slots)
+    readouts = sum(len(slot.readouts) for slot in slots)
     reading = faces * (patches * (size(tower.patch_embed) + size(tower.blocks)) + merged * size(tower.merger) + len(prefix) * layers)
-    reading += regions * ((len(tree.ids) + opening) * layers + looks * head)
+    reading += regions * ((len(tree.ids) + opening) * layers + readouts * head)
     step_products = 2 * regions * (layers + head)
     length = len(prefix) + len(ids(region_text((10, 10, 90, 90)))) + opening + SENTENCE_TOKENS // 2
     kept = 2 * text.num_hidden_layers * text.num_key_value_heads * (text.hidden_size // text.num_attention_heads)
@@ -168,7 +167,7 @@ def limit(checkpoint: Checkpoint, faces: int, regions: int) -> Limit:
 
 
 def _timed(work: Callable[[], Any], device: torch.device, times: int = 10) -> float:
-    """Least seconds of one of several calls."""
+    """Seconds of the fastest of several calls."""
     seconds = []
     for _ in range(times + 1):
         began = time.perf_counter()
@@ -192,43 +191,44 @@ def _rate(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def measure(name: str, device: str, faces: int, repeats: int) -> dict[str, Any]:
-    """Regions a second of our describer, of plain transformers one by one and in padded batches, and at most.
+    """Regions per second of our describer, of plain transformers one by one and in padded batches, and the limit.
 
     Args:
         name: a key of `SHAPES`.
         device: `cpu` or `cuda`.
-        faces: described together, with `REGIONS` of each.
-        repeats: passes of each, in turns.
+        faces: number of faces described together, with `REGIONS` of each.
+        repeats: passes of each side, in turns.
 
     Raises:
-        ModelError: when there is no such device here.
+        ModelError: when the machine has no such device.
     """
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ModelError(f"--shape {name} wants a CUDA device and torch sees none here; run it where one is, or --shape tiny --device cpu")
+        raise ModelError(f"--shape {name} needs a CUDA device and torch sees none here; use another machine, or --shape tiny --device cpu")
     shape, asked = SHAPES[name], questions(faces)
-    own, other = build(shape, device, quicker=True), build(shape, device, quicker=False)
+    own, other = build(shape, device, own_tower=True), build(shape, device, own_tower=False)
     ours = QwenDescriber(own, batch_size=len(asked))
     size = {"shortest_edge": shape.face_size**2, "longest_edge": shape.face_size**2}
-    pictures = Qwen2VLImageProcessorPil(size=size, image_mean=own.mean.tolist(), image_std=own.std.tolist())
-    theirs = Plain(other.model, other.tokenizer, other.grammar, pictures)
+    processor = Qwen2VLImageProcessorPil(size=size, image_mean=own.mean.tolist(), image_std=own.std.tolist())
+    theirs = BaselineDescriber(other.model, other.tokenizer, other.grammar, processor)
     ours.describe(asked[:1]), theirs.describe(asked[:1])
     rates: dict[str, list[float]] = {"ours": [], "theirs_single": [], "theirs_batched": []}
     for _ in range(repeats):
         began = time.perf_counter()
         answers = ours.describe(asked)
         rates["ours"].append(len(asked) / (time.perf_counter() - began))
-        for how, some in (("single", asked[:ALONE]), ("batched", asked)):
-            theirs.thrifty = how == "batched"
+        for mode, some in (("single", asked[:SINGLE_REGIONS]), ("batched", asked)):
+            theirs.batched = mode == "batched"
             began = time.perf_counter()
-            said = [answer for part in ([some] if theirs.thrifty else [[one] for one in some]) for answer in theirs.describe(part)]
-            rates[f"theirs_{how}"].append(len(some) / (time.perf_counter() - began))
-    same, differences = same_answers(answers, said)
+            parts = [some] if theirs.batched else [[one] for one in some]
+            baseline_answers = [answer for part in parts for answer in theirs.describe(part)]
+            rates[f"theirs_{mode}"].append(len(some) / (time.perf_counter() - began))
+    same, differences = same_answers(answers, baseline_answers)
     best = limit(own, faces, len(asked))
     least_s = best.reading_s + best.writing_s
-    here = torch.cuda.get_device_name() if device.startswith("cuda") else "cpu"
+    device_name = torch.cuda.get_device_name() if device.startswith("cuda") else "cpu"
     return {
         "name": f"describe_{name}",
-        "device": here,
+        "device": device_name,
         "dtype": str(own.model.dtype),
         "faces": faces,
         "regions": len(asked),
