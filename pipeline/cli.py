@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
@@ -67,19 +69,24 @@ def _remedy(error: ImportError) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command and exit: 0 when it did its work, 2 with one line on stderr when it could not, 130 when interrupted.
+    """Run the command and exit.
+
+    Exit codes: 0 when the command did its work; 1 when every file failed, or after a bug; 2 with one line on stderr when the input or an
+    option is wrong; 130 after Ctrl-C or SIGTERM.
 
     Args:
-        arguments: those of the process by default.
+        arguments: by default those of the process.
     """
     words = sys.argv[1:] if arguments is None else [*arguments]
     fault: BaseException | None = None
     message = ""
     warnings.showwarning = _show(warnings.showwarning)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stopped job ends as an interrupted command does
     try:
         code = app(words, standalone_mode=False) or 0
         if code == INTERRUPTED:
-            message = "stopped; the same command goes on where it was"
+            message = "stopped; run the same command again to resume"
     except typer.TyperException as error:
         fault, code, message = error, error.exit_code, error.format_message()
     except FocalfaceError as error:

@@ -131,3 +131,21 @@ DESCRIPTIONS = pa.schema(
 )
 
 TABLES: dict[str, pa.Schema] = {"videos": VIDEOS, "faces": FACES, "descriptions": DESCRIPTIONS}
+"""The tables of a run folder, by name."""
+
+_OF_A_VIDEO = {"video_id", "track_id", "window_index", "start_s", "end_s", "frame_index", "time_s", "activity"}
+
+IMAGES = pa.schema(
+    [
+        _field("path", pa.string(), "the file, as it was given", False),
+        _field("status", pa.string(), "ok, no_faces or failed", False),
+        _field("error", pa.string(), "why it failed"),
+        _field("face", pa.int32(), "number of the face in the image, from 1, left to right"),
+        _field("det_score", pa.float32(), "the detector's score"),
+        _field("face_box", _BOX, "x0, y0, x1, y1 of the face in pixels of the upright image"),
+        _field("landmarks5", pa.list_(pa.float32(), 10), "x, y of the eyes, nose tip and mouth corners, image-left first"),
+        *[field.with_nullable(True) for field in DESCRIPTIONS if field.name not in _OF_A_VIDEO],
+    ]
+)
+"""The table of `focalface describe --out`: a row for each image, face and region; one row without a face for an image that has none or
+that failed. The columns from `region` on are those of the descriptions table."""

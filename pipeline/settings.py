@@ -78,17 +78,22 @@ def parse_box(value: object) -> Box | None:
     return x0, y0, x1, y1
 
 
+def _all_frames(value: object) -> object:
+    """None, for every frame, where the word for that is given."""
+    return None if value in ("all", "null") else value
+
+
 class _Group(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class VideoGroup(_Group):
-    """Decoding. `fps`: frames a second to analyse; none for every frame; `timeout_s`: seconds without a frame after which a decoder
-    counts as hung; `memory_mb`: MiB that it may take; `segment_s`: about the seconds of a long video that one analyser takes while
-    others take the rest, 0 for never; `hardware`: the kind of device that decodes what it can, none for the CPU; `decoder`: which
+    """Decoding. `fps`: frames analysed per second; None (`all`, `null`) for every frame; `timeout_s`: seconds without a frame after which a
+    decoder counts as hung; `memory_mb`: MiB that it may take; `segment_s`: about the seconds of a long video that one analyser takes while
+    others take the rest, 0 for never; `hardware`: the kind of device that decodes what it can, None for the CPU; `decoder`: which
     backend reads a file (`pipeline.video.source.DecoderChoice`)."""
 
-    fps: Annotated[float, Field(gt=0, le=1000)] | None = 10.0
+    fps: Annotated[Annotated[float, Field(gt=0, le=1000)] | None, BeforeValidator(_all_frames)] = 10.0
     timeout_s: Annotated[float, Field(gt=0, le=86400)] = 120.0
     memory_mb: Annotated[int, Field(ge=256)] = 4096
     segment_s: Annotated[float, Field(ge=0, le=86400)] = 60.0

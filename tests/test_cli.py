@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
@@ -11,10 +12,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from pipeline.cli import main
+from pipeline.schemas import IMAGES
 from pipeline.vocabulary import REGIONS, region_aus
 
 
@@ -62,7 +65,7 @@ def test_the_command_as_a_process() -> None:
 
     assert process("--version").stdout.startswith("focalface ")
     wrong = process("describe", "none.jpg")
-    assert (wrong.returncode, wrong.stdout, wrong.stderr) == (2, "", "focalface: there is no file none.jpg\n")
+    assert (wrong.returncode, wrong.stdout, wrong.stderr) == (2, "", "focalface: there is no file or folder none.jpg\n")
 
 
 def test_models_lists_what_nano_knows() -> None:
@@ -159,14 +162,14 @@ def test_transparent_ground_is_no_obstacle(samples: Path) -> None:
 def test_what_is_wrong_is_said_in_one_line(samples: Path, tmp_path: Path) -> None:
     image = samples / "single_face.jpg"
     assert "cannot be read as an image" in refused("describe", samples / "001.csv")
-    assert "there is no file" in refused("describe", tmp_path / "none.jpg")
+    assert "there is no file or folder" in refused("describe", tmp_path / "none.jpg")
     assert "did you mean mouth?" in refused("describe", image, "--region", "moth")
     assert "--save takes" in refused("describe", image, "--save", tmp_path / "x.txt")
     assert "No such option: --regoin" in refused("describe", image, "--regoin", "mouth")
     assert "neither embedded" in refused("describe", image, "--model", str(tmp_path / "no/such/model"))
     assert "detect.min_face" in refused("describe", image, "--min-face", "1")
     assert "detector 'nothing'" in refused("describe", image, "--detector", "nothing")
-    assert "'--fps'" in refused("run", image, "--out", tmp_path / "out", "--fps", "fast")
+    assert "'--fps': 'fast' is neither a number nor all" in refused("run", image, "--out", tmp_path / "out", "--fps", "fast")
     assert "video.fps: must be greater than 0" in refused("run", image, "--out", tmp_path / "out", "--fps", "0")
     assert "did you mean select.window?" in refused("run", image, "--out", tmp_path / "out", "--set", "select.windwo=1")
     assert "there is no file or folder" in refused("run", tmp_path / "none", "--out", tmp_path / "out")
@@ -174,6 +177,114 @@ def test_what_is_wrong_is_said_in_one_line(samples: Path, tmp_path: Path) -> Non
     (tmp_path / "bare").mkdir()
     assert "no videos found" in refused("run", tmp_path / "bare", "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def photos(samples: Path, folder: Path) -> Path:
+    """A folder of two photos, one of them deeper, a drawing without a face, a text named as a photo, and a note."""
+    (folder / "deeper").mkdir(parents=True)
+    (folder / "one.jpg").symlink_to(samples / "single_face.jpg")
+    (folder / "deeper" / "one.png").write_bytes((samples / "multi_face.jpg").read_bytes())
+    (folder / "nobody.jpg").symlink_to(samples / "free-mountain-vector-01.jpg")
+    (folder / "text.jpg").write_text("not an image")
+    (folder / "notes.txt").write_text("passed over")
+    return folder
+
+
+def test_folders_and_patterns_of_images_become_a_table(samples: Path, tmp_path: Path) -> None:
+    folder, out = photos(samples, tmp_path / "photos"), tmp_path / "faces"
+    words = ("--region", "face,mouth", "--save", tmp_path / "drawn")
+    done = focalface("describe", folder, *words, "--out", out.with_suffix(".parquet"))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count(f"focalface: {folder}/text.jpg cannot be read as an image") == 1
+    assert "images   4: 2 with faces, 1 without, 1 failed" in done.stdout
+    table = pq.read_table(out.with_suffix(".parquet"))
+    assert table.schema.equals(IMAGES)
+    rows = table.to_pylist()
+    assert [(Path(row["path"]).relative_to(folder).as_posix(), row["status"], row["face"], row["region"]) for row in rows] == [
+        *(("deeper/one.png", "ok", face, region) for face in range(1, 6) for region in ("face", "mouth")),
+        ("nobody.jpg", "no_faces", None, None),
+        *(("one.jpg", "ok", 1, region) for region in ("face", "mouth")),
+        ("text.jpg", "failed", None, None),
+    ]
+    assert rows[-1]["error"].startswith(f"{folder}/text.jpg cannot be read")
+    assert sorted(file.name for file in (tmp_path / "drawn").iterdir()) == ["one-2.png", "one.png"]
+
+    (alone,) = json.loads(focalface("describe", folder / "one.jpg", "--region", "face,mouth", "--json").stdout)
+    for row, region in zip(rows[-3:-1], alone["regions"], strict=True):
+        assert row["face_box"] == pytest.approx(alone["box"], abs=0.01)
+        assert row["aus"] == region["aus"] and row["emotion"] == region["emotion"]
+        assert {au: row[au] for au in region["au_scores"]} == pytest.approx(region["au_scores"], abs=1e-3)
+        assert row["description"] == region["description"]
+
+    assert focalface("describe", folder / "*.jpg", "--region", "face,mouth", "--out", out.with_suffix(".csv")).returncode == 0
+    with out.with_suffix(".csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["path"] for line in lines] == [f"{folder}/{name}.jpg" for name in ("nobody", "one", "one", "text")]
+    for line, row in zip(lines[1:3], rows[-3:-1], strict=True):
+        assert float(line["face_box_x0"]) == pytest.approx(row["face_box"][0])
+        assert line["aus"].split() == row["aus"] and line["description"] == row["description"]
+        assert float(line["left_eye_x"]) == pytest.approx(row["landmarks5"][0])
+
+    data = json.loads(focalface("describe", folder / "one.jpg", folder / "text.jpg", "--region", "face,mouth", "--json").stdout)
+    assert [(image["path"], image["status"]) for image in data] == [(f"{folder}/one.jpg", "ok"), (f"{folder}/text.jpg", "failed")]
+    assert data[0]["faces"] == [alone]
+    assert focalface("describe", folder / "one.jpg", "--region", "face,mouth", "--out", out.with_suffix(".json")).returncode == 0
+    assert json.loads(out.with_suffix(".json").read_text())[0]["faces"] == [alone]
+
+
+def test_describing_fails_when_every_image_does(samples: Path, tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).write_text("not an image")
+    done = focalface("describe", tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.count("cannot be read as an image") == 2
+    assert "images   2: 0 with faces, 0 without, 2 failed" in done.stdout
+    done = focalface("describe", samples / "single_face.jpg", tmp_path / "a.jpg", "--box", "600,0,700,50")
+    assert done.returncode == 1
+    assert "the box 600,0,700,50 lies outside the image, which is 572x562 pixels" in done.stderr
+
+
+def test_what_images_cannot_be_written_to_is_refused(samples: Path, tmp_path: Path) -> None:
+    image = samples / "single_face.jpg"
+    assert "--out takes a .csv, .parquet or .json file, not faces.xlsx" in refused("describe", image, "--out", "faces.xlsx")
+    assert "--save takes a folder for several images" in refused("describe", image, samples / "multi_face.jpg", "--save", "drawn.png")
+    (tmp_path / "empty").mkdir()
+    assert "no images found in" in refused("describe", tmp_path / "empty")
+
+
+def test_a_run_of_photos_says_what_to_do_instead(samples: Path, tmp_path: Path) -> None:
+    folder = photos(samples, tmp_path / "my photos")
+    said = refused("run", folder, "--out", tmp_path / "out")
+    assert said == f"focalface: no videos but 4 images in '{folder}': to describe images, use focalface describe '{folder}'"
+    said = refused("run", folder / "one.jpg", "--out", tmp_path / "out")
+    assert said.startswith("focalface: no videos but 1 image in ")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("words", [["--fps", "all"], ["--fps", "null"], ["--set", "video.fps=all"], ["--set", "video.fps=null"]])
+def test_every_frame_may_be_sampled(words: list[str], samples: Path, tmp_path: Path) -> None:
+    shown = focalface("run", samples / "no_face.mp4", "--out", tmp_path / "out", "--fps", "5", "--dry-run")
+    assert "fps=5.0" in shown.stdout
+    shown = focalface("run", samples / "no_face.mp4", "--out", tmp_path / "out", "--dry-run", *words)
+    assert "fps=null" in shown.stdout
+
+
+def test_per_frame_is_one_switch_for_a_value_in_every_frame(samples: Path, tmp_path: Path) -> None:
+    words = ("run", samples / "no_face.mp4", "--out", tmp_path / "out", "--dry-run", "--per-frame")
+    shown = focalface(*words).stdout
+    assert "fps=null" in shown and 'frames="all"' in shown
+    assert "fps=5.0" in focalface(*words, "--fps", "5").stdout
+
+
+def test_a_run_whose_every_file_failed_exits_with_1(samples: Path, tmp_path: Path) -> None:
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / name).write_text("not a video\n" * 99)
+    words = ("--set", "execution.executor=in_process")
+    done = focalface("run", tmp_path, "--out", tmp_path / "failed", *words)
+    assert (done.returncode, done.stderr) == (1, "focalface: every file failed; the reasons are listed above\n")
+    assert "2: 0 with faces, 0 without, 2 failed" in done.stdout
+    done = focalface("run", tmp_path / "a.mp4", samples / "no_face.mp4", "--out", tmp_path / "mixed", "--fps", "1", *words)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_debug_shows_where_an_error_arose(samples: Path) -> None:

@@ -340,7 +340,9 @@ def test_a_name_reaches_the_cluster_as_it_is(name: str) -> None:
     assert echoed.split("\0")[:-1] == words
     assert words[-2:] == [f"s3://f/{name}", str(Path.cwd() / name)]
     assert 'describe.model="o\'hara"' in words and settings.select.regions == "eyes,mouth"
-    assert load_settings(assignments=[words[i + 1] for i, word in enumerate(words) if word == "--set"]) == settings
+    sets = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
+    assert sets[0] == "execution.address=auto"  # the cluster that the job is on
+    assert load_settings(assignments=sets[1:]) == settings
 
 
 @pytest.mark.parametrize(

@@ -217,7 +217,7 @@ def test_killed_and_interrupted_it_ends_as_if_nothing_had_happened(archive: list
     # It notes its beginning in a new file. A further commit would be no sign: small videos come in bursts, and it may be the last one.
     code, words = stop_when(lambda: (out / "run.json").stat().st_ino != begun, signal.SIGINT, archive, out)
     assert code == 130
-    assert words.endswith("focalface: stopped; the same command goes on where it was\n")
+    assert words.endswith("focalface: stopped; run the same command again to resume\n")
     assert "Traceback" not in words
     first = next((out / "videos").glob("*.parquet"))
     written = first.stat().st_mtime_ns
@@ -253,7 +253,7 @@ def test_without_ray_it_may_be_killed_and_interrupted_too(archive: list[Path], r
     assert 1 <= len(RunFolder(out).committed()) < 9
     begun = (out / "run.json").stat().st_ino
     code, words = stop_when(lambda: (out / "run.json").stat().st_ino != begun, signal.SIGINT, archive, out, executor="two_processes")
-    assert (code, words) == (130, "focalface: stopped; the same command goes on where it was\n")
+    assert (code, words) == (130, "focalface: stopped; run the same command again to resume\n")
     ended = process(archive, out, executor="two_processes")
     assert ended.returncode == 0, ended.stderr
     assert_same(run.path, out)

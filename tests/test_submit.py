@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from zipfile import ZipFile
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.commands.submit import JOB, PROJECT
+from pipeline.commands.submit import NOT_SENT, PACKAGE
 from pipeline.execution.run import counts
 from pipeline.storage import remote as storage
 from pipeline.storage.remote import Mirror, fetched, find
 from pipeline.storage.run_folder import RunFolder
+from tests.support.processes import wait_until
 from tests.support.servers import bucket, ray_head, s3_server
 
+PROJECT = Path(__file__).parents[1]
 S3 = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION")
 
 
@@ -33,6 +39,16 @@ class Cluster:
     def call(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "pipeline.cli", *words, "--address", self.address]
         return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | variables)
+
+
+def handles_sigterm(word: str) -> bool:
+    """Whether a job with this word among its arguments has begun, and says how it ends when it is stopped."""
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if word in words and "python" in words[0]:
+            (caught,) = re.findall(r"SigCgt:\s+(\w+)", Path(f"/proc/{process.pid}/status").read_text())
+            return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+    return False
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +73,7 @@ def done(cluster: Cluster) -> subprocess.CompletedProcess[str]:
     return ended
 
 
+@pytest.mark.slow
 def test_the_job_is_followed_to_its_end(done: subprocess.CompletedProcess[str]) -> None:
     assert re.match(r"job      focalface-\w+\n", done.stdout)
     assert "s3://films/it's $(one).mp4: ok" in done.stdout  # the log says which video
@@ -69,6 +86,7 @@ def test_the_job_is_followed_to_its_end(done: subprocess.CompletedProcess[str]) 
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 def test_the_tables_are_where_they_were_wanted(done: subprocess.CompletedProcess[str]) -> None:
     with Mirror("s3://results/run") as mirror:
         folder = RunFolder(mirror.path)
@@ -82,6 +100,7 @@ def test_the_tables_are_where_they_were_wanted(done: subprocess.CompletedProcess
     assert {"fetch", "decode", "detect", "describe", "write"} <= set(info["timing"]["stage_seconds"])
 
 
+@pytest.mark.slow
 def test_prometheus_reads_the_run(cluster: Cluster, done: subprocess.CompletedProcess[str]) -> None:
     ends = time.monotonic() + 60
     while True:
@@ -106,17 +125,22 @@ def test_prometheus_reads_the_run(cluster: Cluster, done: subprocess.CompletedPr
     assert value("video_seconds_count") == 2
 
 
+@pytest.mark.slow
 def test_jobs_are_listed_asked_after_and_stopped(cluster: Cluster, done: subprocess.CompletedProcess[str]) -> None:
     job = done.stdout.split()[1]
     assert cluster.call("jobs", "status", job).stdout.split()[:2] == [job, "SUCCEEDED"]
     assert "2: 1 with faces, 0 without, 1 failed" in cluster.call("jobs", "logs", job).stdout
-    assert cluster.call("jobs", "stop", job).stdout == f"{job}  has ended already\n"
+    assert cluster.call("jobs", "stop", job).stdout == f"{job}  has already ended\n"
     sent = cluster.call("submit", "s3://films", "--out", "s3://results/other", "--no-wait", *(f"--env={name}" for name in S3))
     assert sent.returncode == 0, sent.stderr
     other = sent.stdout.split()[1]
+    wait_until(partial(handles_sigterm, "s3://results/other"))
     assert cluster.call("jobs", "stop", other).stdout == f"{other}  stopping\n"
     followed = cluster.call("jobs", "logs", other, "--follow")
     assert followed.returncode == 2
+    log = followed.stdout.splitlines()
+    assert log[-1] == "focalface: stopped; run the same command again to resume"
+    assert log[-2].startswith("Running entrypoint for job")  # no stack
     assert followed.stderr.startswith(f"focalface: job {other} stopped") and followed.stderr.count("\n") == 1
     listed = [line.split()[:2] for line in cluster.call("jobs", "list").stdout.splitlines()]
     assert listed == [[other, "STOPPED"], [job, "SUCCEEDED"]]
@@ -126,6 +150,7 @@ def test_jobs_are_listed_asked_after_and_stopped(cluster: Cluster, done: subproc
     assert barred.returncode == 2 and "token" in barred.stderr and barred.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_same_run_again_costs_nothing_and_the_scripts_take_plain_ray_job_submit(
     cluster: Cluster, done: subprocess.CompletedProcess[str]
 ) -> None:
@@ -135,17 +160,21 @@ def test_the_same_run_again_costs_nothing_and_the_scripts_take_plain_ray_job_sub
     words = [str(ray), "job", "submit", "--address", cluster.address, "--working-dir", str(PROJECT), "--"]
     words += ["env", *(f"{name}={os.environ[name]}" for name in S3)]
     ended = subprocess.run(
-        [*words, "python", JOB, "s3://films", "--out", "s3://results/run", "--fps", "2"], capture_output=True, text=True, check=False
+        [*words, sys.executable, "jobs/describe.py", "s3://films", "--out", "s3://results/run", "--fps", "2"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "2: 1 with faces, 0 without, 1 failed" in ended.stdout + ended.stderr
     with Mirror("s3://results/run") as mirror:
         assert RunFolder(mirror.path).info == before
     for job in ("train", "trends"):
-        ended = subprocess.run([*words, "python", f"jobs/{job}.py", "--help"], capture_output=True, text=True, check=False)
+        ended = subprocess.run([*words, sys.executable, f"jobs/{job}.py", "--help"], capture_output=True, text=True, check=False)
         assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
+@pytest.mark.slow
 def test_trends_of_a_run_in_a_bucket_go_there(cluster: Cluster, done: subprocess.CompletedProcess[str]) -> None:
     words = [sys.executable, "-m", "pipeline.cli", "trends", "s3://results/run"]
     ended = subprocess.run(words, capture_output=True, text=True, check=False)
@@ -159,13 +188,13 @@ def test_trends_of_a_run_in_a_bucket_go_there(cluster: Cluster, done: subprocess
         assert len(RunFolder(mirror.path).committed()) == 2
 
 
-def test_what_is_sent_is_small(tmp_path: Path) -> None:
+def test_what_is_sent_is_the_package_and_small(tmp_path: Path) -> None:
     from ray._private.runtime_env.packaging import create_package
 
     package = tmp_path / "package.zip"
-    create_package(str(PROJECT), package, include_gitignore=True)
-    listing = subprocess.run([sys.executable, "-m", "zipfile", "-l", str(package)], capture_output=True, text=True, check=True).stdout
-    names = [line.split()[0] for line in listing.splitlines()[1:]]
-    assert {JOB, "pipeline/cli.py", "pipeline/models/nano/model.safetensors", "configs/default.yaml"} <= set(names)
-    assert not any(name.startswith((".git/", ".venv/", "outputs/", "tests/", "docs/")) for name in names)
+    create_package(str(PACKAGE), package, include_gitignore=True, include_parent_dir=True, excludes=NOT_SENT)
+    with ZipFile(package) as file:
+        names = set(file.namelist())
+    assert {"pipeline/cli.py", "pipeline/models/nano/model.safetensors", "pipeline/report/assets/page.js"} <= names
+    assert all(name.startswith("pipeline/") and "__pycache__" not in name for name in names)
     assert package.stat().st_size < 40e6

@@ -52,12 +52,12 @@ def check_output_folder(out: str) -> None:
 
 
 def check_detector(detector: str) -> None:
-    """Check that a detector is known or is a file.
+    """Check that a detector is known, or is a file or folder.
 
     Raises:
         ModelError: it is neither.
     """
-    if detector not in DETECTORS and not Path(detector).expanduser().is_file():
+    if detector not in DETECTORS and not Path(detector).expanduser().exists():
         raise ModelError(f"detector {detector!r}: no such file; give {', '.join(DETECTORS)} or a path to an SCRFD .onnx")
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.commands.options import Debug, check_picture
+from pipeline.commands.options import Debug, check_image_name
 from pipeline.errors import SettingsError, writing
 from pipeline.execution.progress import Steps
 
@@ -78,7 +78,7 @@ def show_dataset(
     from pipeline.dataset.card import SHEET, contact_sheet
 
     out = out or folder / SHEET
-    check_picture("--out", out)
+    check_image_name("--out", out)
     sheet = contact_sheet(folder, count, seed)
     with writing(out):
         sheet.save(out)

@@ -14,25 +14,25 @@ DEFAULTS = Settings()
 
 
 def setting(help: str, default: object, *names: str) -> Any:
-    """An option that stands for a setting: None where it is not given, its default said in the help."""
+    """An option for a setting: None where it is not given. The help shows the setting's default."""
     return typer.Option(*names, help=help, show_default=str(default))
 
 
-def check_picture(option: str, path: Path) -> None:
-    """See before any work that a picture can be written under this name.
+def check_image_name(option: str, path: Path) -> None:
+    """Check before any work that an image can be written under this name.
 
     Raises:
-        SettingsError: when its ending names no kind of picture.
+        SettingsError: when the suffix names no image format.
     """
     if path.suffix.lower() not in {".png", ".jpg", ".jpeg", ".webp"}:
         raise SettingsError(f"{option} takes a .png, .jpg or .webp file, not {path}")
 
 
-Debug = Annotated[bool, typer.Option("--debug", help="On an error, show where in the program it arose.")]
-Model = Annotated[str | None, setting("nano, a checkpoint's folder or a hub id.", DEFAULTS.describe.model)]
-Adapter = Annotated[str | None, typer.Option(help="Folder of a LoRA adapter to put on the model.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Model = Annotated[str | None, setting("nano, the folder of a checkpoint, or a hub id.", DEFAULTS.describe.model)]
+Adapter = Annotated[str | None, typer.Option(help="Folder of a LoRA adapter for the model.")]
 Engine = Annotated[str | None, setting("transformers, or vllm where it is installed.", DEFAULTS.describe.engine)]
-Sentences = Annotated[str | None, setting("model, or plain: a fixed wording, sooner there.", DEFAULTS.describe.sentences)]
+Sentences = Annotated[str | None, setting("model, or plain: a fixed wording, which is faster.", DEFAULTS.describe.sentences)]
 Device = Annotated[str | None, setting("auto, cpu, cuda or cuda:N.", DEFAULTS.describe.device)]
-Finder = Annotated[str | None, setting("auto, centerface, insightface or a path.", DEFAULTS.detect.detector, "--detector")]
-MinFace = Annotated[int | None, setting("Least height of a face in pixels; lower ones are left out.", DEFAULTS.detect.min_face)]
+Detector = Annotated[str | None, setting("auto, centerface, insightface or a path.", DEFAULTS.detect.detector, "--detector")]
+MinFace = Annotated[int | None, setting("Height of the smallest face to keep, in pixels.", DEFAULTS.detect.min_face)]

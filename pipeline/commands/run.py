@@ -1,9 +1,10 @@
-"""`focalface run`: the main job."""
+"""`focalface run`: describe the faces of videos."""
 
 from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.commands.checks import check_checkpoint, check_detector, check_inputs, check_output_folder
-from pipeline.commands.options import DEFAULTS, Adapter, Debug, Device, Engine, Finder, MinFace, Model, Sentences, setting
+from pipeline.commands.options import DEFAULTS, Adapter, Debug, Detector, Device, Engine, MinFace, Model, Sentences, setting
 from pipeline.describe.heavy_imports import without_gc
 from pipeline.settings import Settings, load_settings
 from pipeline.vocabulary import UNIT
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 PREVIEW = "preview.png"
 
 LEAST_SHARE = 0.005
-"""Share of the work from which a stage is named in the summary; less names those that hardly count."""
+"""Share of the work from which the summary names a stage. A smaller share names stages that hardly count."""
 
 _SETTINGS = {
     "fps": "video.fps",
@@ -44,43 +45,72 @@ _SETTINGS = {
     "device": "describe.device",
     "batch_size": "describe.batch_size",
 }
-"""The options that stand for a setting."""
+"""Options and the settings that they change."""
+
+
+def _frames_per_second(text: str) -> str | float:
+    """A number, or `all` for every frame.
+
+    Raises:
+        typer.BadParameter: when the text is neither.
+    """
+    if text in ("all", "null"):
+        return "all"
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is neither a number nor all") from None
 
 
 def run(
     inputs: Annotated[
-        list[str], typer.Argument(metavar="VIDEO_OR_FOLDER_OR_GLOB...", help="Files, folders, patterns; or their URLs, as s3://...")
+        list[str], typer.Argument(metavar="VIDEO_OR_FOLDER_OR_GLOB...", help="Files, folders and patterns; or their URLs, as s3://...")
     ],
     out: Annotated[str, typer.Option(help="Folder for the results, or its URL.")],
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew where the folder holds a run.")] = False,
-    fps: Annotated[float | None, setting("Frames a second to look at.", DEFAULTS.video.fps)] = None,
-    window: Annotated[float | None, setting("Seconds that a description stands for.", DEFAULTS.select.window)] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start again where the folder holds a run.")] = False,
+    fps: Annotated[
+        str | None,
+        typer.Option(
+            parser=_frames_per_second,
+            metavar="NUMBER|all",
+            help="Frames to sample per second of video; all for every frame.",
+            show_default=f"{DEFAULTS.video.fps:g}",
+        ),
+    ] = None,
+    per_frame: Annotated[
+        bool, typer.Option("--per-frame", help="Scores in every frame of the video: --fps all and describe.frames=all.")
+    ] = False,
+    window: Annotated[float | None, setting("Seconds that one description covers.", DEFAULTS.select.window)] = None,
     regions: Annotated[str | None, setting("auto, all, or names: eyes,mouth.", DEFAULTS.select.regions)] = None,
-    box: Annotated[str | None, typer.Option(help="x0,y0,x1,y1: this rectangle of the frame instead.")] = None,
-    detector: Finder = None,
+    box: Annotated[str | None, typer.Option(help="x0,y0,x1,y1: describe this rectangle of the frame instead.")] = None,
+    detector: Detector = None,
     min_face: MinFace = None,
-    detect_every: Annotated[int | None, setting("Detect on every k-th of these frames.", DEFAULTS.detect.every)] = None,
+    detect_every: Annotated[int | None, setting("Detect on every k-th sampled frame only.", DEFAULTS.detect.every)] = None,
     model: Model = None,
     adapter: Adapter = None,
     sentences: Sentences = None,
     engine: Engine = None,
     device: Device = None,
     batch_size: Annotated[int | None, setting("Regions described together.", DEFAULTS.describe.batch_size)] = None,
-    config: Annotated[Path | None, typer.Option(help="A YAML file of settings, as configs/default.yaml.")] = None,
-    sets: Annotated[list[str] | None, typer.Option("--set", metavar="GROUP.KEY=VALUE", help="Any setting; repeatable.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings, such as configs/default.yaml.")] = None,
+    sets: Annotated[list[str] | None, typer.Option("--set", metavar="GROUP.KEY=VALUE", help="Change any setting; repeatable.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be done, and do nothing.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Say on stderr which video is done and what came of it.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Log each finished video and its result on stderr.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Describe the faces of videos, into a folder of tables. Stopped at any moment, the same command goes on.
+    """Describe the faces of videos, and write tables.
+
+    Run the same command again to resume a run that was stopped. A file that cannot be read fails alone; the command exits with 1 when all
+    files fail.
 
     Example: focalface run holiday.mp4 archive/ --out outputs/holiday --regions eyes,mouth
     """
     settings = settings_of(locals())
     check_inputs(inputs)
     check_output_folder(out)
-    check_detector(settings.detect.detector)
-    check_checkpoint(settings.describe.model, settings.describe.adapter)
+    if settings.execution.address is None:  # on a cluster, the nodes have the checkpoint and the detector
+        check_detector(settings.detect.detector)
+        check_checkpoint(settings.describe.model, settings.describe.adapter)
     with without_gc():
         from pipeline.execution.planning import plan
         from pipeline.execution.run import run as run_pipeline
@@ -91,21 +121,32 @@ def run(
         logging.getLogger("focalface").setLevel(logging.INFO)
     with Mirror(out) as place:
         if dry_run:
-            _say_plan(plan(inputs, place.path, settings, overwrite), settings)
-        else:
-            _summary(run_pipeline(inputs, place.path, settings, overwrite, place.push), place.place)
+            _print_plan(plan(inputs, place.path, settings, overwrite), settings)
+            return
+        folder = run_pipeline(inputs, place.path, settings, overwrite, place.push)
+        _print_summary(folder, place.place)
+        statuses = set(folder.read("videos", ["status"])["status"].to_pylist())
+    if statuses == {"failed"}:
+        print("focalface: every file failed; the reasons are listed above", file=sys.stderr)
+        raise typer.Exit(1)
 
 
 def settings_of(given: Mapping[str, Any]) -> Settings:
-    """The settings that the arguments of `run` make.
+    """The settings that the arguments of `run` ask for.
+
+    Args:
+        given: the arguments by name.
 
     Raises:
         SettingsError: see `load_settings`.
     """
-    return load_settings(given["config"], given["sets"] or (), {key: given[option] for option, key in _SETTINGS.items()})
+    options = {key: given[option] for option, key in _SETTINGS.items()}
+    if given["per_frame"]:
+        options = {"describe.frames": "all"} | options | {"video.fps": given["fps"] or "all"}
+    return load_settings(given["config"], given["sets"] or (), options)
 
 
-def _say_plan(plan: Plan, settings: Settings) -> None:
+def _print_plan(plan: Plan, settings: Settings) -> None:
     """Print what a run would do: every video, the number of each kind, what was skipped, and the settings."""
     from pipeline.storage.run_folder import printable
 
@@ -120,8 +161,8 @@ def _say_plan(plan: Plan, settings: Settings) -> None:
         print(f"{group:<8} {', '.join(f'{key}={json.dumps(value)}' for key, value in values.items())}")
 
 
-def _summary(folder: RunFolder, place: str) -> None:
-    """What a run found, what took its time, and where it lies."""
+def _print_summary(folder: RunFolder, place: str) -> None:
+    """Print what a run found, what took its time, and where the results are."""
     from pipeline.execution.run import counts
     from pipeline.execution.timing import slowest
 
@@ -130,7 +171,7 @@ def _summary(folder: RunFolder, place: str) -> None:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     kinds = [f"{found[status]} {word}" for status, word in (("ok", "with faces"), ("no_faces", "without"), ("failed", "failed"))]
     table.add_row("videos", f"{found['videos']}: {', '.join(kinds)}")
-    table.add_row("frames looked at", str(found["sampled_frames"]))
+    table.add_row("sampled frames", str(found["sampled_frames"]))
     table.add_row("faces", f"{found['faces']} on {found['tracks']} track{'s' * (found['tracks'] != 1)}")
     table.add_row("descriptions", f"{found['descriptions']} in {found['windows']} windows")
     rows = folder.read("descriptions", ["region", "aus", "emotion"]).to_pydict()

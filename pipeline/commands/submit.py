@@ -8,6 +8,7 @@ import logging
 import os
 import secrets
 import shlex
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -25,43 +26,51 @@ from pipeline.settings import Settings
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
-PROJECT = Path(__file__).resolve().parents[2]
-"""The working directory that is sent, less what `.rayignore` names."""
+PACKAGE = Path(__file__).resolve().parents[1]
+"""The package `pipeline`, as it is installed or cloned here: what is sent to the cluster, model included."""
 
-JOB = "jobs/describe.py"
+NOT_SENT = ["__pycache__"]
 
 HERE = "http://127.0.0.1:8265"
 
 AGAIN_S = 2.0
-"""Seconds between two tries to send or follow a job; more is gentler to a head that is starting and says later what happened."""
+"""Seconds between two attempts to send or follow a job. A longer pause is gentler to a head node that is starting."""
 
 TRIES = 5
-"""Times that a job is sent; more waits longer for a head that is starting."""
+"""Attempts to send a job. More attempts wait longer for a head node that is starting."""
 
-Address = Annotated[str, typer.Option(envvar="RAY_API_SERVER_ADDRESS", help="Of the cluster's job server.")]
-JobId = Annotated[str, typer.Argument(metavar="JOB", help="As `focalface submit` said it.")]
+LACKS_PACKAGES = "the node's Python lacks a package that focalface needs: install it there, or choose another Python with --python"
 
-app = typer.Typer(no_args_is_help=True, help="Look after jobs on a Ray cluster.")
+Address = Annotated[str, typer.Option(envvar="RAY_API_SERVER_ADDRESS", help="Address of the cluster's job server.")]
+JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's name, as `focalface submit` printed it.")]
+
+app = typer.Typer(no_args_is_help=True, help="List, follow and stop jobs on a Ray cluster.")
 
 
 def submit(
     context: typer.Context,
     address: Address = HERE,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow its log to the end.")] = True,
-    env: Annotated[list[str] | None, typer.Option(metavar="NAME[=VALUE]", help="Variable that the job gets; repeatable.")] = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the job's log until the job ends.")] = True,
+    env: Annotated[
+        list[str] | None, typer.Option(metavar="NAME[=VALUE]", help="Environment variable to set for the job; repeatable.")
+    ] = None,
+    python: Annotated[
+        str | None,
+        typer.Option(help="Python to start on the head node.", show_default="this one where the node has it, else python"),
+    ] = None,
     debug: Debug = False,
 ) -> None:
-    """Do what `focalface run` does, with its arguments and options, as a job on a Ray cluster.
+    """Run `focalface run` as a job on a Ray cluster. Takes all arguments and options of `focalface run`.
 
-    Videos and results must be where every node sees them: at the same path, or at a URL. The project is sent along; its packages must be
-    installed there.
+    Every node must be able to read the videos and write the results: at the same path, or at a URL. focalface itself is sent with the
+    job; the packages that it needs must be installed on the nodes.
 
     Example: focalface submit s3://films/2024 --out s3://results/2024 --address http://HEAD:8265
     """
     words, settings = command(context.args)
     variables = _variables(env or ())
     client = _client(address)
-    job = _send(client, words, variables, settings)
+    job = _send(client, entrypoint(words, python), variables, settings)
     print(f"job      {job}", flush=True)
     if not wait:
         print(f"follow   focalface jobs logs {job} --follow --address {address}")
@@ -69,13 +78,13 @@ def submit(
     try:
         _follow(client, job)
     except KeyboardInterrupt:
-        print(f"the job goes on; to end it: focalface jobs stop {job} --address {address}", flush=True)
+        print(f"the job continues; to stop it: focalface jobs stop {job} --address {address}", flush=True)
         raise
 
 
 @app.command("list")
 def list_jobs(address: Address = HERE, debug: Debug = False) -> None:
-    """List the cluster's jobs, the latest first.
+    """List the cluster's jobs, latest first.
 
     Example: focalface jobs list --address http://HEAD:8265
     """
@@ -87,7 +96,7 @@ def list_jobs(address: Address = HERE, debug: Debug = False) -> None:
 
 @app.command()
 def status(job: JobId, address: Address = HERE, debug: Debug = False) -> None:
-    """Say how a job stands.
+    """Show the status of a job.
 
     Example: focalface jobs status focalface-4f1d09b2c3aa --address http://HEAD:8265
     """
@@ -98,11 +107,11 @@ def status(job: JobId, address: Address = HERE, debug: Debug = False) -> None:
 @app.command()
 def logs(
     job: JobId,
-    follow: Annotated[bool, typer.Option("--follow", help="Until it ends.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Keep printing until the job ends.")] = False,
     address: Address = HERE,
     debug: Debug = False,
 ) -> None:
-    """Print what a job has said.
+    """Print the log of a job.
 
     Example: focalface jobs logs focalface-4f1d09b2c3aa --follow --address http://HEAD:8265
     """
@@ -116,19 +125,22 @@ def logs(
 
 @app.command()
 def stop(job: JobId, address: Address = HERE, debug: Debug = False) -> None:
-    """End a job; the same `focalface submit` goes on later.
+    """Stop a job. The same `focalface submit` resumes it later.
 
     Example: focalface jobs stop focalface-4f1d09b2c3aa --address http://HEAD:8265
     """
     client = _client(address)
     _details(client, job)
-    print(f"{job}  {'stopping' if client.stop_job(job) else 'has ended already'}")
+    print(f"{job}  {'stopping' if client.stop_job(job) else 'has already ended'}")
 
 
 def command(arguments: Sequence[str]) -> tuple[list[str], Settings]:
-    """What the cluster is to execute, as words, for the arguments of `focalface run`; and the settings.
+    """Translate the arguments of `focalface run` into the command line that runs on the cluster.
 
-    Paths become absolute; settings, be they from options, a file or `--set`, become words, since the cluster has no such file.
+    Paths become absolute. Settings from options, a file or `--set` become `--set` words, because the cluster does not have the file.
+
+    Returns:
+        The words that follow `focalface`, and the settings.
 
     Raises:
         SettingsError, typer's errors: as `focalface run` does.
@@ -139,11 +151,11 @@ def command(arguments: Sequence[str]) -> tuple[list[str], Settings]:
     parser.command()(run)
     given = typer.main.get_command(parser).make_context("focalface submit", list(arguments)).params
     if given["dry_run"]:
-        raise SettingsError("--dry-run looks at files from here: use focalface run --dry-run")
+        raise SettingsError("--dry-run reads the files from this machine: use focalface run --dry-run")
     settings = settings_of(given)
     if settings.execution.address is not None:
-        raise SettingsError("execution.address is the cluster's own in a job: leave it out, and give --address of the job server")
-    words = ["python", JOB, "--out", absolute(plain(given["out"]))]
+        raise SettingsError("execution.address is set by the cluster in a job: leave it out, and give the job server's --address")
+    words = ["run", "--set", "execution.address=auto", "--verbose", "--out", absolute(plain(given["out"]))]
     words += ["--overwrite"] * given["overwrite"]
     usual = Settings().model_dump(mode="json")
     for group, values in settings.model_dump(mode="json").items():
@@ -153,27 +165,42 @@ def command(arguments: Sequence[str]) -> tuple[list[str], Settings]:
     return [*words, "--", *(absolute(plain(item)) for item in given["inputs"])], settings
 
 
+def entrypoint(words: Sequence[str], python: str | None = None) -> str:
+    """The shell command that starts `focalface` with these words on the head node.
+
+    Args:
+        words: arguments of `focalface`.
+        python: interpreter on the node. By default the one that runs here, where the node has it at the same path (the same machine,
+            a shared disk, an image built alike), else the first `python` of the node.
+    """
+    here = f'"$(command -v {shlex.quote(sys.executable)} || echo python)"'
+    # -P: what is sent counts, not a folder of the same name where the node starts the job
+    return f"{shlex.quote(python) if python else here} -P -m pipeline.cli {shlex.join(words)}"
+
+
 def _variables(given: Sequence[str]) -> dict[str, str]:
-    """`NAME=VALUE`, or `NAME` for the value that it has here."""
+    """Variables from `NAME=VALUE`, or `NAME` for the value of this environment.
+
+    Raises:
+        SettingsError: when this environment has no such variable.
+    """
     variables = {}
     for item in given:
         name, equals, value = item.partition("=")
         if not equals and name not in os.environ:
-            raise SettingsError(f"--env {name}: there is no such variable here; give it as {name}=VALUE")
+            raise SettingsError(f"--env {name}: this environment has no such variable; give it as {name}=VALUE")
         variables[name] = value if equals else os.environ[name]
     return variables
 
 
 def _client(address: str) -> JobSubmissionClient:
-    """The cluster's job server.
+    """A client of the cluster's job server.
 
     Raises:
-        FocalfaceError: when it does not answer.
+        FocalfaceError: when the server does not answer.
     """
     if not address.startswith(("http://", "https://")):
-        raise SettingsError(f"--address takes the job server's, as {HERE}, not {address}")
-    if not (PROJECT / JOB).is_file():
-        raise SettingsError(f"the project's folder, which is sent along, is not here: no {JOB} in {PROJECT}; install it in place")
+        raise SettingsError(f"--address takes the URL of a job server, such as {HERE}, not {address}")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
@@ -184,41 +211,41 @@ def _client(address: str) -> JobSubmissionClient:
         return JobSubmissionClient(address)
     except AuthenticationError as error:
         raise FocalfaceError(
-            f"{address} wants the cluster's token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
+            f"{address} asks for the cluster's token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
         ) from error
     except (ConnectionError, RuntimeError) as error:
         raise FocalfaceError(f"no Ray job server answers at {address}: is the cluster up, and its dashboard's port reachable?") from error
 
 
-def _send(client: JobSubmissionClient, words: Sequence[str], variables: dict[str, str], settings: Settings) -> str:
-    """Start the job, once, however often the connection goes; its name.
+def _send(client: JobSubmissionClient, command: str, variables: dict[str, str], settings: Settings) -> str:
+    """Start the job, exactly once even where the connection fails in between; returns its name.
 
     Raises:
-        FocalfaceError: when the cluster does not take it.
+        FocalfaceError: when the cluster does not accept the job.
     """
     job, fault = f"focalface-{secrets.token_hex(6)}", ""
     for _ in range(TRIES):
         try:
             return client.submit_job(
-                entrypoint=shlex.join(words),
-                runtime_env={"working_dir": str(PROJECT), "env_vars": variables},
+                entrypoint=command,
+                runtime_env={"py_modules": [str(PACKAGE)], "excludes": NOT_SENT, "env_vars": variables},
                 metadata={"focalface": json.dumps(settings.identity())},
                 submission_id=job,
             )
         except (ConnectionError, OSError, RuntimeError) as error:
             fault = " ".join(str(error).split())
         with suppress(ConnectionError, OSError, RuntimeError):
-            client.get_job_info(job)  # it arrived, only the answer did not
+            client.get_job_info(job)  # the job arrived, only the answer was lost
             return job
         time.sleep(AGAIN_S)
-    raise FocalfaceError(f"the cluster does not take the job: {fault}")
+    raise FocalfaceError(f"the cluster does not accept the job: {fault}")
 
 
 def _details(client: JobSubmissionClient, job: str) -> Any:
     try:
         return client.get_job_info(job)
     except RuntimeError as error:
-        raise FocalfaceError(f"the cluster knows no job {job}; focalface jobs list names those that it knows") from error
+        raise FocalfaceError(f"the cluster knows no job {job}; focalface jobs list shows those that it knows") from error
 
 
 def _follow(client: JobSubmissionClient, job: str) -> None:
@@ -241,14 +268,16 @@ def _follow(client: JobSubmissionClient, job: str) -> None:
                 printed = seen
 
     while not (details := _details(client, job)).status.is_terminal():
-        with suppress(RuntimeError, aiohttp.ClientError, OSError):  # the connection may go, not the job
+        with suppress(RuntimeError, aiohttp.ClientError, OSError):  # the connection may fail; the job continues
             asyncio.run(tail())
         time.sleep(AGAIN_S)
     rest = client.get_job_logs(job)[printed:]
     print(rest, end="" if not rest or rest.endswith("\n") else "\n", flush=True)
     if details.status.value != "SUCCEEDED":
-        raise FocalfaceError(f"job {job} {details.status.value.lower()}: {_message(details)}")
+        hint = f"; {LACKS_PACKAGES}" if "ModuleNotFoundError" in (details.message or "") else ""
+        raise FocalfaceError(f"job {job} {details.status.value.lower()}: {_message(details)}{hint}")
 
 
 def _message(details: Any) -> str:
+    """What the cluster says of a job, in one line."""
     return " ".join((details.message or "").partition(", last available logs")[0].split())

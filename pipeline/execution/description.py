@@ -105,13 +105,20 @@ def description_rows(video: str, selections: Sequence[Selection], answers: Seque
             "region": selection.region,
             "box": selection.box,
             "activity": selection.activity,
-            **_fields(answer),
-            "aus": list(answer.aus),
-            "age_low": answer.age_low,
-            "age_high": answer.age_high,
-            "description": answer.description,
+            **answer_columns(answer),
             "model": model,
         }
         for selection, answer in zip(selections, answers, strict=True)
     ]
     return pa.Table.from_pylist(rows, TABLES["descriptions"])
+
+
+def answer_columns(answer: Answer) -> dict[str, Any]:
+    """An answer as columns of the descriptions table (`pipeline.schemas.DESCRIPTIONS`)."""
+    return {
+        **_fields(answer),
+        "aus": list(answer.aus),
+        "age_low": answer.age_low,
+        "age_high": answer.age_high,
+        "description": answer.description,
+    }

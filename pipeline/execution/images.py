@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.errors import SettingsError
+from pipeline.errors import FocalfaceError, SettingsError, one_line
 from pipeline.faces.finding import find_faces
 from pipeline.records import Answer, Face, Frame, Request
 from pipeline.regions.placement import region_boxes
 from pipeline.settings import parse_regions
+from pipeline.storage.remote import fetched
 from pipeline.video.images import load_image
 from pipeline.vocabulary import CUSTOM_BOX, REGIONS, WHOLE_FACE, Box
 
@@ -148,6 +149,63 @@ def describe_image(
         DescribedFace(face.box, face.det_score or 0.0, face.landmarks5, tuple(described[i * len(names) : (i + 1) * len(names)]))
         for i, face in enumerate(faces)
     ]
+
+
+@dataclass(frozen=True)
+class DescribedImage:
+    """An image of many, with its faces or the reason why it failed.
+
+    Attributes:
+        path: the file, as it was given.
+        faces: from left to right.
+        pixels: (H, W, 3) uint8 RGB, upright; None where the image failed.
+        error: why it failed, in one line; None where it did not.
+    """
+
+    path: str
+    faces: tuple[DescribedFace, ...] = ()
+    pixels: np.ndarray | None = None
+    error: str | None = None
+
+    @property
+    def status(self) -> str:
+        """`ok`, `no_faces` or `failed`."""
+        return "failed" if self.error is not None else "ok" if self.faces else "no_faces"
+
+
+def describe_images(
+    paths: Sequence[str],
+    regions: str | Sequence[str] = (WHOLE_FACE,),
+    box: Box | None = None,
+    *,
+    detector: Detector,
+    describer: Describer,
+    in_turn: bool = False,
+) -> Iterator[DescribedImage]:
+    """Describe many images with one detector and one describer. An image that fails does not stop the others.
+
+    Args:
+        paths: image files, or URLs of them.
+        regions, box, detector, describer, in_turn: see `describe_image`.
+
+    Yields:
+        One result for each path, in order.
+
+    Raises:
+        SettingsError: when a region is unknown.
+    """
+    names = _region_names(regions)
+    for path in paths:
+        try:
+            with fetched(path) as file:
+                pixels = load_image(file)
+            faces = describe_image(pixels, names, box, detector=detector, describer=describer, in_turn=in_turn)
+        except FocalfaceError as error:
+            yield DescribedImage(path, error=str(error))
+        except Exception as error:  # an image that a library fails on does not stop the others
+            yield DescribedImage(path, error=f"{path}: {type(error).__name__}: {one_line(error)}")
+        else:
+            yield DescribedImage(path, tuple(faces), pixels)
 
 
 def clip_box(box: Box, width: int, height: int) -> Box:

@@ -1,25 +1,29 @@
-"""The videos that the inputs of a command stand for: files, folders, glob patterns and URLs of these."""
+"""The videos, or images, that the inputs of a command stand for: files, folders, glob patterns and URLs of these."""
 
 from __future__ import annotations
 
 import glob
 import os
 import re
+import shlex
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.errors import SettingsError
-from pipeline.storage.names import VIDEO_SUFFIXES, is_video_name, on_disk, skip_reason
+from pipeline.storage.names import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_image_name, is_video_name, on_disk, skip_reason
 from pipeline.storage.remote import find, is_url, plain
 from pipeline.storage.run_folder import file_mark
 
 SEEN_TWICE = "another path of a file"
 
+IsWanted = Callable[[str], bool]
+"""Whether a search of a folder takes a file of this name."""
+
 
 @dataclass
-class FoundVideos:
+class FoundFiles:
     """Result of a search.
 
     Attributes:
@@ -37,7 +41,19 @@ def find_videos(inputs: Sequence[str]) -> list[str]:
     return list(search(inputs).marks)
 
 
-def search(inputs: Sequence[str]) -> FoundVideos:
+def find_images(inputs: Sequence[str]) -> list[str]:
+    """Paths of the images that the inputs stand for, found as `search` finds videos.
+
+    Raises:
+        SettingsError: an input does not exist or matches nothing, or no image is found at all.
+    """
+    found = list(_search(inputs, is_image_name).marks)
+    if not found:
+        raise SettingsError(f"no images found in {', '.join(inputs)} (names ending in {' '.join(sorted(IMAGE_SUFFIXES))})")
+    return found
+
+
+def search(inputs: Sequence[str]) -> FoundFiles:
     """Find the videos that the inputs stand for, each once.
 
     Folders are searched to any depth. Links to folders are followed, each folder once. A file that is reached by several paths is one
@@ -50,42 +66,52 @@ def search(inputs: Sequence[str]) -> FoundVideos:
     Raises:
         SettingsError: an input does not exist or matches nothing, or no video is found at all.
     """
-    found = FoundVideos()
+    found = _search(inputs, is_video_name)
+    if all(is_image_name(path) and not is_video_name(path) for path in found.marks):  # or there are none
+        images = found.marks or _search(inputs, is_image_name).marks
+        if not images:
+            raise SettingsError(f"no videos found in {', '.join(inputs)} (names ending in {' '.join(sorted(VIDEO_SUFFIXES))})")
+        shown, count = shlex.join(inputs), f"{len(images)} image{'s' * (len(images) != 1)}"
+        raise SettingsError(f"no videos but {count} in {shown}: to describe images, use focalface describe {shown}")
+    return found
+
+
+def _search(inputs: Sequence[str], is_wanted: IsWanted) -> FoundFiles:
+    """The files that inputs stand for, none perhaps; see `search`."""
+    found = FoundFiles()
     seen: set[str] = set()  # real paths
     for item in map(plain, inputs):
         if is_url(item):
-            marks, skipped = find(item, is_video_name)
+            marks, skipped = find(item, is_wanted)
             found.marks |= marks
             found.skipped += skipped
             continue
-        for path in _matches(item, found.skipped):
+        for path in _matches(item, found.skipped, is_wanted):
             real = os.path.realpath(path)
             if real in seen:
                 found.skipped[SEEN_TWICE] += path not in found.marks
                 continue
             seen.add(real)
             found.marks[path] = file_mark(path)
-    if not found.marks:
-        raise SettingsError(f"no videos found in {', '.join(inputs)} (names ending in {' '.join(sorted(VIDEO_SUFFIXES))})")
     return found
 
 
-def _matches(item: str, skipped: Counter[str]) -> Iterator[str]:
-    """The videos of one input."""
+def _matches(item: str, skipped: Counter[str], is_wanted: IsWanted) -> Iterator[str]:
+    """The files of one input."""
     here = on_disk(item)
     if os.path.lexists(here):
         tops = [here]
     elif not glob.has_magic(item):
         raise SettingsError(f"there is no file or folder {item}")
     else:
-        tops = list(_matching(item, skipped))
+        tops = list(_matching(item, skipped, is_wanted))
         if not tops:
             raise SettingsError(f"no file matches {item}")
     for top in tops:
-        yield from _in_folder(top, skipped) if os.path.isdir(top) else [top]
+        yield from _in_folder(top, skipped, is_wanted) if os.path.isdir(top) else [top]
 
 
-def _matching(pattern: str, skipped: Counter[str]) -> Iterator[str]:
+def _matching(pattern: str, skipped: Counter[str], is_wanted: IsWanted) -> Iterator[str]:
     """Files and folders that match a glob pattern, in order of name."""
     parts = pattern.split(os.sep)
     first = next(i for i, part in enumerate(parts) if glob.has_magic(part))
@@ -104,17 +130,17 @@ def _matching(pattern: str, skipped: Counter[str]) -> Iterator[str]:
     from fsspec.utils import glob_translate
 
     matches = re.compile(glob_translate(os.sep.join(parts[first:]))).match
-    files, folders = _walk(base or os.curdir, skipped)
+    files, folders = _walk(base or os.curdir, skipped, is_wanted)
     matched = sorted(path for path in (*files, *folders) if matches(os.path.relpath(path, base or os.curdir)))
     yield from (path if base else os.path.relpath(path) for path in matched)
 
 
-def _in_folder(top: str, skipped: Counter[str]) -> list[str]:
-    """The videos in a folder, at any depth; folders with a video's name and no video in them count as (unreadable) videos."""
-    files, folders = _walk(top, skipped)
-    videos = [path for path in files if is_video_name(path)]
+def _in_folder(top: str, skipped: Counter[str], is_wanted: IsWanted) -> list[str]:
+    """The wanted files in a folder, at any depth; folders with such a name and no such file in them count as (unreadable) ones."""
+    files, folders = _walk(top, skipped, is_wanted)
+    videos = [path for path in files if is_wanted(path)]
     holding = {str(above) for path in videos for above in Path(path).parents}
-    named = [path for path in folders if is_video_name(path) and path not in holding]
+    named = [path for path in folders if is_wanted(path) and path not in holding]
     linked = {path: os.path.abspath(path) != os.path.realpath(path) for path in videos}
     kept: dict[str, str] = {}  # real path to path
     for path in sorted(videos, key=lambda path: (linked[path], path)):
@@ -123,7 +149,7 @@ def _in_folder(top: str, skipped: Counter[str]) -> list[str]:
     return sorted([*kept.values(), *named])
 
 
-def _walk(top: str, skipped: Counter[str]) -> tuple[list[str], list[str]]:
+def _walk(top: str, skipped: Counter[str], is_wanted: IsWanted) -> tuple[list[str], list[str]]:
     """All files and folders below a folder. Links to folders are followed last and to each folder once, so loops end."""
     files: list[str] = []
     below: list[str] = []
@@ -145,7 +171,7 @@ def _walk(top: str, skipped: Counter[str]) -> tuple[list[str], list[str]]:
             reason = skip_reason(entry.name, os.path.basename(real))
             is_folder = entry.is_dir()
             if reason:
-                skipped[reason] += is_folder or is_video_name(entry.name)
+                skipped[reason] += is_folder or is_wanted(entry.name)
             elif not is_folder:
                 files.append(entry.path)
             elif not entry.is_symlink():

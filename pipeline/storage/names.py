@@ -16,6 +16,10 @@ _KINDS = (
 VIDEO_SUFFIXES = frozenset(f".{kind}" for kind in _KINDS.split("|"))
 """Suffixes of the files that a search of a folder takes for videos. A file that is named itself is taken whatever its name."""
 
+_IMAGE_KINDS = "apng|avif|bmp|dib|gif|jfif|jp2|jpe|jpeg|jpg|pbm|pgm|png|pnm|ppm|tga|tif|tiff|webp"
+IMAGE_SUFFIXES = frozenset(f".{kind}" for kind in _IMAGE_KINDS.split("|"))
+"""Suffixes of the files that a search of a folder takes for images. Some of them may be short videos, too."""
+
 HIDDEN = "hidden"
 _PLACES = {
     "recycle bin": ("$recycle.bin", "recycler", "recycled", "#recycle", "@recycle"),
@@ -33,6 +37,15 @@ def is_video_name(name: str) -> bool:
     (True, False)
     """
     return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a search takes a file of this name for an image.
+
+    >>> is_image_name("talk.JPG"), is_image_name("talk.mp4")
+    (True, False)
+    """
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
 def skip_reason(name: str, parent: str = "") -> str | None:

@@ -49,6 +49,14 @@ def wait(job: subprocess.Popen[Any], seen: Callable[[], object]) -> None:
     assert job.poll() is None, "it ended too early"
 
 
+def wait_until(seen: Callable[[], object], at_most_s: float = 300) -> None:
+    """Wait for something to see, on a machine that may be busy."""
+    ends = time.monotonic() + at_most_s
+    while not seen():
+        assert time.monotonic() < ends, "nothing to see"
+        time.sleep(0.2)
+
+
 def seconds_at_work(words: list[str]) -> float:
     """Run a command to its end: the seconds from its first look at a video."""
     with subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as job:

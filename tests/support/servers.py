@@ -92,7 +92,6 @@ def ray_head(folder: Path, resources: str = "{}") -> Iterator[tuple[str, str]]:
     words += ["--node-ip-address=127.0.0.1", "--object-store-memory=150000000"]
     url = f"http://127.0.0.1:{dashboard}"
     variables = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16), "OMP_NUM_THREADS": "1"}
-    variables["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # a job starts the first `python`
     try:  # not with --block: that ends all when the client server, which nobody uses, gives up on a busy machine
         with serving(words, url, variables):
             yield url, f"http://127.0.0.1:{metrics}/metrics"

@@ -325,15 +325,19 @@ def _silent_stderr() -> Iterator[None]:
 
 @contextmanager
 def _deferred_interrupt() -> Iterator[None]:
-    """Raise a Ctrl-C that comes inside the block only at its end: Ray's start-up swallows some, and then hangs."""
+    """Raise a Ctrl-C or SIGTERM that comes inside the block only at its end, and keep this process's own handlers.
+
+    Ray's start-up swallows some interrupts, and then hangs; its own handler of SIGTERM prints a C++ stack.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    interrupts: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: interrupts.append(number))
+    received: list[int] = []
+    before = {number: signal.signal(number, lambda number, frame: received.append(number)) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
-    if interrupts:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if received:
         raise KeyboardInterrupt
