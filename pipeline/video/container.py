@@ -37,6 +37,12 @@ ASPECT_IN_CONTAINER = (*INDEXED, "matroska,webm")
 RAW = ("h264", "hevc", "vvc", "mpegvideo", "m4v", "mjpeg", "vc1", "h263", "cavsvideo", "dirac", "obu", "evc")
 """Formats that are a stream and nothing else: they have no time stamps."""
 
+IN_ORDER = (*WRAPPING, "avi", "flv", "matroska,webm", "asf", "ogg")
+"""Formats whose packets lie in the file in order, the last ones near its end."""
+
+DECODING_TIMES_ONLY = ("avi",)
+"""Formats that store no presentation times: a frame is shown when the decoder gives it."""
+
 CAPTURE_RATE_TAGS = ("com.android.capture.fps",)
 """Tags with the frames a second at which a phone recorded what it plays back at another rate."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -29,6 +30,8 @@ from pipeline.video.backends.pyav import (
     tone_note,
 )
 from pipeline.video.container import (
+    DECODING_TIMES_ONLY,
+    IN_ORDER,
     INDEXED,
     RAW,
     WRAPPING,
@@ -49,8 +52,19 @@ from pipeline.video.timeline import timeline
 SHORT_BY = 0.02
 """A file that lacks this share of its declared length is reported as cut short; less is how containers round."""
 
+LEAST_SHARE_READ = 0.9
+"""Where the last packet lies before this share of the file, the rest is reported as unreadable; indexes and overhead take less."""
+
 SLOW_MOTION_FROM = 1.5
 """A recording rate this many times the playback rate is slow motion; less is a rate that a phone did not keep."""
+
+
+@dataclass(frozen=True)
+class _Size:
+    """Width and height of a picture: as it is stored, and with square pixels."""
+
+    stored: tuple[int, int]
+    square: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -58,10 +72,12 @@ class _Scanned:
     """A file's stream before anything of it is decoded."""
 
     stream: Stream
+    format_name: str
     streams: int
     declared_s: float | None
+    share_read: float
     capture_rate: float | None
-    sizes: tuple[tuple[int, int], ...]
+    sizes: tuple[_Size | None, ...]
     notes: tuple[Note, ...]
 
 
@@ -103,8 +119,8 @@ def open_video(
     pyav = _pyav_video(scanned, stream, first, device)
     bytes_together = pyav.info.width * pyav.info.height * 3 * len(pyav.times)
     may_use_decord = decoder == "decord" or (decoder == "auto" and bytes_together <= DECORD_MAX_BYTES)
-    if may_use_decord and not device and not pyav.problem_known and reads_correctly(pyav, first, scanned.streams):
-        reader = open_decord(path, len(pyav.times))
+    if may_use_decord and not device and not pyav.problem_known and reads_correctly(pyav, first, scanned.format_name, scanned.streams):
+        reader = open_decord(path, len(pyav.times), pyav.picture(first))
         if reader is not None:
             return DecordVideo(replace(pyav.info, decoder="decord"), reader, pyav, heartbeat)
     return pyav
@@ -137,7 +153,7 @@ def _scan(path: str, heartbeat: Heartbeat) -> _Scanned:
         if not streams:
             found = "audio only" if container.streams.audio else "nothing to see"
             raise VideoError(VideoErrorKind.NO_VIDEO, f"no video in it, {found}", path)
-        packets = read_packets(container, streams, heartbeat)
+        packets, last_at = read_packets(container, streams, heartbeat)
         counts = {index: len(table) for index, table in packets.items()}
         known = [stream for stream in streams if stream.codec_context is not None]
         if not known:
@@ -145,43 +161,59 @@ def _scan(path: str, heartbeat: Heartbeat) -> _Scanned:
         chosen = choose_stream(known, counts)
         own = packets[chosen.index]
         format_name, context = container.format.name, chosen.codec_context
+        aspect = fixed_aspect(container, chosen)
+        sizes = _sizes(own, context, aspect)
+        line = timeline(
+            own,
+            chosen.time_base or Fraction(1, 1000),
+            context.framerate or None,
+            raw=format_name in RAW,
+            wrapping=format_name in WRAPPING,
+            indexed=format_name in INDEXED,
+        )
         stream = Stream(
             path=path,
             index=chosen.index,
             codec=context.codec.canonical_name,
             packets=own,
-            timeline=timeline(
-                own,
-                chosen.time_base or Fraction(1, 1000),
-                context.framerate or None,
-                raw=format_name in RAW,
-                wrapping=format_name in WRAPPING,
-                indexed=format_name in INDEXED,
-            ),
+            timeline=line,
             rate=chosen.average_rate or chosen.guessed_rate or Fraction(25),
-            aspect=fixed_aspect(container, chosen),
+            reordered=context.reorder_depth if format_name in DECODING_TIMES_ONLY else None,
+            restarts=line.joints | (_size_changes(own, sizes) if context.reorder_depth else frozenset()),
+            aspect=aspect,
             hardware=None,
             heartbeat=heartbeat,
         )
-        notes = (*stream_notes(container, chosen, counts), *stream.timeline.notes)
-        sizes = _sizes(own, context, stream.aspect)
-        declared = None if stream.timeline.shifts is not None else declared_s(container, chosen)
-        return _Scanned(stream, len(container.streams.video), declared, capture_rate(container), sizes, notes)
+        notes = (*stream_notes(container, chosen, counts), *line.notes)
+        declared = None if line.shifts is not None else declared_s(container, chosen)
+        share_read = last_at / os.path.getsize(path) if format_name in IN_ORDER and last_at else 1.0
+        return _Scanned(stream, format_name, len(container.streams.video), declared, share_read, capture_rate(container), sizes, notes)
 
 
-def _sizes(packets: Packets, context: av.VideoCodecContext, aspect: Fraction | None) -> tuple[tuple[int, int], ...]:
-    """Sizes with square pixels of a stream that has several configurations, as stored: a picture of each is decoded."""
+def _sizes(packets: Packets, context: av.VideoCodecContext, aspect: Fraction | None) -> tuple[_Size | None, ...]:
+    """Sizes of a stream that has several configurations: a picture of each is decoded; None where it does not decode."""
     if len(packets.configurations) < 2:
         return ()
-    sizes = []
+    sizes: list[_Size | None] = []
     for packet in packets.configurations:
         one = av.CodecContext.create(context.codec.name, "r")
         assert isinstance(one, av.VideoCodecContext)
         one.extradata, one.thread_count = context.extradata, 1
         frames = decode(one, packet) or decode(one, None)
-        if frames:
-            sizes.append(square_size(frames[0].width, frames[0].height, believable_aspect(aspect or one.sample_aspect_ratio)))
+        stored = (frames[0].width, frames[0].height) if frames else None
+        sizes.append(stored and _Size(stored, square_size(*stored, believable_aspect(aspect or one.sample_aspect_ratio))))
     return tuple(sizes)
+
+
+def _size_changes(packets: Packets, sizes: Sequence[_Size | None]) -> frozenset[int]:
+    """Packets at which pictures of another size begin. Decoders forget the frames that they hold back there."""
+    places, current = [], None
+    for place, configuration in packets.changes if sizes else ():
+        size = sizes[configuration]
+        if size and current and size.stored != current:
+            places.append(place)
+        current = size.stored if size else current
+    return frozenset(places)
 
 
 def _first_frame(stream: Stream, hardware: str | None) -> tuple[Decoded | None, Stream, str | None]:
@@ -201,7 +233,7 @@ def _pyav_video(scanned: _Scanned, stream: Stream, first: Decoded, device: str |
     """The file as PyAV reads it, with all that is known before its frames are read."""
     line, origin = stream.timeline, first.stamp
     orientation = orientation_of(first.frame)
-    shown = [first.square_size, *(orientation.size(*size) for size in scanned.sizes)]
+    shown = [first.square_size, *(orientation.size(*size.square) for size in scanned.sizes if size)]
     canvas = Canvas(*max(shown, key=lambda size: size[0] * size[1]))
     times = line.times(origin)
     rate = float((len(times) - 1) / times[-1]) if len(times) > 1 else float(1 / line.time_base if line.counted else stream.rate)
@@ -254,7 +286,7 @@ def _opening_notes(scanned: _Scanned, stream: Stream, first: Decoded, canvas: Ca
 
 
 def _cut_short(scanned: _Scanned, times: np.ndarray, origin: int, rate: float) -> VideoError | None:
-    """The problem of a file that ends before its declared length, or within its data."""
+    """The problem of a file that ends before its declared length, or within its data, or lacks some of it."""
     packets, line = scanned.stream.packets, scanned.stream.timeline
     if scanned.declared_s and len(times) and not line.counted:
         end_s = float(times[-1])
@@ -262,4 +294,13 @@ def _cut_short(scanned: _Scanned, times: np.ndarray, origin: int, rate: float) -
         if max(end_s, on_clock_s) < scanned.declared_s * (1 - SHORT_BY) - 1.0 / rate:
             reason = f"the file is cut short: it ends at {end_s:.1f} of {scanned.declared_s:.1f} s"
             return VideoError(VideoErrorKind.TRUNCATED, reason)
-    return broken_off() if packets.broken_off or packets.corrupt else None
+    if packets.broken_off or packets.corrupt[-1:].any():
+        return broken_off()
+    # Where recordings are joined the demuxer takes the packets on both sides for damaged, as their numbers do not follow each other.
+    damaged = [place for place in np.flatnonzero(packets.corrupt).tolist() if line.joints.isdisjoint(range(place - 1, place + 4))]
+    if damaged:
+        stamp = int(packets.stamps[damaged[0]]) + (int(line.shifts[damaged[0]]) if line.shifts is not None else 0)
+        return VideoError(VideoErrorKind.DAMAGED, f"data is missing or damaged at {max(0.0, line.seconds(stamp, origin)):.1f} s")
+    if scanned.share_read < LEAST_SHARE_READ:
+        return VideoError(VideoErrorKind.DAMAGED, f"only the first {scanned.share_read:.0%} of the file could be read")
+    return None

@@ -12,6 +12,7 @@ import av.error
 import numpy as np
 
 from pipeline.video.codec_headers import configuration
+from pipeline.video.container import DECODING_TIMES_ONLY
 from pipeline.video.source import Heartbeat
 
 NO_TIME = -(2**63)
@@ -30,9 +31,10 @@ class Packets:
         duration: (N,) int64, 0 where unknown.
         keyframe: (N,) bool.
         shown: (N,) bool, False where an edit list hides the packet's picture.
-        corrupt: whether the demuxer found any of them damaged.
+        corrupt: (N,) bool, True where the demuxer found the packet damaged or data missing around it.
         broken_off: whether the file could not be read to its end.
         configurations: the first packet of each configuration that the stream's headers name, usually one.
+        changes: places of the packets whose headers name another configuration than those before, with its place in `configurations`.
     """
 
     pts: np.ndarray
@@ -40,9 +42,10 @@ class Packets:
     duration: np.ndarray
     keyframe: np.ndarray
     shown: np.ndarray
-    corrupt: bool
+    corrupt: np.ndarray
     broken_off: bool
     configurations: tuple[av.Packet, ...]
+    changes: tuple[tuple[int, int], ...]
 
     def __len__(self) -> int:
         return len(self.pts)
@@ -56,54 +59,62 @@ class Packets:
     def whole(self) -> bool:
         """Whether every packet is shown, undamaged and has a presentation time of its own."""
         distinct = len(np.unique(self.pts)) == len(self.pts)
-        return distinct and bool(self.shown.all()) and not (self.pts == NO_TIME).any() and not self.corrupt and not self.broken_off
+        return distinct and bool(self.shown.all()) and not (self.pts == NO_TIME).any() and not self.corrupt.any() and not self.broken_off
 
 
 class _Columns:
     """Packets of one stream on their way in."""
 
-    def __init__(self, codec: str) -> None:
-        self._codec = codec
+    def __init__(self, codec: str, decoding_times_only: bool) -> None:
+        self._codec, self._decoding_times_only = codec, decoding_times_only
         self._stamps = array("q"), array("q"), array("q")  # eight bytes a value: films have hundreds of thousands of packets
-        self._flags = bytearray(), bytearray()
-        self._corrupt = False
+        self._flags = bytearray(), bytearray(), bytearray()
         self._configurations: dict[bytes, av.Packet] = {}
+        self._changes: list[tuple[int, int]] = []
+        self._current: bytes | None = None
 
     def add(self, packet: av.Packet) -> None:
-        for column, value in zip(self._stamps, (packet.pts, packet.dts, packet.duration or 0), strict=True):
+        pts = packet.dts if self._decoding_times_only else packet.pts
+        for column, value in zip(self._stamps, (pts, packet.dts, packet.duration or 0), strict=True):
             column.append(NO_TIME if value is None else value)
-        self._flags[0].append(packet.is_keyframe)
-        self._flags[1].append(not packet.is_discard)
-        self._corrupt = self._corrupt or packet.is_corrupt
-        if packet.is_keyframe and len(self._configurations) < MOST_CONFIGURATIONS:
+        for flags, flag in zip(self._flags, (packet.is_keyframe, not packet.is_discard, packet.is_corrupt), strict=True):
+            flags.append(flag)
+        if packet.is_keyframe:
             found = configuration(self._codec, packet)
-            if found is not None:
+            if found is not None and found != self._current and len(self._configurations) < MOST_CONFIGURATIONS:
                 self._configurations.setdefault(found, packet)
+                self._changes.append((len(self._flags[0]) - 1, list(self._configurations).index(found)))
+                self._current = found
 
     def table(self, broken_off: bool) -> Packets:
         pts, dts, duration = (np.frombuffer(column, np.int64) if column else np.empty(0, np.int64) for column in self._stamps)
-        keyframe, shown = (np.frombuffer(bytes(flags), bool) for flags in self._flags)
-        return Packets(pts, dts, duration, keyframe, shown, self._corrupt, broken_off, tuple(self._configurations.values()))
+        keyframe, shown, corrupt = (np.frombuffer(bytes(flags), bool) for flags in self._flags)
+        return Packets(pts, dts, duration, keyframe, shown, corrupt, broken_off, tuple(self._configurations.values()), tuple(self._changes))
 
 
-def read_packets(container: av.container.InputContainer, streams: Sequence[av.VideoStream], heartbeat: Heartbeat) -> Mapping[int, Packets]:
-    """Read all packets of some streams.
+def read_packets(
+    container: av.container.InputContainer, streams: Sequence[av.VideoStream], heartbeat: Heartbeat
+) -> tuple[Mapping[int, Packets], int]:
+    """Read all packets.
 
     Args:
         container: open, at its beginning.
-        streams: of the container.
+        streams: of the container, whose packets are kept.
         heartbeat: called for every packet.
 
     Returns:
-        Stream index to its packets.
+        Stream index to its packets; and the byte of the file at which the last packet of any stream begins, 0 where that is unknown.
     """
-    columns = {stream.index: _Columns(stream.codec_context.name if stream.codec_context else "") for stream in streams}
-    broken_off = False
+    dts_only = container.format.name in DECODING_TIMES_ONLY
+    columns = {stream.index: _Columns(stream.codec_context.name if stream.codec_context else "", dts_only) for stream in streams}
+    broken_off, last_at = False, 0
     try:
-        for packet in container.demux(*streams):
+        for packet in container.demux():
             heartbeat()
             if packet.size:  # an empty one marks the end of a stream
-                columns[packet.stream_index].add(packet)
+                last_at = max(last_at, packet.pos or 0)
+                if packet.stream_index in columns:
+                    columns[packet.stream_index].add(packet)
     except av.error.FFmpegError:
         broken_off = True
-    return {index: column.table(broken_off) for index, column in columns.items()}
+    return {index: column.table(broken_off) for index, column in columns.items()}, last_at

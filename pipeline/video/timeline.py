@@ -21,9 +21,16 @@ WRAP = 2**33
 WRAP_GAP_S = 60.0
 """A step of `WRAP`, give or take this, is the clock's wrapping around and no joint. More takes joints for wraps."""
 
-LEAP_S = 3600.0
-"""In an MPEG stream a step ahead of more than this is a joint: recorders do not wait that long within a file. In other formats any step
-ahead is the file's own."""
+LEAP_S = 10.0
+"""In an MPEG stream a step ahead of more than this is taken for a joint, too: what follows knows nothing of what came before. More decodes
+on across a joint, less does not across a gap in a recording."""
+
+KEPT_LEAP_S = 3600.0
+"""A step ahead up to this is kept, as a recorder may have waited that long; a longer one is the other recording's clock, and bridged."""
+
+REORDERED = 20
+"""Packets within which the presentation time of a continuous stream rises above all before; codecs reorder 16 frames at most. More misses
+joints to recordings of fewer frames than this."""
 
 JOINTS_NAMED = 5
 """Joints whose times the note gives."""
@@ -39,7 +46,7 @@ class Timeline:
         stamps: (M,) int64 time stamps that the packets promise, corrected, strictly rising.
         ends: (M,) int64, the end of each frame by its packet's own duration; equal to `stamps` where that is unknown.
         shifts: (N,) int64, added to the stamps of each packet in the order of the file; None where nothing is corrected.
-        joints: packets at which another recording begins.
+        joints: packets at which another recording, or another part of an edit list, begins: decoding begins anew there.
         notes: what is to be said.
     """
 
@@ -83,7 +90,7 @@ def timeline(packets: Packets, time_base: Fraction, rate: Fraction | None, *, ra
     stamps = packets.stamps
     if raw or (stamps == NO_TIME).all():
         return _counted(packets, rate)
-    shifts, joints, notes = (None, frozenset[int](), ()) if indexed else _bridged(packets, time_base, wrapping)
+    shifts, joints, notes = (None, _edits(packets), ()) if indexed else _bridged(packets, time_base, wrapping)
     if shifts is not None:
         stamps = np.where(stamps == NO_TIME, NO_TIME, stamps + shifts)
     timed = packets.shown & (stamps != NO_TIME)
@@ -102,42 +109,48 @@ def _counted(packets: Packets, rate: Fraction | None) -> Timeline:
 
 def _bridged(packets: Packets, time_base: Fraction, wrapping: bool) -> tuple[np.ndarray | None, frozenset[int], tuple[Note, ...]]:
     """What to add to each packet's stamps, the packets at which recordings are joined, and what to say of it."""
-    places, order = _decoding_order(packets)
     shifts = np.zeros(len(packets), np.int64)
-    if wrapping and len(order) > 1:
+    if wrapping:
+        places = np.flatnonzero(packets.dts != NO_TIME)
+        order = packets.dts[places]
         turns = _turns(order, time_base)
         order = order + turns * WRAP
         shifts += np.repeat(turns * WRAP, np.diff([0, *places[1:].tolist(), len(packets)]))
-    joints = [int(places[place]) for place in _joints(order, time_base, wrapping)]
+        found = _joints_by_decoding_times(order, time_base)
+    else:
+        places = np.flatnonzero(packets.pts != NO_TIME)
+        order = packets.pts[places]
+        found = _joints_by_showing_times(order)
+    joints = [int(places[place]) for place in found]
     if not joints:
         return (shifts if shifts.any() else None), frozenset(), ()
-    stamps = packets.stamps
-    known = stamps != NO_TIME
-    stamps = np.where(known, stamps + shifts, NO_TIME)
+    known = packets.stamps != NO_TIME
+    stamps = packets.stamps + shifts
     usual = int(np.median(np.abs(np.diff(order))))
-    times: list[float] = []
+    restarts: list[float] = []
+    leaps: list[tuple[float, float]] = []
     end = origin = int(stamps[known][0])
     for start, stop in zip([0, *joints], [*joints, len(packets)], strict=True):
         part = np.flatnonzero(known[start:stop]) + start
         if not len(part):
             continue
-        if start:
-            times.append(float((end - origin) * time_base))
-            shifts[start:stop] += end - int(stamps[part].min())
+        begin = int(stamps[part].min())
+        if not start:
+            origin = begin
+        elif 0 <= (begin - end) * time_base <= KEPT_LEAP_S:
+            leaps.append((float((end - origin) * time_base), float((begin - end) * time_base)))
         else:
-            origin = int(stamps[part].min())
+            restarts.append(float((end - origin) * time_base))
+            shifts[start:stop] += end - begin
         last = part[np.argmax(stamps[part])]
         end = int(packets.stamps[last] + shifts[last]) + (int(packets.duration[last]) or usual)
-    return shifts, frozenset(joints), (_joint_note(times),)
+    return (shifts if shifts.any() else None), frozenset(joints), (_joint_note(restarts, leaps),)
 
 
-def _decoding_order(packets: Packets) -> tuple[np.ndarray, np.ndarray]:
-    """Places of packets whose stamps must rise in the file, and these stamps: decoding times, or the keyframes' presentation times."""
-    timed = packets.dts != NO_TIME
-    if timed.any():
-        return np.flatnonzero(timed), packets.dts[timed]
-    timed = packets.keyframe & (packets.pts != NO_TIME)
-    return np.flatnonzero(timed), packets.pts[timed]
+def _edits(packets: Packets) -> frozenset[int]:
+    """Packets at which another part of an edit list begins: the demuxer goes back to the keyframe before it."""
+    back = (np.diff(packets.dts) <= 0) & (packets.dts[1:] != NO_TIME) & packets.keyframe[1:]
+    return frozenset((np.flatnonzero(back) + 1).tolist())
 
 
 def _turns(order: np.ndarray, time_base: Fraction) -> np.ndarray:
@@ -145,11 +158,11 @@ def _turns(order: np.ndarray, time_base: Fraction) -> np.ndarray:
     steps = np.diff(order)
     gap = int(WRAP_GAP_S / time_base)
     turned = np.where(np.abs(steps + WRAP) < gap, 1, np.where(np.abs(steps - WRAP) < gap, -1, 0))
-    return np.concatenate([[0], np.cumsum(turned)])
+    return np.concatenate([np.zeros(min(1, len(order)), np.int64), np.cumsum(turned)])
 
 
-def _joints(order: np.ndarray, time_base: Fraction, wrapping: bool) -> list[int]:
-    """Places at which another recording begins.
+def _joints_by_decoding_times(order: np.ndarray, time_base: Fraction) -> list[int]:
+    """Places at which another recording begins, from the decoding times that MPEG streams store.
 
     A single packet that steps back is a mistake of the muxer; a joint is a step back that the packet after it confirms.
     """
@@ -159,12 +172,39 @@ def _joints(order: np.ndarray, time_base: Fraction, wrapping: bool) -> list[int]
     for place in np.flatnonzero((steps < 0) | (steps > leap)).tolist():
         before, here = int(order[place]), int(order[place + 1])
         after = int(order[place + 2]) if place + 2 < len(order) else here
-        if (here < before and after <= before) or (wrapping and here > before and after >= here):
+        if (here < before and after <= before) or (here > before and after >= here):
             found.append(place + 1)
     return found
 
 
-def _joint_note(times: list[float]) -> Note:
-    named = ", ".join(f"{time_s:.2f}" for time_s in times[:JOINTS_NAMED]) + (" ..." if len(times) > JOINTS_NAMED else "")
-    text = f"{len(times) + 1} recordings joined: time stamps restart at {named} s, where times go on without a gap"
-    return Note(NoteKind.JOINED, text)
+def _joints_by_showing_times(order: np.ndarray) -> list[int]:
+    """Places at which another recording begins, from presentation times, which jump back and forth by as much as frames are reordered.
+
+    At a joint no time of the next `REORDERED` packets reaches what has been; it lies at the largest step back among them.
+    """
+    found: list[int] = []
+    steps = np.diff(order)
+    start = 0
+    while len(order) - start > REORDERED:
+        part = order[start:]
+        reached = np.maximum.accumulate(part)[:-REORDERED]
+        ahead = np.lib.stride_tricks.sliding_window_view(part[1:], REORDERED).max(1)
+        behind = np.flatnonzero(ahead <= reached[: len(ahead)])
+        if not len(behind):
+            return found
+        place = start + int(behind[0])
+        start = place + 1 + int(np.argmin(steps[place : place + REORDERED]))
+        found.append(start)
+    return found
+
+
+def _joint_note(restarts: list[float], leaps: list[tuple[float, float]]) -> Note:
+    """What to say of joints: the times at which stamps restart, and those at which they leap ahead and by how much."""
+    said = [f"{len(restarts) + len(leaps) + 1} recordings joined"]
+    if restarts:
+        named = ", ".join(f"{time_s:.2f}" for time_s in restarts[:JOINTS_NAMED]) + " ..." * (len(restarts) > JOINTS_NAMED)
+        said.append(f"time stamps restart at {named} s, where times go on without a gap")
+    if leaps:
+        named = ", ".join(f"{time_s:.2f} s (by {by_s:.2f} s)" for time_s, by_s in leaps[:JOINTS_NAMED])
+        said.append(f"time stamps leap ahead at {named}{' ...' * (len(leaps) > JOINTS_NAMED)}, and times with them")
+    return Note(NoteKind.JOINED, f"{said[0]}: {', and '.join(said[1:])}")

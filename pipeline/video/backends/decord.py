@@ -1,8 +1,9 @@
 """decord: reads plain files, the same frames and times as PyAV gives.
 
 decord counts packets and fills in what it cannot decode, knows one size and one stream of a file, and corrects neither mirrored pictures
-nor pixel aspect, interlacing or HDR. So it is used only where the packets and the first frame prove that none of this matters
-(`reads_correctly`). It also decodes ahead without bound, and on damaged files it may hang, which only ending its process ends.
+nor pixel aspect, interlacing or HDR. In transport streams it may begin with the second group of pictures. So it is used only where the
+format, the packets and the first frame prove that none of this matters (`reads_correctly`, `open_decord`). It also decodes ahead
+without bound, and on damaged files it may hang, which only ending its process ends.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import replace
 from types import TracebackType
 
 import decord
+import numpy as np
 
 from pipeline.errors import VideoError
 from pipeline.records import Frame
@@ -32,14 +34,25 @@ keyframe, which analysers that share a video need (`pipeline.video.segments`). M
 _ERRORS = (decord.DECORDError, decord.DECORDLimitReachedError)
 
 
-def reads_correctly(video: PyavVideo, first: Decoded, streams: int) -> bool:
-    """Whether decord is proved to give the frames and times that PyAV gives.
+FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
+"""Formats that decord seeks in correctly: it seeks to the beginning before it reads."""
+
+SAME_WITHIN = 2.0
+"""Mean difference in levels between decord's and PyAV's first picture up to which it is the same one; two pictures in a row of a still
+scene differ by less, two of a moving one by more. More takes a neighbour for the first picture."""
+
+
+def reads_correctly(video: PyavVideo, first: Decoded, format_name: str, streams: int) -> bool:
+    """Whether the file is one whose frames and times decord gives as PyAV does.
 
     Args:
         video: as PyAV reads it.
         first: its first frame.
+        format_name: FFmpeg's name of the container's format.
         streams: number of video streams of the file, covers included.
     """
+    if format_name not in FORMATS:
+        return False
     packets, timeline = video.stream.packets, video.stream.timeline
     begins_whole = bool(packets.keyframe[0]) and int(packets.pts[0]) == video.origin == int(timeline.stamps[0])
     return (
@@ -56,16 +69,25 @@ def reads_correctly(video: PyavVideo, first: Decoded, streams: int) -> bool:
     )
 
 
-def open_decord(path: str, frames: int) -> decord.VideoReader | None:
-    """A reader, or None where decord cannot open the file or counts other frames than the packets promise.
+def open_decord(path: str, frames: int, picture: np.ndarray) -> decord.VideoReader | None:
+    """A reader; None where decord cannot open the file, counts other frames than the packets promise, or begins with another picture.
 
     It raises at the first frame that it cannot decode (a tolerated share of next to nothing) instead of filling in.
+
+    Args:
+        path: of the file.
+        frames: number of frames that the packets promise.
+        picture: (H, W, 3) uint8, the first one.
     """
     try:
         reader = _reader(path)
+        if len(reader) != frames:
+            return None
+        begins = reader.get_batch([0]).asnumpy()[0]
     except Exception:  # decord raises several kinds
         return None
-    return reader if len(reader) == frames else None
+    same = begins.shape == picture.shape and np.abs(begins.astype(np.int16) - picture).mean() <= SAME_WITHIN
+    return _reader(path) if same else None  # a new one, as frames are exact only when read from the first one on
 
 
 def _reader(path: str) -> decord.VideoReader:
