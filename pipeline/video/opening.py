@@ -52,8 +52,9 @@ from pipeline.video.timeline import timeline
 SHORT_BY = 0.02
 """A file that lacks this share of its declared length is reported as cut short; less is how containers round."""
 
-LEAST_SHARE_READ = 0.9
-"""Where the last packet lies before this share of the file, the rest is reported as unreadable; indexes and overhead take less."""
+LEAST_SHARE_READ, LEAST_UNREAD = 0.9, 2**18
+"""Where the last packet ends before this share of the file, and this many bytes before its end, the rest is reported as unreadable; indexes
+and overhead take less."""
 
 SLOW_MOTION_FROM = 1.5
 """A recording rate this many times the playback rate is slow motion; less is a rate that a phone did not keep."""
@@ -153,7 +154,7 @@ def _scan(path: str, heartbeat: Heartbeat) -> _Scanned:
         if not streams:
             found = "audio only" if container.streams.audio else "nothing to see"
             raise VideoError(VideoErrorKind.NO_VIDEO, f"no video in it, {found}", path)
-        packets, last_at = read_packets(container, streams, heartbeat)
+        packets, end = read_packets(container, streams, heartbeat)
         counts = {index: len(table) for index, table in packets.items()}
         known = [stream for stream in streams if stream.codec_context is not None]
         if not known:
@@ -186,7 +187,8 @@ def _scan(path: str, heartbeat: Heartbeat) -> _Scanned:
         )
         notes = (*stream_notes(container, chosen, counts), *line.notes)
         declared = None if line.shifts is not None else declared_s(container, chosen)
-        share_read = last_at / os.path.getsize(path) if format_name in IN_ORDER and last_at else 1.0
+        size = os.path.getsize(path)
+        share_read = end / size if format_name in IN_ORDER and 0 < end < size - LEAST_UNREAD else 1.0
         return _Scanned(stream, format_name, len(container.streams.video), declared, share_read, capture_rate(container), sizes, notes)
 
 

@@ -103,18 +103,18 @@ def read_packets(
         heartbeat: called for every packet.
 
     Returns:
-        Stream index to its packets; and the byte of the file at which the last packet of any stream begins, 0 where that is unknown.
+        Stream index to its packets; and the byte of the file at which the last packet of any stream ends, 0 where that is unknown.
     """
     dts_only = container.format.name in DECODING_TIMES_ONLY
     columns = {stream.index: _Columns(stream.codec_context.name if stream.codec_context else "", dts_only) for stream in streams}
-    broken_off, last_at = False, 0
+    broken_off, end = False, 0
     try:
         for packet in container.demux():
             heartbeat()
             if packet.size:  # an empty one marks the end of a stream
-                last_at = max(last_at, packet.pos or 0)
+                end = max(end, (packet.pos or 0) + packet.size)
                 if packet.stream_index in columns:
                     columns[packet.stream_index].add(packet)
     except av.error.FFmpegError:
         broken_off = True
-    return {index: column.table(broken_off) for index, column in columns.items()}, last_at
+    return {index: column.table(broken_off) for index, column in columns.items()}, end
