@@ -12,7 +12,7 @@ from pipeline.trends.events import au_events, episodes, hysteresis, transitions
 from pipeline.trends.eyes import blinks, eye_summary
 from pipeline.trends.series import Series
 from pipeline.trends.tracks import cooccurrence, moments, track_aus, track_summary
-from pipeline.vocabulary import AUS
+from pipeline.vocabulary import AUS, EMOTIONS
 from tests.support.trends import described, series_of, steady
 
 NAN = np.nan
@@ -92,6 +92,14 @@ def test_episodes_and_transitions() -> None:
         ("neutral", "sadness", 1, pytest.approx(1 / 3)),
         ("sadness", "neutral", 1, 1.0),
     ]
+
+
+def test_emotions_of_about_the_same_probability_do_not_take_turns() -> None:
+    series = series_of({"AU12": [0.1] * 6}, ["neutral"] * 6)
+    series.emotions[:, EMOTIONS.index("neutral")] = [0.45, 0.39, 0.45, 0.39, 0.30, 0.30]
+    series.emotions[:, EMOTIONS.index("sadness")] = [0.35, 0.45, 0.35, 0.45, 0.50, 0.38]
+    found = [(e["emotion"], e["onset_s"], e["offset_s"]) for e in episodes(series)]
+    assert found == [("neutral", 0, 4), ("sadness", 4, 6)]
 
 
 def eyes(closures: list[tuple[int, int]], size: int, step_s: float, score: float = 0.9) -> Series:

@@ -14,6 +14,9 @@ from pipeline.vocabulary import AUS, EMOTIONS
 MIN_RATE_S = 10.0
 """Rates per minute are given for tracks seen for at least this long; in less, one event more or fewer decides the rate."""
 
+TAKEOVER = 0.1
+"""An emotion leads until another one is more probable by this. Higher gives fewer and longer episodes; 0 changes with every tie."""
+
 Row = dict[str, Any]
 
 
@@ -96,13 +99,23 @@ def au_events(series: Series, values: np.ndarray, active: np.ndarray) -> list[Ro
 
 
 def leading(series: Series) -> np.ndarray:
-    """(T,) index of the most probable emotion in `EMOTIONS`; -1 in gaps."""
+    """(T,) index of the leading emotion in `EMOTIONS`; -1 in gaps.
+
+    The leading emotion is the most probable one, and it leads until another one is more probable by `TAKEOVER`; a gap ends it. So two
+    emotions of about the same probability do not take turns from frame to frame.
+    """
     known = np.isfinite(series.emotions).all(axis=1)
-    return np.where(known, np.argmax(np.where(known[:, None], series.emotions, 0.0), axis=1), -1)
+    highest = np.where(known, np.argmax(np.where(known[:, None], series.emotions, 0.0), axis=1), -1)
+    lead = highest.copy()
+    for row in range(1, len(lead)):
+        before, now = lead[row - 1], highest[row]
+        if now >= 0 and before >= 0 and series.emotions[row, now] < series.emotions[row, before] + TAKEOVER:
+            lead[row] = before
+    return lead
 
 
 def episodes(series: Series) -> list[Row]:
-    """Stretches in which one emotion is the most probable throughout, in order of time."""
+    """Stretches in which one emotion leads throughout, in order of time."""
     lead = leading(series)
     edges = [0, *(np.flatnonzero(np.diff(lead)) + 1).tolist(), len(lead)]
     return [

@@ -40,7 +40,7 @@ def drawings(trends: Trends) -> Iterator[Drawing]:
     yield from timelines(trends, MAX_TIMELINES)
     tracks = longest_seen(trends)
     if len(tracks):
-        caption = "Each track's time by most probable emotion, and one apparent age per track (80% interval)."
+        caption = "Each track's time by leading emotion, and one apparent age per track (80% interval)."
         yield Drawing("tracks", "tracks", caption, lambda width: _tracks(tracks, width))
     counts = trends.pandas("transitions").groupby(["from_emotion", "to_emotion"])["count"].sum()
     if len(counts):
