@@ -177,6 +177,16 @@ def test_arousal_is_the_mean_of_the_five_largest_rises_over_the_last_minute() ->
     assert np.isnan(measures.arousal(series_of({"AU01": [0.5] * 9}))).all()  # fewer than five known
 
 
+def test_intensities_take_the_place_of_scores_where_the_model_gives_them() -> None:
+    series = series_of({"AU01": [0.9, 0.9, 0.1], "AU12": [0.4] * 3}, AU01_intensity=[1.0, 3.0, 0.0])
+    assert measures.expressiveness(series).tolist() == pytest.approx([0.3, 0.5, 0.2])
+    (event,) = [one for one in au_events(series, series.scores, hysteresis(series.scores, 0.5, 0.35)) if one["au"] == "AU01"]
+    assert event["peak_intensity"] == 3.0
+    first, second = track_aus(series, hysteresis(series.scores, 0.5, 0.35), series.scores, np.full(len(AUS), 0.5))
+    assert first["mean_intensity"] == pytest.approx(4 / 3)
+    assert second["mean_intensity"] is None
+
+
 def test_expressiveness_leaves_closed_eyes_out() -> None:
     series = series_of({"AU01": [0.2, NAN], "AU12": [0.4, NAN], "AU43": [1.0, NAN]})
     assert measures.expressiveness(series).tolist() == pytest.approx([0.3])

@@ -25,7 +25,7 @@ from pipeline.trends.options import Options
 from pipeline.trends.rows import Tables, TrackRows
 from pipeline.trends.runs import Runs, open_runs
 from pipeline.trends.schemas import SCHEMAS, WITH_GROUP_COLUMNS, schema_of
-from pipeline.trends.series import EMOTION_COLUMNS, Series, track_series
+from pipeline.trends.series import EMOTION_COLUMNS, INTENSITY_COLUMNS, Series, track_series
 from pipeline.vocabulary import AUS, EMOTIONS
 
 Row = dict[str, Any]
@@ -201,4 +201,5 @@ def _series_table(series: Series, measures: dict[str, np.ndarray], key: Row) -> 
     columns["frame_index"] = pa.array(series.frame_index, pa.int64(), mask=series.frame_index < 0)
     columns |= dict(zip(AUS, series.scores.T, strict=True)) | dict(zip(EMOTION_COLUMNS, series.emotions.T, strict=True))
     columns |= dict(zip([f"{au}_rel" for au in AUS], series.relative.T, strict=True))
+    columns |= dict(zip(INTENSITY_COLUMNS, series.intensity.T, strict=True))
     return pa.Table.from_arrays([pa.array(columns[field.name], field.type, from_pandas=True) for field in schema], schema=schema)

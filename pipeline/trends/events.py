@@ -92,7 +92,12 @@ def au_events(series: Series, values: np.ndarray, active: np.ndarray) -> list[Ro
         active: (T, A) from `hysteresis`.
     """
     return [
-        {"au": AUS[column], **span(series, part, values[:, column]), **apex(series, part, values[:, column])}
+        {
+            "au": AUS[column],
+            **span(series, part, values[:, column]),
+            **apex(series, part, values[:, column]),
+            "peak_intensity": float(series.intensity[part, column].max()),
+        }
         for column in np.flatnonzero(active.any(axis=0))
         for part in stretches(active[:, column])
     ]

@@ -1,7 +1,7 @@
 """Measures derived from AU scores, emotions and head angles, each with the published formula it follows and where it departs from it.
 
-Inputs are probabilities ("scores"), not FACS intensities: a score of 0.9 says that an AU is very likely active, not that it is strong.
-Formulas that were published for intensities are applied to scores here; that is a departure, and each function says so.
+A score of 0.9 says that an AU is very likely active, not that it is strong. Formulas that were published for intensities take the model's
+intensities where it gives them, divided by 5, and otherwise its scores, which is a departure.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from pipeline.trends.series import Series, stretches
+from pipeline.trends.series import MAX_INTENSITY, Series, stretches
 from pipeline.vocabulary import AUS, EMOTIONS
 
 NEGATIVE = ("anger", "disgust", "fear", "sadness")
@@ -30,6 +30,16 @@ MEASURES = ("valence", "arousal", "expressiveness", "eye_openness", "head_speed"
 """Columns of the series table that come from this module."""
 
 
+def known_aus(series: Series) -> np.ndarray:
+    """(A,) whether each AU is known of this track."""
+    return np.isfinite(series.scores).any(axis=0)
+
+
+def activation(series: Series) -> np.ndarray:
+    """(T, A) how active each AU is, 0 to 1: intensity / 5 for AUs of which the model gives intensities, else the score."""
+    return np.where(np.isfinite(series.intensity).any(axis=0), series.intensity / MAX_INTENSITY, series.scores)
+
+
 def valence(series: Series) -> np.ndarray:
     """(T,) how positive the expression is, -1 to 1: happiness less the strongest of the negative emotions.
 
@@ -44,33 +54,28 @@ def arousal(series: Series) -> np.ndarray:
     """(T,) how active the face is compared with its last minute, 0 to 1.
 
     Source: FaceReader (the same note): of each of `AROUSAL_AUS`, the activation less its mean over the last 60 seconds, at least 0;
-    arousal is the mean of the five largest. FaceReader uses intensities; these are scores. AUs that the model does not know are left out,
-    and fewer than five known ones give no arousal.
+    arousal is the mean of the five largest. AUs that the model does not know are left out, and fewer than five known ones give no arousal.
     """
-    columns = [AUS.index(au) for au in AROUSAL_AUS if au in AUS]
-    columns = [column for column in columns if np.isfinite(series.scores[:, column]).any()]
+    active, known = activation(series), known_aus(series)
+    columns = [AUS.index(au) for au in AROUSAL_AUS if au in AUS and known[AUS.index(au)]]
     if len(columns) < AROUSAL_STRONGEST:
         return np.full(len(series.gap), np.nan)
-    activation = series.scores[:, columns].copy()
-    if (closed := AUS.index("AU43")) in columns:
-        activation[:, columns.index(closed)] = 1 - activation[:, columns.index(closed)]
-    frame = pd.DataFrame(activation, index=pd.to_timedelta(series.start_s, unit="s"))
+    active[:, AUS.index("AU43")] = 1 - active[:, AUS.index("AU43")]
+    active = active[:, columns]
+    frame = pd.DataFrame(active, index=pd.to_timedelta(series.start_s, unit="s"))
     usual = frame.rolling(pd.Timedelta(seconds=AROUSAL_MEMORY_S), min_periods=1).mean().to_numpy()
-    corrected = np.sort(np.maximum(activation - usual, 0.0), axis=1)  # NaN sorts last
-    result = corrected[:, -AROUSAL_STRONGEST:].mean(axis=1)
-    return np.where(np.isfinite(activation).all(axis=1), result, np.nan)
+    corrected = np.sort(np.maximum(active - usual, 0.0), axis=1)
+    return np.where(np.isfinite(active).all(axis=1), corrected[:, -AROUSAL_STRONGEST:].mean(axis=1), np.nan)
 
 
 def expressiveness(series: Series) -> np.ndarray:
-    """(T,) mean score of all known action units but those of closed eyes and gaze, 0 to 1.
+    """(T,) mean activation of all known action units but those of closed eyes and gaze, 0 to 1.
 
     Source: the overall expressivity of OpenDBM (AiCure), which averages the AU values of OpenFace by emotion and then over emotions, so
     that an AU of several emotions counts several times; here every AU counts once.
     """
-    columns = [column for column, au in enumerate(AUS) if au not in NOT_EXPRESSIVE and np.isfinite(series.scores[:, column]).any()]
-    if not columns:
-        return np.full(len(series.gap), np.nan)
-    return series.scores[:, columns].mean(axis=1)
+    columns = known_aus(series) & ~np.isin(AUS, NOT_EXPRESSIVE)
+    return activation(series)[:, columns].mean(axis=1) if columns.any() else np.full(len(series.gap), np.nan)
 
 
 def eye_openness(series: Series) -> np.ndarray:

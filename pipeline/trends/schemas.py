@@ -54,7 +54,7 @@ _SHIFT: Columns = [
 _DERIVED: Columns = [
     ("valence", _SCORE, "happiness less the strongest negative emotion, -1 to 1; see pipeline.trends.measures"),
     ("arousal", _SCORE, "mean of the five AUs that rise most above their last minute, 0 to 1"),
-    ("expressiveness", _SCORE, "mean score of all known AUs but those of closed eyes and gaze"),
+    ("expressiveness", _SCORE, "mean of all known AUs but those of closed eyes and gaze, 0 to 1"),
     ("eye_openness", _SCORE, "1 - AU43, unsmoothed: probability that the eyes are not closed"),
     ("head_speed", _SCORE, "angular speed of the head, degrees a second; null in series of windows"),
 ]
@@ -68,12 +68,19 @@ _COLUMNS: dict[str, Columns] = {
         ("frame_index", _COUNT, "of the measured frame"),
         *[(au, _SCORE, "score, smoothed as asked; null in gaps and where it cannot be known") for au in AUS],
         *[(f"{au}_rel", _SCORE, "score less the track's baseline") for au in AUS],
+        *[(f"{au}_intensity", _SCORE, "FACS intensity, 0 to 5, smoothed as asked; null where the model gives none") for au in AUS],
         ("emotion", _TEXT, "the leading one: most probable after smoothing, kept until another is more probable by 0.1"),
         *[(f"emotion_{name}", _SCORE, "probability, smoothed as asked; the seven sum to 1") for name in EMOTIONS],
         ("age", _SCORE, "apparent age of this frame or cell, not smoothed; the tracks table has one per track"),
         *_DERIVED,
     ],
-    "events": [*_TRACK, ("au", _TEXT, "action unit"), *_SPAN, *_APEX],
+    "events": [
+        *_TRACK,
+        ("au", _TEXT, "action unit"),
+        *_SPAN,
+        ("peak_intensity", _REAL, "highest FACS intensity, 0 to 5; null where the model gives none"),
+        *_APEX,
+    ],
     "blinks": [
         *_TRACK,
         *_TIMES,
@@ -112,6 +119,7 @@ _COLUMNS: dict[str, Columns] = {
         *_TRACK,
         ("au", _TEXT, "action unit"),
         ("mean", _REAL, "mean score over time"),
+        ("mean_intensity", _REAL, "mean FACS intensity over time, 0 to 5; null where the model gives none"),
         ("threshold", _REAL, "score at which its events begin"),
         ("active_share", _REAL, "share of the seen time inside events"),
         ("events", _COUNT, "how many"),

@@ -14,9 +14,10 @@ from pipeline.trends.options import Options
 from pipeline.vocabulary import AUS, EMOTIONS
 
 EMOTION_COLUMNS = tuple(f"emotion_{name}" for name in EMOTIONS)
+INTENSITY_COLUMNS = tuple(f"{au}_intensity" for au in AUS)
 HEAD = ("yaw", "pitch", "roll")
 """Angles of the head in degrees, as in the faces table."""
-VALUES = (*AUS, *EMOTION_COLUMNS, "age", *HEAD)
+VALUES = (*AUS, *EMOTION_COLUMNS, "age", *INTENSITY_COLUMNS, *HEAD)
 """Measured columns of a sample, in the order of `Samples.values`."""
 
 MIN_COVERAGE = 0.5
@@ -30,6 +31,9 @@ MIN_LOW_S = 10.0
 
 LOW_QUANTILE = 0.2
 """Quantile of the low scores. Lower counts more of the usual face as an expression."""
+
+MAX_INTENSITY = 5.0
+"""FACS intensity E, the highest of five."""
 
 NEUTRAL = EMOTIONS.index("neutral")
 _TIME_TOLERANCE_S = 1e-6
@@ -72,6 +76,7 @@ class Series:
         raw_scores, raw_emotions: (T, A) AU scores and (T, 7) emotion probabilities, as measured.
         scores, emotions: the same, smoothed; each row of emotions sums to 1.
         age: (T,) median age in years, as measured.
+        intensity: (T, A) FACS intensities from 0 to 5, smoothed; NaN where the model gives none.
         head: (T, 3) yaw, pitch and roll in degrees, as measured; NaN in series of windows.
         baseline: (A,) estimated scores of the neutral face; NaN where unknown.
         baseline_basis: where the baseline comes from: `neutral`, `low` or None.
@@ -89,6 +94,7 @@ class Series:
     scores: np.ndarray
     emotions: np.ndarray
     age: np.ndarray
+    intensity: np.ndarray
     head: np.ndarray
     baseline: np.ndarray
     baseline_basis: str | None
@@ -261,7 +267,7 @@ def track_series(video_id: str, track_id: int, samples: Samples, options: Option
     samples = with_gaps(samples.take(slice(known[0], known[-1] + 1)), grid_s)
     gap = samples.gap
     samples.values[gap] = np.nan
-    aus, emotions, age, head = np.split(samples.values, np.cumsum([len(AUS), len(EMOTIONS), 1]), axis=1)
+    aus, emotions, age, intensity, head = np.split(samples.values, np.cumsum([len(AUS), len(EMOTIONS), 1, len(AUS)]), axis=1)
     duration_s = samples.end_s - samples.start_s
     width = options.width(float(np.median(duration_s[~gap])))
     base, basis = baseline(aus, emotions[:, NEUTRAL], duration_s)
@@ -277,6 +283,7 @@ def track_series(video_id: str, track_id: int, samples: Samples, options: Option
         scores=_smoothed(aus, options.smooth, width),
         emotions=_normalised(_smoothed(emotions, options.smooth, width), emotions),
         age=age[:, 0],
+        intensity=_smoothed(intensity / MAX_INTENSITY, options.smooth, width) * MAX_INTENSITY,
         head=head,
         baseline=base,
         baseline_basis=basis,

@@ -64,6 +64,7 @@ def track_aus(series: Series, active: np.ndarray, compared: np.ndarray, threshol
             {
                 "au": AUS[column],
                 "mean": weighted_mean(series.scores[:, column], series.duration_s),
+                "mean_intensity": weighted_mean(series.intensity[:, column], series.duration_s),
                 "threshold": float(thresholds[column]),
                 "active_share": weighted_mean(np.where(known, active[:, column], np.nan), series.duration_s),
                 "events": count,
