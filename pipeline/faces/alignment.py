@@ -17,10 +17,11 @@ CROP_SIZE = 112
 EYE_DISTANCE = 36.0
 """Distance between the eye centres in the aligned crop, in pixels: leaves room for the forehead and the chin."""
 
-# Mean frontal face in units of the eye distance; the origin is midway between the eyes, x to the image's right, y down.
-_FACE_SHAPE = np.array([[-0.5, 0.0], [0.5, 0.0], [0.0, 0.614], [-0.421, 1.048], [0.421, 1.048]])
+FACE_SHAPE = np.array([[-0.5, 0.0], [0.5, 0.0], [0.0, 0.614], [-0.421, 1.048], [0.421, 1.048]])
+"""Mean frontal face in units of the eye distance; the origin is midway between the eyes, x to the image's right, y down. Fitted by
+`pipeline.training.fit_geometry`, as the placement of regions and head pose are."""
 
-TEMPLATE = (_FACE_SHAPE * EYE_DISTANCE + [CROP_SIZE / 2, 42.0]).astype(np.float32)
+TEMPLATE = (FACE_SHAPE * EYE_DISTANCE + [CROP_SIZE / 2, 42.0]).astype(np.float32)
 """Target positions of the five landmarks in the aligned crop: (5, 2) pixels, image-left eye first."""
 
 

@@ -2,8 +2,8 @@
 
 A box is anchored on nearby landmarks, and its edges move with the pose and the mouth: a linear function of four measures of the aligned
 landmarks. The coefficients (`pipeline.vocabulary.Placement`) were fitted by robust least squares to the tight boxes of 34,475 labelled
-faces, left and right mirrored onto one another. Only left regions (the image's left) have coefficients; right ones are placed on the
-mirrored face.
+faces (`pipeline.training.fit_geometry`), left and right mirrored onto one another. Only left regions (the image's left) have
+coefficients; right ones are placed on the mirrored face.
 """
 
 from __future__ import annotations
@@ -20,26 +20,40 @@ PADDING = 0.15
 MIN_SIDE = 6.0
 """Least side of a box in crop pixels, so that a far cheek in profile still has a box; more keeps hidden regions larger."""
 
-_LIMITS = np.array([13.0, 8.0, 12.0, 11.0])
+MEASURE_LIMITS = np.array([13.0, 8.0, 12.0, 11.0])
 """Greatest absolute value of each measure, about that of the faces fitted on: beyond it the linear function would extrapolate."""
 
-_MIRROR = [1, 0, 2, 4, 3]
+MIRROR = [1, 0, 2, 4, 3]
 """Order of the five landmarks on the mirrored face."""
 
 
-def _measures(points: np.ndarray) -> np.ndarray:
-    """(5, 2) aligned landmarks to (4,): nose x, nose y, mouth width and eye distance, relative to the template."""
+def placement_measures(points: np.ndarray, limits: np.ndarray | float = MEASURE_LIMITS) -> np.ndarray:
+    """What the edges of regions depend on: nose x, nose y, mouth width and eye distance, relative to the template.
+
+    Args:
+        points: (5, 2) aligned landmarks.
+        limits: greatest absolute value of each.
+
+    Returns:
+        (4,) crop pixels.
+    """
     measures = np.array([points[2, 0], points[2, 1], points[4, 0] - points[3, 0], points[1, 0] - points[0, 0]])
     template = [TEMPLATE[2, 0], TEMPLATE[2, 1], TEMPLATE[4, 0] - TEMPLATE[3, 0], TEMPLATE[1, 0] - TEMPLATE[0, 0]]
-    return np.clip(measures - template, -_LIMITS, _LIMITS)
+    return np.clip(measures - template, -limits, limits)
 
 
 def _tight(placement: Placement, points: np.ndarray) -> Box:
     """The tight box of a region on (5, 2) aligned landmarks."""
+    offsets = np.array(placement.edges) @ np.concatenate([[1.0], placement_measures(points)])
+    x0, y0, x1, y1 = np.add(edge_anchors(placement, points), offsets)
+    return (x0, y0, x1, y1)
+
+
+def edge_anchors(placement: Placement, points: np.ndarray) -> Box:
+    """The places on (5, 2) aligned landmarks from which a region's x0, y0, x1 and y1 are measured."""
     left, right = placement.left, placement.right
-    x0, y0, x1, y1 = np.array(placement.edges) @ np.concatenate([[1.0], _measures(points)])
     y = points[[*left, *right], 1].mean()
-    return (points[list(left), 0].mean() + x0, y + y0, points[list(right), 0].mean() + x1, y + y1)
+    return (points[list(left), 0].mean(), y, points[list(right), 0].mean(), y)
 
 
 def pad(box: Box, share: float = PADDING) -> Box:
@@ -94,7 +108,7 @@ def place_regions(landmarks5: np.ndarray, alignment: Alignment, padding: float =
     [36, 70, 76, 93]
     """
     points = alignment.to_crop(np.asarray(landmarks5, np.float64).reshape(5, 2))
-    mirrored = (points * [-1, 1] + [CROP_SIZE, 0])[_MIRROR]
+    mirrored = (points * [-1, 1] + [CROP_SIZE, 0])[MIRROR]
     boxes: dict[str, Box] = {}
     for name, region in REGION.items():
         if region.placement:
