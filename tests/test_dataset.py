@@ -19,10 +19,10 @@ import pytest
 from PIL import Image
 
 from pipeline.cli import main
-from pipeline.dataset import SCHEMA, build
 from pipeline.dataset.boxes import Counts
-from pipeline.dataset.build import MARGIN
-from pipeline.dataset.labels import LabelReader, Labels, age_of, landmarks_of, split_of
+from pipeline.dataset.build import build
+from pipeline.dataset.labels import LabelOptions, LabelReader, age_of, landmarks_of, split_of
+from pipeline.dataset.schema import MARGIN, SCHEMA
 from pipeline.describe.sentences import agrees
 from pipeline.errors import FocalfaceError, SettingsError
 from pipeline.faces.alignment import CROP_SIZE, TEMPLATE
@@ -228,7 +228,7 @@ def test_a_folder_is_not_overwritten_unasked(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     for overwrite in (False, True):
-        with pytest.raises(SettingsError, match="is no dataset"):
+        with pytest.raises(SettingsError, match="is not a dataset"):
             build([path], tmp_path / "mine", overwrite=overwrite)
     out = tmp_path / "new" / "out"
     build([path], out)
@@ -264,9 +264,9 @@ def test_numbers_of_emotions_need_their_names(tmp_path: Path) -> None:
     ],
 )
 def test_action_units_as_others_write_them(row: dict[str, Any], known: dict[str, bool], strength: dict[str, float]) -> None:
-    found, strong = LabelReader(row, Labels()).action_units(row)
-    assert (found, strong) == (known, strength)
-    assert list(found) == [au for au in AUS if au in known]
+    units = LabelReader(row, LabelOptions()).action_units(row)
+    assert (units.active, units.intensity, units.probability) == (known, strength, {})
+    assert list(units.active) == [au for au in AUS if au in known]
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,63 @@ def test_action_units_as_others_write_them(row: dict[str, Any], known: dict[str,
 )
 def test_wrong_action_units(row: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        LabelReader(row, Labels()).action_units(row)
+        LabelReader(row, LabelOptions()).action_units(row)
+
+
+NAMES = {"au_names": ["AU12", "AU01", "AU99", "AU25"], "au_thresholds": {"AU01": 0.5, "AU12": 0.3, "AU25": 0.5}}
+
+
+@pytest.mark.parametrize(
+    ("row", "active", "probability", "intensity"),
+    [
+        ({"au_prob": [0.4, None, 0.9, 0.1]}, {"AU12": True, "AU25": False}, {"AU12": 0.4, "AU25": 0.1}, {}),
+        ({"au_prob": [0.4, None, 0.9, 0.1], "aus": ["AU25"]}, {"AU12": False, "AU25": True}, {"AU12": 0.4, "AU25": 0.1}, {}),
+        ({"au_prob": [None] * 4, "aus": []}, {"AU01": False, "AU12": False, "AU25": False}, {}, {}),
+        (
+            {"au_prob": [0.9, 0.1, 0.9, 0.8], "au_intensity": [2.5, None, 1.0, 0.5]},
+            {"AU01": False, "AU12": True, "AU25": True},
+            {"AU01": 0.1, "AU12": 0.9, "AU25": 0.8},
+            {"AU12": 2.5, "AU25": 0.5},
+        ),
+        ({"aus": ["AU12"]}, {"AU01": False, "AU12": True, "AU25": False}, {}, {}),
+        (
+            {"aus": ["AU12"], "aus_known": ["AU12", "AU04"], "au_prob": [0.2, 0.1]},
+            {"AU04": False, "AU12": True},
+            {"AU04": 0.1, "AU12": 0.2},
+            {},
+        ),
+    ],
+)
+def test_lists_of_probabilities_and_intensities(
+    row: dict[str, Any], active: dict[str, bool], probability: dict[str, float], intensity: dict[str, float]
+) -> None:
+    """Null is unknown, not absent; the list of active units has the last word on the known ones."""
+    reader = LabelReader(row, LabelOptions(), NAMES)
+    units = reader.action_units(row)
+    assert (units.active, units.probability, units.intensity) == (active, probability, intensity)
+    assert reader.ignored == ["AU99"]
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"au_prob": [0.1, 0.2]}, "2 values for 4 names"),
+        ({"au_prob": [0.1, 0.2, 0.3, 1.4]}, "au_prob of AU25 is not within 0 and 1"),
+        ({"au_intensity": [0.1, 6.0, 0.3, 1.4]}, "au_intensity of AU01 is not within 0 and 5"),
+    ],
+)
+def test_wrong_lists_of_action_units(row: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        LabelReader(row, LabelOptions(), NAMES).action_units(row)
+
+
+def test_votes_are_shares_in_the_order_of_the_vocabulary() -> None:
+    order = ["neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt"]
+    reader = LabelReader(["emotion_votes"], LabelOptions(), {"emotion_names": order})
+    assert reader.emotion_votes({"emotion_votes": [5, 3, 0, 0, 1, 0, 0, 1]}) == pytest.approx((1 / 9, 0, 0, 3 / 9, 5 / 9, 0, 0))
+    assert reader.emotion_votes({"emotion_votes": None}) is None and reader.emotion_votes({"emotion_votes": [0] * 8}) is None
+    with pytest.raises(ValueError, match="not 8 shares"):
+        reader.emotion_votes({"emotion_votes": [1.0] * 7})
 
 
 def test_other_columns_as_others_write_them() -> None:
@@ -303,7 +359,7 @@ def test_other_columns_as_others_write_them() -> None:
         (["build", "{text}", "--out", "x"], "cannot be read as labelled faces"),
         (["build", "{csv}", "--out", "x"], "has no column `image` or `file`; it has name, age"),
         (["build", "{csv}", "--out", "x", "--boxes", "square=3"], "'square=3' is not KIND=N"),
-        (["show", "{empty}"], "is no dataset"),
+        (["show", "{empty}"], "is not a dataset"),
         (["show", "{empty}", "--out", "sheet.txt"], "--out takes a .png"),
     ],
 )
@@ -337,21 +393,73 @@ def test_a_card_and_a_contact_sheet(built: tuple[Path, str, str], tmp_path: Path
 
 
 def test_the_shared_faces(shared: Path, tmp_path: Path) -> None:
+    """All four files together; the web pictures take their labels from a file of their own."""
     faces = shared / "faces"
-    info = build([faces / "val.parquet", faces / "train-web.parquet"], tmp_path / "out", limit=40)
-    assert info["skipped"] == 0 and info["counts"]["train"]["faces"] == {"web": 40}
-    source = {row["image_id"]: row for row in pq.ParquetFile(faces / "train-web.parquet").iter_batches(40).__next__().to_pylist()}
-    names = json.loads(pq.read_schema(tmp_path / "out" / "train" / "part-0000.parquet").metadata[b"blendshape_names"])
-    assert len(names) == 52
-    for row in rows_of(tmp_path / "out"):
+    names = ("val", "train-web", "train-utk", "train-ferplus")
+    info = build([faces / f"{name}.parquet" for name in names], tmp_path / "out", labels=faces / "train-web-labels.parquet", limit=25)
+    assert info["skipped"] == 0 and info["counts"]["train"]["faces"] == {"web": 25, "utk": 25, "ferplus": 25}
+    assert [part.get("labels") for part in info["sources"]] == [None, "train-web-labels.parquet", None, None]
+    assert "train-web.parquet: labels are those of train-web-labels.parquet" in info["warnings"]
+    given = {row["image_id"]: row for name in (*names, "train-web-labels") for row in first_rows(faces / f"{name}.parquet", 25)}
+    given |= {row["image_id"]: row for row in pq.read_table(faces / "train-web-labels.parquet").to_pylist()}
+    units = json.loads(pq.read_schema(faces / "val.parquet").metadata[b"au_names"])
+    assert len(json.loads(pq.read_schema(tmp_path / "out" / "train" / "part-0000.parquet").metadata[b"blendshape_names"])) == 52
+    for row in rows_of(tmp_path / "out") + rows_of(tmp_path / "out", "val"):
         check_row(row)
-        given = source[row["image_id"]]
-        assert row["aus"] == [au for au in AUS if au in given["aus"]] and row["blendshapes"] == given["blendshapes"]
-        assert row["aus_known"] == list(AUS_LABELLED) and row["age"] == given["age"] and row["au_intensities"] is None
-        nose = next(region for region in row["regions"] if region["region"] == "nose")
-        assert nose["visible"] == [], "AU09 has no label here"
-    for row in rows_of(tmp_path / "out", "val"):
-        check_row(row)
+        labels = given[row["image_id"]]
+        probability = {au: value for au, value in zip(units, labels["au_prob"], strict=True) if value is not None and au in AUS}
+        assert dict(zip(row["aus_known"], row["au_prob"], strict=True)) == pytest.approx(probability)
+        assert row["aus"] == [au for au in AUS if au in labels["aus"] and au in probability]
+        assert row["age_guess"] == pytest.approx(labels["age_guess"]) and (row["sex"], row["group"]) == (labels["sex"], labels["group"])
+        assert row["emotion"] == labels["emotion"] and row["emotion_votes"] == pytest.approx(labels["emotion_votes"], abs=2e-3)
+        assert row["age"] == (None if labels["age"] is None else min(labels["age"], 100))
+
+
+def first_rows(path: Path, count: int) -> list[dict[str, Any]]:
+    return list(next(pq.ParquetFile(path).iter_batches(count)).to_pylist())
+
+
+def test_labels_are_joined_by_image_id(tmp_path: Path) -> None:
+    """The joined file's labels replace the source's own; a picture that it lacks has none; other sources keep theirs."""
+    fake_faces(tmp_path / "faces.parquet", 3, emotion=["fear"] * 3, AU12=[1, 1, 1], source=["lab"] * 3)
+    other = fake_faces(tmp_path / "other.parquet", 2, emotion=["anger"] * 2)
+    table = pq.read_table(other).to_pydict()
+    table["image_id"] = ["other 0", "other 1"]
+    pq.write_table(pa.table(table), other)
+    codes = write_csv(tmp_path / "codes.csv", "image_id,AU04,emotion,sex", ["face 0,1,sad,f", "face 2,0,,m", "face 9,1,happy,f"])
+    info = build([tmp_path / "faces.parquet", other], tmp_path / "out", labels=codes)
+    rows = {row["image_id"]: row for row in rows_of(tmp_path / "out")}
+    assert [rows[f"face {i}"]["emotion"] for i in range(3)] == ["sadness", None, None]
+    assert [rows[f"face {i}"]["aus_known"] for i in range(3)] == [["AU04"], [], ["AU04"]]
+    assert [rows[f"face {i}"]["aus"] for i in range(3)] == [["AU04"], [], []]
+    assert [rows[f"face {i}"]["sex"] for i in range(3)] == ["f", None, "m"] and rows["face 0"]["source"] == "lab"
+    assert rows["other 0"]["emotion"] == "anger"
+    assert "faces.parquet: 1 pictures are not in the labels file, so their labels are unknown" in info["warnings"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (["image_id,AU04", "nobody,1"], "names no picture of"),
+        (["name,AU04", "face 0,1"], "has no column image_id"),
+        (["image_id,weather", "face 0,1"], "has no labels"),
+        (["image_id,AU04", "face 0,1", "face 0,0"], "two rows for the image_id face 0"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(content: list[str], said: str, tmp_path: Path) -> None:
+    path = fake_faces(tmp_path / "faces.parquet", 2)
+    codes = write_csv(tmp_path / "codes.csv", content[0], content[1:])
+    code, _, line = command("build", path, "--out", tmp_path / "out", "--labels", codes)
+    assert code == 2 and line.count("\n") == 1 and said in line
+
+
+def test_a_split_without_faces_is_said(tmp_path: Path) -> None:
+    both = fake_faces(tmp_path / "both.parquet", 2, split=["train", "val"])
+    val = fake_faces(tmp_path / "val.parquet", 2, split=["val", "val"])
+    train = fake_faces(tmp_path / "train.parquet", 2)
+    warnings = {path.stem: build([path], tmp_path / f"{path.stem}-set")["warnings"] for path in (both, val, train)}
+    assert not warnings["both"]
+    assert warnings["val"][0].startswith("every row has the split val") and warnings["train"][0].startswith("no row has the split val")
 
 
 def test_the_command_line_stays_light() -> None:

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from pipeline.cli import main
-from pipeline.dataset import build
+from pipeline.dataset.build import build
 from pipeline.describe.backends import load_describer
 from pipeline.evaluation.predictions import PREDICTIONS, ask, to_table
 from pipeline.vocabulary import AUS_LABELLED

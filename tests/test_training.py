@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from pipeline.cli import main
-from pipeline.dataset import build
+from pipeline.dataset.build import build
 from pipeline.describe.backends.transformers import QwenDescriber
 from pipeline.describe.checkpoints import open_checkpoint
 from pipeline.describe.grammar import ANSWER_END, Grammar, fields_text, region_text

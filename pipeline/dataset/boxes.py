@@ -71,7 +71,7 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Region:
+class DrawnRegion:
     """One box of one face.
 
     Attributes:
@@ -91,7 +91,7 @@ class Region:
     empty: bool
 
 
-def draw_regions(tight: Mapping[str, Box], counts: Counts, chance: random.Random) -> list[Region]:
+def draw_regions(tight: Mapping[str, Box], counts: Counts, chance: random.Random) -> list[DrawnRegion]:
     """Boxes of one face.
 
     Args:
@@ -115,11 +115,11 @@ def draw_regions(tight: Mapping[str, Box], counts: Counts, chance: random.Random
     regions = []
     for kind, region, box in drawn:
         glimpsed = visible_aus(box, GLIMPSE)
-        regions.append(Region(kind, region, box, region_aus(region, box), glimpsed, not glimpsed and _beside(box, tight)))
+        regions.append(DrawnRegion(kind, region, box, region_aus(region, box), glimpsed, not glimpsed and _beside(box, tight)))
     return regions
 
 
-def draw_dialogues(usable: Collection[int], regions: list[Region], count: int, chance: random.Random) -> list[list[int]]:
+def draw_dialogues(usable: Collection[int], regions: list[DrawnRegion], count: int, chance: random.Random) -> list[list[int]]:
     """Orders in which several boxes of one face are asked about.
 
     Args:

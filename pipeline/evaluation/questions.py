@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.dataset.build import MARGIN
+from pipeline.dataset.schema import MARGIN
 from pipeline.errors import FocalfaceError
 from pipeline.faces.alignment import CROP_SIZE, align, crop
 from pipeline.records import Alignment

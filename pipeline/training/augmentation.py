@@ -33,7 +33,7 @@ def augmented_crops(canvases: torch.Tensor, generator: torch.Generator, flip: to
     small faces do); some lose a random rectangle.
 
     Args:
-        canvases: (B, S, S) uint8 with a margin around the crop (`pipeline.dataset.build.MARGIN`).
+        canvases: (B, S, S) uint8 with a margin around the crop (`pipeline.dataset.schema.MARGIN`).
         generator: source of all randomness.
         flip: (B,) bool, faces to mirror left to right.
         low_resolution: share of the faces to scale down and up again.

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.dataset.boxes import KINDS
-from pipeline.dataset.build import MARGIN
+from pipeline.dataset.schema import MARGIN
 from pipeline.faces.alignment import CROP_SIZE
 from pipeline.training.preconditions import split_files
 from pipeline.vocabulary import AUS_LABELLED, EMOTIONS

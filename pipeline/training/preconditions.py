@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.dataset.schema import INFO
 from pipeline.describe.checkpoints import locate, locate_adapter
 from pipeline.errors import FocalfaceError, SettingsError
 from pipeline.training.stage_folder import StageFolder, identity
@@ -20,12 +21,17 @@ def split_files(data: Path, split: str) -> list[Path]:
     """The Parquet files of one split of a dataset.
 
     Raises:
-        FocalfaceError: when there are none.
+        FocalfaceError: there are none; the message says whether the dataset or only the split is missing.
     """
     files = sorted((data / split).glob("*.parquet"))
-    if not files:
-        raise FocalfaceError(f"{data}: no {split} faces there; make the dataset with: focalface dataset build FACES.parquet --out {data}")
-    return files
+    if files:
+        return files
+    if (data / INFO).is_file():
+        raise FocalfaceError(
+            f"{data}: none of its faces has the split {split}, which comes from the sources' column `split`;"
+            f" build it from sources that have {split} rows as well"
+        )
+    raise FocalfaceError(f"{data}: no {split} faces there; make the dataset with: focalface dataset build FACES.parquet --out {data}")
 
 
 def check_preconditions(
