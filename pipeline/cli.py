@@ -68,6 +68,12 @@ def _remedy(error: ImportError) -> str:
     return "the installation is incomplete; pip install focalface (--debug shows where)"
 
 
+def _renamed(word: str) -> str:
+    """An option under its present name; `--engine` was that of version 0.1."""
+    option, equals, value = word.partition("=")
+    return f"--backend{equals}{value}" if option == "--engine" else word
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and exit.
 
@@ -77,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: by default those of the process.
     """
-    words = sys.argv[1:] if arguments is None else [*arguments]
+    words = [_renamed(word) for word in (sys.argv[1:] if arguments is None else arguments)]
     fault: BaseException | None = None
     message = ""
     warnings.showwarning = _show(warnings.showwarning)

@@ -161,15 +161,30 @@ class Request:
 
 
 @dataclass(frozen=True)
+class ModelInfo:
+    """The model that answers.
+
+    Attributes:
+        name: as the tables name it.
+        thresholds: for each action unit that it knows, the score from which the unit is active.
+    """
+
+    name: str
+    thresholds: dict[str, float]
+
+
+@dataclass(frozen=True)
 class Answer:
-    """A describer's answer to one request.
+    """A describer's answer to one request. Scores are the model's own probabilities; a model that gives none has none here.
 
     Attributes:
         au_scores: probability of each action unit that the box can show and the model knows.
-        aus: the active ones, in order.
+        aus: the active units, in order: those whose score reaches the model's threshold, without the weaker one of two that exclude each
+            other (`pipeline.vocabulary.EXCLUSIONS`).
         emotion_scores: probability of each of the seven emotions; they sum to 1.
         emotion: the most probable.
-        age, age_low, age_high: median, 10th and 90th percentile of the apparent age, in years.
+        age: apparent age in years: median of the model's distribution, or what the model states.
+        age_low, age_high: 10th and 90th percentile of the distribution; None where the model gives none.
         description: one sentence.
         own_sentence: the sentence that the model wrote, before a check of it against the fields (`description` is another where the check
             fails); None where the model wrote none.
@@ -180,7 +195,7 @@ class Answer:
     emotion_scores: dict[str, float]
     emotion: str
     age: float
-    age_low: float
-    age_high: float
+    age_low: float | None
+    age_high: float | None
     description: str
     own_sentence: str | None = None

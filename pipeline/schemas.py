@@ -117,14 +117,26 @@ DESCRIPTIONS = pa.schema(
         _field("region", pa.string(), "region name, or box for a rectangle of the user's", False),
         _field("box", _BOX, "x0, y0, x1, y1 in pixels of the upright frame", False),
         _field("activity", pa.float32(), "how much the region changed in this window, against the track's own history"),
-        *[_field(au, pa.float32(), "probability that it is active; null where it cannot be known") for au in AUS],
+        *[
+            _field(
+                au,
+                pa.float32(),
+                "the model's probability that it is active; null where the region cannot show it, the model does not know it or gives none",
+            )
+            for au in AUS
+        ],
         *[_field(f"{au}_intensity", pa.float32(), "FACS intensity, 0 to 5; null where the model gives none") for au in AUS],
-        _field("aus", pa.list_(pa.string()), "the active ones", False),
+        _field(
+            "aus",
+            pa.list_(pa.string()),
+            "the active ones: score at or above the model's threshold (run.json, thresholds); of two that exclude each other the surer one",
+            False,
+        ),
         _field("emotion", pa.string(), "the most probable", False),
-        *[_field(f"emotion_{name}", pa.float32(), "probability; the seven sum to 1", False) for name in EMOTIONS],
-        _field("age", pa.float32(), "apparent age, years: the median of the model's distribution", False),
-        _field("age_low", pa.float32(), "its 10th percentile", False),
-        _field("age_high", pa.float32(), "its 90th percentile", False),
+        *[_field(f"emotion_{name}", pa.float32(), "probability; the seven sum to 1; null where the model gives none") for name in EMOTIONS],
+        _field("age", pa.float32(), "apparent age, years: the median of the model's distribution, or what the model states", False),
+        _field("age_low", pa.float32(), "10th percentile of the distribution; null where the model gives none"),
+        _field("age_high", pa.float32(), "90th percentile of the distribution; null where the model gives none"),
         _field("description", pa.string(), "one sentence", False),
         _field("model", pa.string(), "the checkpoint that answered", False),
     ]

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -19,10 +20,14 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pipeline.errors import FocalfaceWarning, SettingsError
 from pipeline.vocabulary import REGIONS, Box
 
+Backend = Literal["transformers", "vllm", "openai"]
+"""What runs the model (`pipeline.describe.backends`)."""
+
 EXECUTION = "execution"
 """The group that says where the work is done. All other groups decide what is found, and belong to a run's identity."""
 
 RENAMED = {
+    "describe.engine": "describe.backend",
     "engine.ray": "execution.executor",
     **{
         f"engine.{key}": f"execution.{key}"
@@ -59,6 +64,17 @@ def _known_device(value: str) -> str:
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
         raise ValueError(f"must be auto, cpu, cuda or cuda:N, not {value!r}")
     return value
+
+
+def _known_endpoint(value: str | None) -> str | None:
+    if value is None:
+        return None
+    address = urlsplit(value)
+    if address.scheme not in ("http", "https") or not address.hostname:
+        raise ValueError(f"must be an address such as http://localhost:8000/v1, not {value!r}")
+    if address.username or address.password or address.query:
+        raise ValueError("must be an address without a key: put the key into the environment variable OPENAI_API_KEY")
+    return value.rstrip("/").removesuffix("/chat/completions")
 
 
 def parse_box(value: object) -> Box | None:
@@ -123,16 +139,40 @@ class SelectGroup(_Group):
 
 
 class DescribeGroup(_Group):
-    """Putting it into words. `model`: `nano`, a folder or a hub id; `adapter`: a LoRA adapter; `sentences`: the model's own, or a `plain`
-    wording of its fields; `engine`: what runs the model; `device`; `batch_size`."""
+    """Reading fields and writing sentences.
+
+    Attributes:
+        model: `nano`, folder of a checkpoint or hub id; for the backend `openai`, the name of a model of the server.
+        adapter: folder of a LoRA adapter.
+        sentences: `model`: written by the model; `plain`: a fixed wording of the fields.
+        backend: what runs the model.
+        endpoint: base URL of the server, for the backend `openai`.
+        frames: where the whole face is read: `all` sampled frames, the `described` ones, or `auto`: all of them for small models.
+        device: where the model runs; not for the backend `openai`.
+        batch_size: regions described together.
+    """
 
     model: str = "nano"
     adapter: str | None = None
     sentences: Literal["model", "plain"] = "model"
-    engine: Literal["transformers", "vllm"] = "transformers"
+    backend: Backend = "transformers"
+    endpoint: Annotated[str | None, AfterValidator(_known_endpoint)] = None
     frames: Literal["auto", "all", "described"] = "auto"
     device: Annotated[str, AfterValidator(_known_device)] = "auto"
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
+
+    def load_options(self) -> dict[str, Any]:
+        """Arguments of `pipeline.describe.backends.load_describer`."""
+        return self.model_dump(exclude={"frames"})
+
+    @model_validator(mode="after")
+    def _has_endpoint(self) -> DescribeGroup:
+        if (self.backend == "openai") != (self.endpoint is not None):
+            needs = "needs describe.endpoint, the address of an OpenAI-compatible server such as http://localhost:8000/v1"
+            raise ValueError(f"the backend openai {needs}" if self.endpoint is None else "endpoint is for the backend openai")
+        if self.backend == "openai" and self.adapter is not None:
+            raise ValueError("adapter is for a local checkpoint: the backend openai takes none")
+        return self
 
 
 class ExecutionGroup(_Group):

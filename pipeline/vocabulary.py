@@ -296,6 +296,7 @@ class Region:
         mirror: the region whose mirror image it is.
         sides: the two regions that it joins.
         pulls: the regions whose skin moves along when it moves. Regions with such a list are what `--regions auto` chooses among.
+        plural: whether its words are a plural.
     """
 
     name: str
@@ -304,6 +305,12 @@ class Region:
     mirror: str | None = None
     sides: tuple[str, str] | None = None
     pulls: tuple[str, ...] = ()
+    plural: bool = False
+
+    @property
+    def words(self) -> str:
+        """What a sentence calls it."""
+        return f"the {self.name.replace('_', ' ')}"
 
 
 _REGIONS: tuple[Region, ...] = (
@@ -315,9 +322,9 @@ _REGIONS: tuple[Region, ...] = (
             (39.9, -1.77, 0.0, 0.08, 0.39), (41.7, 0.0, -0.39, 0.38, -0.3),
         )),
     ),
-    Region("eyes", sides=("left_eye", "right_eye"), pulls=("brows", "forehead", "nose", "cheeks")),
-    Region("brows", sides=("left_brow", "right_brow"), pulls=("eyes", "forehead", "nose")),
-    Region("cheeks", sides=("left_cheek", "right_cheek"), pulls=("eyes", "nose", "mouth", "chin")),
+    Region("eyes", sides=("left_eye", "right_eye"), plural=True, pulls=("brows", "forehead", "nose", "cheeks")),
+    Region("brows", sides=("left_brow", "right_brow"), plural=True, pulls=("eyes", "forehead", "nose")),
+    Region("cheeks", sides=("left_cheek", "right_cheek"), plural=True, pulls=("eyes", "nose", "mouth", "chin")),
     Region(
         "left_eye",
         (28.3, 36.9, 48.2, 46.5),

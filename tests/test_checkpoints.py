@@ -12,7 +12,7 @@ from peft import LoraConfig, get_peft_model
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from pipeline.describe.backends.transformers import QwenDescriber
+from pipeline.describe.backends.transformers import TransformersDescriber
 from pipeline.describe.checkpoints import embedded, fingerprint, locate, open_checkpoint
 from pipeline.errors import ModelError
 from pipeline.records import Request
@@ -35,8 +35,8 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_an_adapter_changes_the_answers_and_the_name(adapter: Path, asked: list[Request]) -> None:
-    plain = QwenDescriber(open_checkpoint("nano", device="cpu"))
-    tuned = QwenDescriber(open_checkpoint("nano", adapter=str(adapter), device="cpu"))
+    plain = TransformersDescriber(open_checkpoint("nano", device="cpu"))
+    tuned = TransformersDescriber(open_checkpoint("nano", adapter=str(adapter), device="cpu"))
     assert (plain.name, tuned.name) == ("nano", "nano+loud")
     changes = [
         abs(a.emotion_scores[emotion] - b.emotion_scores[emotion])
@@ -57,11 +57,12 @@ def test_an_adapter_that_finds_no_place_is_refused(adapter: Path, tmp_path: Path
 
 
 def test_answers_of_several_tokens_are_probabilities_too(spelled: Path, asked: list[Request]) -> None:
-    describer = QwenDescriber(open_checkpoint(str(spelled), device="cpu"))
+    describer = TransformersDescriber(open_checkpoint(str(spelled), device="cpu"))
     together = describer.describe(asked)
     for request, answer in zip(asked, together, strict=True):
         (alone,) = describer.describe([request])
         assert sum(answer.emotion_scores.values()) == pytest.approx(1)
+        assert answer.age_low is not None and answer.age_high is not None
         assert 0 <= answer.age_low <= answer.age <= answer.age_high <= 100
         assert alone.au_scores == pytest.approx(answer.au_scores, abs=1e-5)
         assert alone.emotion_scores == pytest.approx(answer.emotion_scores, abs=1e-5)

@@ -27,7 +27,7 @@ from pipeline.execution.planning import PlannedVideo
 from pipeline.execution.resources import WorkerPlan, plan_workers
 from pipeline.execution.run import RunWriter
 from pipeline.faces.detectors import load_detector
-from pipeline.records import Detections
+from pipeline.records import Detections, ModelInfo
 from pipeline.settings import load_settings
 from pipeline.storage.inputs import find_videos
 from pipeline.storage.run_folder import RunFolder, empty
@@ -336,8 +336,9 @@ def test_results_may_come_in_any_order_and_twice(tmp_path: Path) -> None:
     row = {"video_id": "a", "path": "/here/a.mp4", "status": "ok", "error": None, "sampled_frames": 0, "faces": 0, "descriptions": 0}
     committed: list[int] = []
     none = face_rows("a", [])
+    nano = ModelInfo("nano", {"AU12": 0.5})
     results = [
-        Result(Chunk("a", i, 1, 1.0, none, (), (), elapsed_s=1.0, video=row if i == 2 else None), empty("descriptions"), "nano")
+        Result(Chunk("a", i, 1, 1.0, none, (), (), elapsed_s=1.0, video=row if i == 2 else None), empty("descriptions"), nano)
         for i in (2, 0, 0, 1)
     ]
     writer = RunWriter(folder, on_commit=lambda: committed.append(len(committed)))

@@ -20,7 +20,7 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from pipeline.cli import main
 from pipeline.dataset.build import build
-from pipeline.describe.backends.transformers import QwenDescriber
+from pipeline.describe.backends.transformers import TransformersDescriber
 from pipeline.describe.checkpoints import open_checkpoint
 from pipeline.describe.grammar import ANSWER_END, Grammar, fields_text, region_text
 from pipeline.describe.patches import grid_thw, patchify
@@ -226,7 +226,7 @@ def test_the_stages_make_a_checkpoint_that_answers(data: Path, faces: LabelledFa
         assert {f"val_{name}" for name in figures} <= {row["name"] for row in log}
         assert (tmp_path / stage.name / "curves.png").stat().st_size > 1000
         assert not (tmp_path / stage.name / "state").exists()
-    describer = QwenDescriber(open_checkpoint(str(folder), device="cpu"))
+    describer = TransformersDescriber(open_checkpoint(str(folder), device="cpu"))
     assert set(describer.grammar.thresholds) == set(describer.aus)
     grey = np.ascontiguousarray(np.repeat(faces.pixels[0, MARGIN:-MARGIN, MARGIN:-MARGIN, None], 3, 2))
     (answer,) = describer.describe([Request(grey, (36, 70, 76, 94), "mouth")])
@@ -326,8 +326,8 @@ def test_adapters_on_another_model(data: Path, faces: LabelledFaces, tmp_path: P
     assert loss.iloc[-1] < loss.iloc[0] - 0.4
     grey = np.ascontiguousarray(np.repeat(faces.pixels[0, MARGIN:-MARGIN, MARGIN:-MARGIN, None], 3, 2))
     request = Request(grey, (0, 0, 112, 112), "face")
-    plain = QwenDescriber(open_checkpoint(str(base), device="cpu")).describe([request])[0]
-    tuned = QwenDescriber(open_checkpoint(str(base), adapter=str(adapter), device="cpu"))
+    plain = TransformersDescriber(open_checkpoint(str(base), device="cpu")).describe([request])[0]
+    tuned = TransformersDescriber(open_checkpoint(str(base), adapter=str(adapter), device="cpu"))
     assert tuned.aus == AUS_LABELLED
     assert tuned.describe([request])[0].emotion_scores != plain.emotion_scores
     stored = load_file(adapter / "adapter_model.safetensors")
@@ -428,6 +428,6 @@ def test_several_workers_train_as_a_ray_job(data: Path, tmp_path: Path) -> None:
     ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=job.parents[1])
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert QwenDescriber(open_checkpoint(str(tmp_path / "out" / "nano"), device="cpu")).aus == AUS_LABELLED
+    assert TransformersDescriber(open_checkpoint(str(tmp_path / "out" / "nano"), device="cpu")).aus == AUS_LABELLED
     steps = pq.read_table(tmp_path / "out" / "focal" / "log.parquet").to_pandas().step
     assert steps.max() <= 128 // 16, "the workers shared the samples"

@@ -66,7 +66,7 @@ def ours() -> Describer:
 
 @pytest.fixture(scope="module")
 def theirs() -> Describer:
-    return load_describer("nano", engine="vllm")
+    return load_describer("nano", backend="vllm")
 
 
 def assert_alike(some: Sequence[Answer], others: Sequence[Answer]) -> None:
@@ -119,7 +119,7 @@ def test_both_engines_hold_the_same_conversation(ours: Describer, theirs: Descri
 
 @needs_vllm
 def test_an_adapter_changes_both_engines_alike(ours: Describer, adapter: Path, asked: list[Request]) -> None:
-    tuned, answers = load_describer("nano", adapter=str(adapter), engine="vllm"), ours.describe(asked[:8])
+    tuned, answers = load_describer("nano", adapter=str(adapter), backend="vllm"), ours.describe(asked[:8])
     assert tuned.name == "nano+loud"
     changed = tuned.describe(asked[:8])
     changes = [abs(a.emotion_scores[e] - b.emotion_scores[e]) for a, b in zip(changed, answers, strict=True) for e in a.emotion_scores]
@@ -131,7 +131,7 @@ def test_an_adapter_changes_both_engines_alike(ours: Describer, adapter: Path, a
 def test_answers_of_several_tokens_and_larger_pictures_are_the_same(spelled: Path, asked: list[Request]) -> None:
     """A tokenizer that spells every word, and a model that is shown 336 pixels a side."""
     some = [*asked[:2], Request(asked[0].crop, (0, 0, 9, 9), "box")]
-    assert_alike(load_describer(str(spelled), engine="vllm").describe(some), load_describer(str(spelled)).describe(some))
+    assert_alike(load_describer(str(spelled), backend="vllm").describe(some), load_describer(str(spelled)).describe(some))
 
 
 @needs_vllm
@@ -144,31 +144,31 @@ def test_an_adapter_that_finds_no_place_is_refused(adapter: Path, tmp_path: Path
     ):
         save_file(change, other / "adapter_model.safetensors")
         with pytest.raises(ModelError, match="has no place in this model"):
-            load_describer("nano", adapter=str(other), engine="vllm")
+            load_describer("nano", adapter=str(other), backend="vllm")
 
 
 @needs_vllm
 def test_what_cannot_be_opened_is_said_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"no config\.json"):
-        load_describer(str(tmp_path), engine="vllm")
+        load_describer(str(tmp_path), backend="vllm")
     with pytest.raises(ModelError, match="no LoRA adapter"):
-        load_describer("nano", adapter=str(tmp_path), engine="vllm")
+        load_describer("nano", adapter=str(tmp_path), backend="vllm")
     with pytest.raises(ModelError, match="the vLLM installed here works on"):
-        load_describer("nano", device="cpu" if torch.cuda.is_available() else "cuda", engine="vllm")
+        load_describer("nano", device="cpu" if torch.cuda.is_available() else "cuda", backend="vllm")
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ModelError, match=r"not a Qwen2\.5-VL checkpoint") as caught:
-        load_describer(str(tmp_path), engine="vllm")
+        load_describer(str(tmp_path), backend="vllm")
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.skipif(INSTALLED, reason="vLLM is installed")
 def test_an_engine_that_is_not_installed_is_named_with_its_extra() -> None:
     with pytest.raises(ModelError, match=r"pip install 'focalface\[vllm\]'") as caught:
-        load_describer("nano", engine="vllm")
+        load_describer("nano", backend="vllm")
     assert "\n" not in str(caught.value)
 
 
 def test_an_unknown_engine_is_refused_and_the_engine_belongs_to_a_run() -> None:
-    with pytest.raises(SettingsError, match=r"describe.engine: must be 'transformers' or 'vllm', not 'onnx'"):
-        load_settings(assignments=["describe.engine=onnx"])
-    assert load_settings(assignments=["describe.engine=vllm"]).identity() != load_settings().identity()
+    with pytest.raises(SettingsError, match=r"describe.backend: must be 'transformers', 'vllm' or 'openai', not 'onnx'"):
+        load_settings(assignments=["describe.backend=onnx"])
+    assert load_settings(assignments=["describe.backend=vllm"]).identity() != load_settings().identity()

@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.commands.checks import check_checkpoint, check_detector, check_inputs
-from pipeline.commands.options import Adapter, Debug, Detector, Device, Engine, MinFace, Model, Sentences, check_image_name
+from pipeline.commands.options import Adapter, Backend, Debug, Detector, Device, Endpoint, MinFace, Model, Sentences, check_image_name
 from pipeline.describe.heavy_imports import without_gc
 from pipeline.errors import SettingsError, writing
 from pipeline.settings import load_settings, parse_box, parse_regions
@@ -44,7 +44,8 @@ def describe(
     model: Model = None,
     adapter: Adapter = None,
     sentences: Sentences = None,
-    engine: Engine = None,
+    backend: Backend = None,
+    endpoint: Endpoint = None,
     device: Device = None,
     debug: Debug = False,
 ) -> None:
@@ -60,7 +61,8 @@ def describe(
         "describe.model": model,
         "describe.adapter": adapter,
         "describe.sentences": sentences,
-        "describe.engine": engine,
+        "describe.backend": backend,
+        "describe.endpoint": endpoint,
         "describe.device": device,
     }
     settings = load_settings(options=options)
@@ -99,7 +101,7 @@ def describe(
         from pipeline.faces.detectors import load_detector
 
         finder = load_detector(settings.detect.detector, min_face=settings.detect.min_face)
-        describer = load_describer(**settings.describe.model_dump())
+        describer = load_describer(**settings.describe.load_options())
     found: Iterator[DescribedImage]
     if single:
         faces = describe_image(pixels, regions, place, detector=finder, describer=describer, in_turn=in_turn)
@@ -211,13 +213,15 @@ def _print_face(number: int, face: DescribedFace) -> None:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 2))
     for region in face.regions:
         answer = region.answer
-        units = ", ".join(f"{au} {UNIT[au].name} {answer.au_scores[au]:.2f}" for au in answer.aus) or "none active"
-        first, *others = sorted(answer.emotion_scores.items(), key=lambda item: -item[1])[:3]
-        rest = ", ".join(f"{name} {score:.2f}" for name, score in others)
+        units = ", ".join(f"{au} {UNIT[au].name}{_score(answer.au_scores.get(au))}" for au in answer.aus) or "none active"
+        others = sorted(answer.emotion_scores.items(), key=lambda item: -item[1])[1:3]
+        rest = ", ".join(f"{name}{_score(score)}" for name, score in others)
+        span = "" if answer.age_low is None else f" ({answer.age_low:.0f} to {answer.age_high:.0f})"
         table.add_row(f"[cyan]{region.region}[/]", escape(answer.description))
         table.add_row("", f"[dim]action units[/] {units}")
-        table.add_row("", f"[dim]emotion[/] {first[0]} {first[1]:.2f} ({rest})")
-        table.add_row("", f"[dim]age[/] {answer.age:.0f} ({answer.age_low:.0f} to {answer.age_high:.0f})")
+        emotion = f"{answer.emotion}{_score(answer.emotion_scores.get(answer.emotion))}"
+        table.add_row("", f"[dim]emotion[/] {emotion}" + (f" ({rest})" if rest else ""))
+        table.add_row("", f"[dim]age[/] {answer.age:.0f}{span}")
     console.print(table, highlight=False)
 
 
@@ -230,3 +234,8 @@ def _print_summary(images: Sequence[DescribedImage], single: bool, out: Path | N
         print(f"table    {out}")
     if save and found["ok"]:
         print(f"{'image ' if single else 'folder'}   {save}")
+
+
+def _score(score: float | None) -> str:
+    """A score behind a name; nothing where the model gives none."""
+    return "" if score is None else f" {score:.2f}"

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.markdown import Markdown
 
-from pipeline.commands.options import Adapter, Debug, Device, Engine, Model
+from pipeline.commands.options import Adapter, Backend, Debug, Device, Endpoint, Model
 from pipeline.errors import SettingsError, writing
 from pipeline.execution.progress import Steps
 from pipeline.settings import load_settings
@@ -34,7 +34,8 @@ def evaluate(
     bert_model: Annotated[Path | None, typer.Option(help="Folder of a BERT model, for BERTScore.")] = None,
     model: Model = None,
     adapter: Adapter = None,
-    engine: Engine = None,
+    backend: Backend = None,
+    endpoint: Endpoint = None,
     device: Device = None,
     debug: Debug = False,
 ) -> None:
@@ -42,8 +43,8 @@ def evaluate(
 
     Example: focalface eval val.parquet --model nano --out outputs/benchmark
     """
-    options = {"describe.model": model, "describe.adapter": adapter, "describe.engine": engine, "describe.device": device}
-    settings = load_settings(options=options).describe
+    options = {"model": model, "adapter": adapter, "backend": backend, "endpoint": endpoint, "device": device, "batch_size": 64}
+    settings = load_settings(options={f"describe.{key}": value for key, value in options.items()}).describe
     for folder in (out, as_json.parent if as_json else None):
         _make(folder)
     for folder in (sentence_model, bert_model):
@@ -54,8 +55,8 @@ def evaluate(
     from pipeline.evaluation.predictions import ask, read_answers
     from pipeline.evaluation.scoring import evaluate as score
 
-    endpoint = find_endpoint(judge, judge_model)
-    if endpoint and not out:
+    judging = find_endpoint(judge, judge_model)
+    if judging and not out:
         raise SettingsError("--judge needs --out: what the judge replies is kept there")
     with Steps() as steps:
         if answers:
@@ -63,17 +64,15 @@ def evaluate(
         else:
             from pipeline.describe.backends import load_describer
 
-            describer = load_describer(
-                settings.model, adapter=settings.adapter, device=settings.device, batch_size=64, engine=settings.engine
-            )
+            describer = load_describer(**settings.load_options())
             predictions = ask(describer, faces, limit, lambda done, total: steps.say("asking", done, total))
         if out:  # before the scoring, so that a fault there costs no answers: --answers takes them up again
             _keep(out / PREDICTIONS, predictions)
         evaluation = score(predictions, sentence_model=sentence_model, bert_model=bert_model, say=steps.say)
-        if endpoint and out:
+        if judging and out:
             from pipeline.evaluation.judge.run import judge_answers
 
-            evaluation.judge = judge_answers(evaluation, faces, endpoint, out / "judge.sqlite", steps.say)
+            evaluation.judge = judge_answers(evaluation, faces, judging, out / "judge.sqlite", steps.say)
         report = markdown(evaluation)
         try:
             if out:

@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.commands.checks import check_checkpoint, check_detector, check_inputs, check_output_folder
-from pipeline.commands.options import DEFAULTS, Adapter, Debug, Detector, Device, Engine, MinFace, Model, Sentences, setting
+from pipeline.commands.options import DEFAULTS, Adapter, Backend, Debug, Detector, Device, Endpoint, MinFace, Model, Sentences, setting
 from pipeline.describe.heavy_imports import without_gc
 from pipeline.settings import Settings, load_settings
 from pipeline.vocabulary import UNIT
@@ -41,7 +41,8 @@ _SETTINGS = {
     "model": "describe.model",
     "adapter": "describe.adapter",
     "sentences": "describe.sentences",
-    "engine": "describe.engine",
+    "backend": "describe.backend",
+    "endpoint": "describe.endpoint",
     "device": "describe.device",
     "batch_size": "describe.batch_size",
 }
@@ -89,7 +90,8 @@ def run(
     model: Model = None,
     adapter: Adapter = None,
     sentences: Sentences = None,
-    engine: Engine = None,
+    backend: Backend = None,
+    endpoint: Endpoint = None,
     device: Device = None,
     batch_size: Annotated[int | None, setting("Regions described together.", DEFAULTS.describe.batch_size)] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of settings, such as configs/default.yaml.")] = None,

@@ -90,6 +90,11 @@ def _described(face: LabelledFace, age: float | None, region: DrawnRegion, chanc
         "visible": visible,
         "aus": active,
         "description": compose(
-            active if active or at_rest else None, face.emotion, None if age is None else round(age), chance, empty=region.empty
+            active if active or at_rest else None,
+            face.emotion,
+            None if age is None else round(age),
+            chance,
+            region=region.region,
+            empty=region.empty,
         ),
     }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.describe.grammar import FILE, Grammar
 from pipeline.errors import ModelError
+from pipeline.settings import DescribeGroup
 
 if TYPE_CHECKING:  # finding a checkpoint needs neither, and they take seconds to import
     import torch
@@ -88,19 +89,18 @@ def locate_adapter(adapter: str | None) -> Path | None:
     return folder
 
 
-def reads_all_frames(model: str, frames: str) -> bool:
+def reads_all_frames(settings: DescribeGroup) -> bool:
     """Whether a run reads the whole face in every sampled frame, or only in the frames that it describes.
 
     Args:
-        model: an embedded name, a checkpoint folder or a hub id.
-        frames: `all`, `described`, or `auto`: all frames for checkpoints of at most `SMALL_BYTES`.
+        settings: with `frames`: `all`, `described`, or `auto`: all frames for checkpoints on this machine of at most `SMALL_BYTES`.
 
-    >>> reads_all_frames("nano", "auto"), reads_all_frames("Qwen/Qwen2.5-VL-7B-Instruct", "auto")
+    >>> reads_all_frames(DescribeGroup()), reads_all_frames(DescribeGroup(model="Qwen/Qwen2.5-VL-7B-Instruct"))
     (True, False)
     """
-    if frames != "auto":
-        return frames == "all"
-    folder = embedded().get(model, Path(model).expanduser())
+    if settings.frames != "auto" or settings.backend == "openai":
+        return settings.frames == "all"
+    folder = embedded().get(settings.model, Path(settings.model).expanduser())
     weights = [file.stat().st_size for file in folder.glob("*.safetensors")] if folder.is_dir() else []
     return 0 < sum(weights) <= SMALL_BYTES
 

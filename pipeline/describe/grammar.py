@@ -1,8 +1,8 @@
-"""The fixed form of a question and its answer, shared by the engine and by training.
+"""The fixed form of a question and its answer, shared by the backends and by training.
 
-A conversation is a small tree of tokens. Its prefix is the picture; each region asked about is a branch; from a region's branch grow
-the *slots*, one short question a field (is AU12 active? which emotion? what age?), each answered by the model's probabilities for a
-few fixed words, and the *answer*: the decided fields, then a sentence that the model writes on.
+A conversation is a small tree of tokens. The prefix is the picture; each region asked about is a branch after it. From a region's branch
+grow the *slots*, one short question for each field (is AU12 active? which emotion? what age?), answered by the model's probabilities of
+a few fixed words, and the *answer*: the decided fields, then a sentence that the model writes.
 
     user: <image> instruction  +-- Box: 41 73 71 89 -- assistant: +-- AU12  -> yes / no
                                |                                  +-- ...
@@ -11,8 +11,8 @@ few fixed words, and the *answer*: the decided fields, then a sentence that the 
                                |                                  +-- AU12 AU25 happiness 31 | The lip corners are ...
                                +-- Box: ...
 
-Slots do not see each other, so each field's score is the model's own and does not hang on the order of asking; and all of them cost
-one forward pass.
+Slots do not see each other, so each field's score is the model's own, whatever the order of the questions, and all of them take one
+forward pass.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pipeline.errors import ModelError
 from pipeline.vocabulary import AUS, EMOTIONS, UNIT, Box
 
 FILE = "focal.json"
-"""The grammar's file in a checkpoint folder; a checkpoint without one gets the defaults."""
+"""Name of the grammar's file in a checkpoint folder. A checkpoint without one gets the defaults."""
 
 YES_NO = (" yes", " no")
 EMOTION_CHOICES = tuple(f" {name}" for name in EMOTIONS)
@@ -45,11 +45,13 @@ class Grammar:
 
     Attributes:
         instruction: what the user says beside the picture; empty for a model that was trained from scratch on this form alone.
-        au_slot, emotion_slot, age_slot: the short questions; `{code}` and `{name}` stand for the action unit's.
+        au_slot, emotion_slot, age_slot: the short questions, with `{code}` and `{name}` of the action unit.
         aus: the action units that the model knows.
         thresholds: probability from which an action unit counts as active; 0.5 where none is given.
-        face_size: side in pixels of the aligned face that the model is shown.
-        mirror: read the face's mirror image too and average the fields: surer scores for half the speed of reading.
+        face_size: width in pixels of the square aligned face that the model is shown.
+        mirror: also read the face's mirror image and average the fields, which is more accurate and takes twice as long.
+        fields_in_context: in a conversation, read the fields of a turn after the turns before it. False reads them as if the question
+            were asked alone, and lets only the sentence see the earlier turns; right for models that read later turns worse.
     """
 
     instruction: str = _INSTRUCTION
@@ -60,6 +62,7 @@ class Grammar:
     thresholds: dict[str, float] = field(default_factory=dict)
     face_size: int = 336
     mirror: bool = False
+    fields_in_context: bool = False
 
     def slots(self) -> list[tuple[str, tuple[str, ...]]]:
         """(question, choices) of every slot: the action units in order, then emotion, then age."""

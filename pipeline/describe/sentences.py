@@ -1,14 +1,16 @@
-"""Sentences for fields: the one place where fields turn into English, for the training data and as the plain form of an answer.
+"""English sentences for fields: wordings for the training data, and the plain form of an answer.
 
-A field that is not known is left out of the sentence, so that it never says more than the labels do.
+A field that is not known is left out, so that a sentence never says more than the labels do. A sentence about a region speaks of the region
+first and then of the face, as emotion and age are the face's.
 """
 
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 
-from pipeline.vocabulary import EMOTION_WORDS, UNIT, Claims, claims
+from pipeline.vocabulary import ACTION_UNITS, CUSTOM_BOX, EMOTION_WORDS, REGION, UNIT, WHOLE_FACE, Claims, claims
 
 _AT_REST = ("the region is at rest", "no action unit stands out", "nothing moves", "no movement stands out", "all is still")
 
@@ -20,7 +22,7 @@ _NOTHING = (
 )
 """For a box that can show no action unit at all."""
 
-_PATTERNS = (
+_FACE_PATTERNS = (
     "{clauses}, in keeping with {noun} at an apparent age of {age}.",
     "{clauses}; the look is {adjective} and the apparent age is {age}.",
     "at an apparent age of {age}, {clauses} and the look is {adjective}.",
@@ -51,7 +53,26 @@ _PATTERNS = (
     "the face looks about {years} old.",
     "the apparent age is {age}.",
 )
-"""True of any fields; the first that fits is the plain one."""
+"""For the whole face. True of any fields; the first that has the known fields is the plain one."""
+
+_REGION_PATTERNS = (
+    "{clauses}; the face as a whole looks {adjective} and about {years} old.",
+    "{clauses}; the face as a whole shows {noun} at an apparent age of {age}.",
+    "{clauses}, while the face looks {adjective} and about {years} old.",
+    "{clauses}; the face around looks {adjective}, at about {years} of age.",
+    "here {clauses}, and the face looks {adjective} and about {years} old.",
+    "{clauses}; beyond it the face shows {noun} at an apparent age of {age}.",
+    "{clauses}; the face as a whole looks {adjective}.",
+    "{clauses}, while the face looks {adjective}.",
+    "here {clauses}, and the face looks {adjective}.",
+    "{clauses}; the face as a whole looks about {years} old.",
+    "{clauses}, while the face looks about {years} old.",
+    "{clauses}.",
+    "here {clauses}.",
+    "one sees that {clauses}.",
+    *(pattern for pattern in _FACE_PATTERNS if "{clauses}" not in pattern),
+)
+"""For a region: the region first, the face after it."""
 
 _SIGNS = (
     "the face looks {adjective}: {clauses}.",
@@ -66,39 +87,40 @@ _SIGNS = (
 )
 """Read an emotion off the action, so they need an active unit and an emotion that is not neutral."""
 
-_ELSEWHERE = (
-    "{clauses}; the face as a whole looks {adjective} and about {years} old.",
-    "{clauses}, while the face looks {adjective} and about {years} old.",
-    "{clauses}; beyond it the face shows {noun} at an apparent age of {age}.",
-    "the face looks {adjective} and about {years} old, but {clauses}.",
-    "{clauses}; the face as a whole looks {adjective}.",
-    "the face looks {adjective}, but {clauses}.",
-    "{clauses}; the face as a whole looks about {years} old.",
-    "the face looks about {years} old, but {clauses}.",
-    "{clauses}.",
-)
-"""For a box that shows nothing: emotion and age are those of the face around it."""
+_REGION_SIGNS = tuple(pattern for pattern in _SIGNS if pattern.startswith("{clauses}"))
 
 _NEUTRAL_NOUN = "a neutral look"
 
+_Known = tuple[bool, bool, bool]
 
-def _fitting(patterns: Sequence[str], clauses: bool, emotion: bool, age: bool) -> list[str]:
-    """The patterns that speak of just these fields."""
 
-    def speaks(pattern: str) -> tuple[bool, bool, bool]:
+def _by_fields(patterns: Sequence[str]) -> dict[_Known, list[str]]:
+    """Patterns by the fields that they speak of: action units, emotion, age."""
+
+    def fields(pattern: str) -> _Known:
         return "{clauses}" in pattern, "{noun}" in pattern or "{adjective}" in pattern, "{age}" in pattern or "{years}" in pattern
 
-    return [pattern for pattern in patterns if speaks(pattern) == (clauses, emotion, age)]
+    known = [(clauses, emotion, age) for clauses in (True, False) for emotion in (True, False) for age in (True, False)]
+    return {fields_known: [pattern for pattern in patterns if fields(pattern) == fields_known] for fields_known in known}
 
 
-_KNOWN = [(clauses, emotion, age) for clauses in (True, False) for emotion in (True, False) for age in (True, False)]
-_FORMS = {known: _fitting(_PATTERNS, *known) for known in _KNOWN}
-_SIGN_FORMS = {known: _fitting(_PATTERNS + _SIGNS, *known) for known in _KNOWN}
-_EMPTY_FORMS = {known: _fitting(_ELSEWHERE, *known) for known in _KNOWN}
+# By whether the whole face is asked about, and whether an emotion may be read off the action.
+_FORMS = {
+    (True, False): _by_fields(_FACE_PATTERNS),
+    (True, True): _by_fields(_FACE_PATTERNS + _SIGNS),
+    (False, False): _by_fields(_REGION_PATTERNS),
+    (False, True): _by_fields(_REGION_PATTERNS + _REGION_SIGNS),
+}
 
 
 def compose(
-    aus: Sequence[str] | None, emotion: str | None, age: int | None, chance: random.Random | None = None, *, empty: bool = False
+    aus: Sequence[str] | None,
+    emotion: str | None,
+    age: int | None,
+    chance: random.Random | None = None,
+    *,
+    region: str = WHOLE_FACE,
+    empty: bool = False,
 ) -> str:
     """One English sentence that says exactly what the fields say.
 
@@ -107,10 +129,14 @@ def compose(
         emotion: one of `pipeline.vocabulary.EMOTIONS`; None: not known.
         age: in whole years; None: not known.
         chance: picks among the wordings; None takes the first of each.
-        empty: the box can show no action unit: say that instead of at rest.
+        region: what the sentence is about, a name of `pipeline.vocabulary.REGIONS` or `box`.
+        empty: nothing can be read in the box: say that instead of at rest.
 
     Returns:
         The sentence; "" where nothing is known.
+
+    >>> compose(["AU12"], "happiness", 31, region="mouth")
+    'The lip corners are pulled up; the face as a whole looks happy and about 31 years old.'
     """
 
     def pick(options: Sequence[str]) -> str:
@@ -119,8 +145,8 @@ def compose(
     known = (empty or aus is not None, emotion is not None, age is not None)
     if not any(known):
         return ""
-    forms = _EMPTY_FORMS if empty else _SIGN_FORMS if aus and emotion != "neutral" else _FORMS
-    parts = [pick(UNIT[au].clauses) for au in aus or ()] or [pick(_NOTHING if empty else _AT_REST)]
+    forms = _FORMS[region == WHOLE_FACE and not empty, bool(aus) and emotion != "neutral"]
+    parts = [pick(UNIT[au].clauses) for au in aus or ()] or [pick(_without_action(region, empty))]
     clauses = parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
     noun, adjective = EMOTION_WORDS[emotion] if emotion else ("", "")
     if emotion == "neutral":
@@ -128,6 +154,17 @@ def compose(
     years = f"{age} year" if age == 1 else f"{age} years"
     sentence = pick(forms[known]).format(clauses=clauses, noun=noun, adjective=adjective, age=age, years=years)
     return sentence[0].upper() + sentence[1:]
+
+
+def _without_action(region: str, empty: bool) -> tuple[str, ...]:
+    """Clauses for a region without an active unit."""
+    if region in (WHOLE_FACE, CUSTOM_BOX):
+        return _NOTHING if empty else _AT_REST
+    words = REGION[region].words
+    verb = "are" if REGION[region].plural else "is"
+    if empty:
+        return (f"no action of the face can be read in {words}", *_NOTHING)
+    return (f"{words} {verb} at rest", *_AT_REST)
 
 
 def agrees(sentence: str, aus: Sequence[str] | None, emotion: str | None, age: int | None) -> bool:
@@ -138,3 +175,28 @@ def agrees(sentence: str, aus: Sequence[str] | None, emotion: str | None, age: i
     emotions: frozenset[str] = frozenset() if emotion is None else frozenset([emotion])
     ages: frozenset[int] = frozenset() if age is None else frozenset([age])
     return claims(sentence) == Claims(frozenset(aus or ()), emotions, ages)
+
+
+_OF_REGION = re.compile(
+    "|".join(
+        rf"\b{re.escape(clause)}\b"
+        for clause in {
+            *(clause for unit in ACTION_UNITS for clause in unit.clauses),
+            *(clause for region in (*REGION, CUSTOM_BOX) for empty in (False, True) for clause in _without_action(region, empty)),
+        }
+    )
+)
+
+
+def speaks_of_region_first(sentence: str) -> bool:
+    """Whether a sentence says what a region shows before it names an emotion or an age.
+
+    >>> speaks_of_region_first("The face looks happy, but no action can be seen in this box.")
+    False
+    """
+    lowered = sentence.lower()
+    found = _OF_REGION.search(lowered)
+    if found is None:
+        return False
+    before = claims(lowered[: found.start()])
+    return not before.emotions and not before.ages

@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.describe.sentences import compose
 from pipeline.evaluation.predictions import Prediction
+from pipeline.evaluation.questions import Question
 from pipeline.records import Answer
 from pipeline.vocabulary import AUS, EMOTIONS, region_aus
 
@@ -24,7 +25,7 @@ def from_labels(rows: Sequence[Prediction]) -> list[Prediction]:
         q = row.question
         aus = tuple(au for au in q.visible if au in q.aus)
         emotion, age = q.emotion or UNLABELLED_EMOTION, UNLABELLED_AGE if q.age is None else q.age
-        return _answer({au: float(au in q.aus) for au in q.visible}, aus, {name: float(name == emotion) for name in EMOTIONS}, age)
+        return _answer(q, {au: float(au in q.aus) for au in q.visible}, aus, {name: float(name == emotion) for name in EMOTIONS}, age)
 
     return [replace(row, answer=answer(row)) for row in rows]
 
@@ -44,7 +45,7 @@ def majority(rows: Sequence[Prediction]) -> list[Prediction]:
 
     def answer(row: Prediction) -> Answer:
         shown = {au: share[au] for au in region_aus(row.question.region, row.question.box) if au in share}
-        return _answer(shown, tuple(au for au, score in shown.items() if score > 0.5), scores, age)
+        return _answer(row.question, shown, tuple(au for au, score in shown.items() if score > 0.5), scores, age)
 
     return [replace(row, answer=answer(row)) for row in rows]
 
@@ -73,6 +74,10 @@ BASELINES: dict[str, Callable[[Sequence[Prediction]], list[Prediction]]] = {
 }
 
 
-def _answer(au_scores: dict[str, float], aus: tuple[str, ...], emotion_scores: dict[str, float], age: float) -> Answer:
+def _answer(
+    question: Question, au_scores: dict[str, float], aus: tuple[str, ...], emotion_scores: dict[str, float], age: float
+) -> Answer:
     emotion = max(EMOTIONS, key=lambda name: emotion_scores[name])
-    return Answer(au_scores, aus, emotion_scores, emotion, age, age, age, compose(aus, emotion, round(age)))
+    empty = not region_aus(question.region, question.box)
+    sentence = compose(aus, emotion, round(age), region=question.region, empty=empty)
+    return Answer(au_scores, aus, emotion_scores, emotion, age, age, age, sentence)

@@ -204,5 +204,5 @@ def references(question: Question) -> list[str]:
     shown = bool(region_aus(question.region, question.box))
     aus = [au for au in question.visible if au in question.aus] if question.visible else None
     age = None if question.age is None else round(question.age)
-    sentences = [compose(aus, question.emotion, age, chance, empty=not shown) for _ in range(REFERENCES)]
+    sentences = [compose(aus, question.emotion, age, chance, region=question.region, empty=not shown) for _ in range(REFERENCES)]
     return [sentence for sentence in sentences if sentence]

@@ -113,7 +113,7 @@ class _Analysis:
     def __init__(self, path: str, settings: Settings, detector: Detector, timer: StageTimer) -> None:
         self._path, self._settings, self._detector, self._timer = path, settings, detector, timer
         self._video_id, self._batch = video_id(path), settings.describe.batch_size
-        self._reads_frames = reads_all_frames(settings.describe.model, settings.describe.frames)
+        self._reads_frames = reads_all_frames(settings.describe)
         self._faces: list[Face] = []
         self._selections: list[Selection] = []
         self._index = self._frames_handed_on = 0

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.records import Request, Selection
+from pipeline.records import ModelInfo, Request, Selection
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ class Result:
     Attributes:
         chunk: without its questions; its seconds include the description, and its faces have the fields that were read.
         descriptions: rows of the descriptions table.
-        model: name of the checkpoint that answered.
+        model: the checkpoint that answered.
     """
 
     chunk: Chunk
     descriptions: pa.Table
-    model: str
+    model: ModelInfo

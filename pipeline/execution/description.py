@@ -43,7 +43,7 @@ def describe_chunk(chunk: Chunk, describer: Describer) -> Result:
         elapsed_s=chunk.elapsed_s + sum(spent.values()),
         stage_seconds=chunk.stage_seconds | spent,
     )
-    return Result(described, description_rows(chunk.video_id, chunk.selections, answers, describer.name), describer.name)
+    return Result(described, description_rows(chunk.video_id, chunk.selections, answers, describer.name), describer.info)
 
 
 def with_readings(faces: pa.Table, readings: Sequence[Answer]) -> pa.Table:

@@ -140,10 +140,8 @@ def describe_image(
         from pipeline.describe.backends import load_describer
 
         describer = load_describer()
-    if in_turn:
-        answers = [answer for of_face in requests for answer in describer.converse(of_face)]
-    else:
-        answers = describer.describe([request for of_face in requests for request in of_face])
+    every = [request for of_face in requests for request in of_face]
+    answers = describer.converse(every) if in_turn else describer.describe(every)
     described = [DescribedRegion(name, place, answer) for (name, place), answer in zip(asked, answers, strict=True)]
     return [
         DescribedFace(face.box, face.det_score or 0.0, face.landmarks5, tuple(described[i * len(names) : (i + 1) * len(names)]))

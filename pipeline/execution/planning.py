@@ -85,7 +85,8 @@ def run_identity(settings: Settings) -> dict[str, Any]:
         ModelError: when there is no such checkpoint.
     """
     identity = {"focalface": __version__, **settings.identity()}
-    if settings.execution.address is None:  # on a cluster it is the workers' disks that count
+    # A cluster's workers have their own disks, and a server its own checkpoints.
+    if settings.execution.address is None and settings.describe.backend != "openai":
         identity["checkpoint"] = checkpoint_fingerprint(locate(settings.describe.model))
     return identity
 

@@ -189,13 +189,13 @@ def _card(name: str, region: DescribedRegion, colour: str, fonts: _Fonts) -> Ima
     sheet = Image.new("RGB", (width, 600), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     sentence = wrapped(draw, answer.description, inner, fonts.body)
-    units = sorted(answer.aus, key=lambda au: -answer.au_scores[au])
+    units = sorted(answer.aus, key=lambda au: -answer.au_scores.get(au, 0.0))
     height = _PAD + 30 + 24 * len(sentence) + (10 + 24 * len(units) if units else 0) + 10 + 26 + _PAD - 6
     rounded_box(draw, (0, 0, width - 1, height - 1), 10, fill=CARD)
     rounded_box(draw, (0, 0, 8, height - 1), 4, fill=colour)
     x, y = _PAD + 6, _PAD - 2
     draw.text((x, y), name, colour, fonts.head)
-    age = f"age {answer.age:.0f}  ({answer.age_low:.0f} to {answer.age_high:.0f})"
+    age = f"age {answer.age:.0f}" + ("" if answer.age_low is None else f"  ({answer.age_low:.0f} to {answer.age_high:.0f})")
     draw.text((width - _PAD - draw.textlength(age, fonts.small), y + 4), age, FAINT, fonts.small)
     y += 32
     for line in sentence:
@@ -203,13 +203,13 @@ def _card(name: str, region: DescribedRegion, colour: str, fonts: _Fonts) -> Ima
         y += 24
     y += 10 if units else 0
     for au in units:
-        _bar(draw, (x, y), inner, f"{au} {UNIT[au].name}", answer.au_scores[au], colour, fonts.small)
+        _bar(draw, (x, y), inner, f"{au} {UNIT[au].name}", answer.au_scores.get(au), colour, fonts.small)
         y += 24
     y += 10
     ranked = sorted(answer.emotion_scores.items(), key=lambda item: -item[1])[:3]
-    draw.text((x, y), ranked[0][0], TEXT, fonts.body)
-    after = x + draw.textlength(ranked[0][0] + "  ", fonts.body)
-    draw.text((after, y + 2), f"{ranked[0][1]:.2f}", TEXT, fonts.small)
+    draw.text((x, y), answer.emotion, TEXT, fonts.body)
+    if ranked:
+        draw.text((x + draw.textlength(answer.emotion + "  ", fonts.body), y + 2), f"{ranked[0][1]:.2f}", TEXT, fonts.small)
     rest = "    ".join(f"{emotion} {score:.2f}" for emotion, score in ranked[1:])
     draw.text((width - _PAD - draw.textlength(rest, fonts.small), y + 2), rest, FAINT, fonts.small)
     return sheet.crop((0, 0, width, height))
@@ -220,13 +220,15 @@ def _bar(
     at: tuple[float, float],
     width: int,
     label: str,
-    score: float,
+    score: float | None,
     colour: str,
     font: Font,
 ) -> None:
     x, y = at
     start, end = x + 210, x + width - 44
     draw.text((x, y), label, FAINT, font)
+    if score is None:
+        return
     rounded_box(draw, (start, y + 4, end, y + 14), 5, fill=TRACK)
     rounded_box(draw, (start, y + 4, max(start + 10, start + (end - start) * score), y + 14), 5, fill=colour)
     draw.text((end + 10, y), f"{score:.2f}", FAINT, font)
@@ -286,7 +288,7 @@ def _region(row: dict[str, Any]) -> DescribedRegion:
     answer = Answer(
         au_scores={au: row[au] for au in AUS if row[au] is not None},
         aus=tuple(row["aus"]),
-        emotion_scores={name: row[f"emotion_{name}"] for name in EMOTIONS},
+        emotion_scores={name: row[f"emotion_{name}"] for name in EMOTIONS if row[f"emotion_{name}"] is not None},
         **{name: row[name] for name in ("emotion", "age", "age_low", "age_high", "description")},
     )
     return DescribedRegion(row["region"], tuple(row["box"]), answer)

@@ -92,7 +92,7 @@ class RunWriter:
 
     Attributes:
         metrics: counts and times of the results so far.
-        names: `detector` and `model`, as the results name them.
+        names: `detector`, `model` and the model's `thresholds`, as the results name them.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class RunWriter:
             on_commit: called after each video that is committed.
         """
         self.metrics = metrics or RunMetrics(exported=False)
-        self.names: dict[str, str] = {}
+        self.names: dict[str, Any] = {}
         self._folder, self._progress, self._on_commit = folder, progress, on_commit
         self._open: dict[str, _VideoParts] = {}
 
@@ -127,7 +127,7 @@ class RunWriter:
             video = self._open.setdefault(chunk.video_id, _VideoParts())
             if video.add(result):
                 self.metrics.add_result(chunk.frames, chunk.faces.num_rows, result.descriptions.num_rows, chunk.stage_seconds)
-            self.names = {"detector": chunk.detector, "model": result.model}
+            self.names = {"detector": chunk.detector, "model": result.model.name, "thresholds": result.model.thresholds}
             if self._progress:
                 self._progress.add(
                     chunk.video_id,

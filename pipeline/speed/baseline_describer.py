@@ -15,7 +15,8 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils import logging
 
 from pipeline.describe.checkpoints import locate
-from pipeline.describe.decisions import checked
+from pipeline.describe.describer import checked
+from pipeline.describe.fields import Fields, decide
 from pipeline.describe.grammar import (
     AGE_CHOICES,
     EMOTION_CHOICES,
@@ -31,7 +32,7 @@ from pipeline.describe.grammar import (
 from pipeline.errors import ModelError
 from pipeline.faces.alignment import CROP_SIZE
 from pipeline.records import Answer, Request
-from pipeline.vocabulary import EMOTION_WORDS, EMOTIONS, Box, region_aus
+from pipeline.vocabulary import EMOTION_WORDS, Box, region_aus
 
 SENTENCE_TOKENS = 96
 """Tokens after which both sides cut a sentence."""
@@ -144,23 +145,12 @@ class BaselineDescriber:
             for (i, name), row in zip(rows[start : start + step], logits, strict=True):
                 choices = [ids[0] for ids in self.words[slots[name][1]]]
                 scores[i].setdefault(name, []).append(row[choices].softmax(-1).double().numpy())
-        return [self._decided({name: np.mean(views, 0) for name, views in fields.items()}) for fields in scores]
-
-    def _decided(self, scores: dict[str, np.ndarray]) -> Answer:
-        """Fields from the probabilities of their choices."""
-        units = {au: float(scores[au][0]) for au in self.grammar.aus if au in scores}
-        emotion, years = scores["emotion"], scores["age"].cumsum() / scores["age"].sum()
-        low, age, high = (float(np.searchsorted(years, share)) for share in (0.1, 0.5, 0.9))
-        return Answer(
-            au_scores=units,
-            aus=tuple(au for au, score in units.items() if score >= self.grammar.threshold(au)),
-            emotion_scores=dict(zip(EMOTIONS, (emotion / emotion.sum()).tolist(), strict=True)),
-            emotion=EMOTIONS[int(emotion.argmax())],
-            age=age,
-            age_low=low,
-            age_high=high,
-            description="",
-        )
+        means = [{name: np.mean(views, 0) for name, views in fields.items()} for fields in scores]
+        thresholds = {au: self.grammar.threshold(au) for au in self.grammar.aus}
+        return [
+            decide(Fields({au: float(mean[au][0]) for au in self.grammar.aus if au in mean}, mean["emotion"], mean["age"]), one, thresholds)
+            for mean, one in zip(means, requests, strict=True)
+        ]
 
     def _sentences(self, requests: Sequence[Request], pictures: dict[bytes, Any], decided: Sequence[Answer]) -> list[Answer]:
         """Greedy sentences for decided fields; the names of other emotions and ages cannot be generated."""
@@ -179,4 +169,5 @@ class BaselineDescriber:
         texts = self.tokenizer.batch_decode(
             self.network.generate(**inputs, **settings)[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True
         )
-        return [replace(answer, description=checked(text.strip(), answer)) for answer, text in zip(decided, texts, strict=True)]
+        rows = zip(decided, texts, requests, strict=True)
+        return [replace(answer, description=checked(text.strip(), answer, one, self.grammar.aus)) for answer, text, one in rows]

@@ -17,7 +17,7 @@ import torch
 from transformers import AutoTokenizer, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from pipeline.describe.backends.transformers import QwenDescriber
+from pipeline.describe.backends.transformers import TransformersDescriber
 from pipeline.describe.checkpoints import Checkpoint, locate
 from pipeline.describe.grammar import Grammar, fields_text, region_text
 from pipeline.describe.prefix import build_prefix
@@ -206,7 +206,7 @@ def measure(name: str, device: str, faces: int, repeats: int) -> dict[str, Any]:
         raise ModelError(f"--shape {name} needs a CUDA device and torch sees none here; use another machine, or --shape tiny --device cpu")
     shape, asked = SHAPES[name], questions(faces)
     own, other = build(shape, device, own_tower=True), build(shape, device, own_tower=False)
-    ours = QwenDescriber(own, batch_size=len(asked))
+    ours = TransformersDescriber(own, batch_size=len(asked))
     size = {"shortest_edge": shape.face_size**2, "longest_edge": shape.face_size**2}
     processor = Qwen2VLImageProcessorPil(size=size, image_mean=own.mean.tolist(), image_std=own.std.tolist())
     theirs = BaselineDescriber(other.model, other.tokenizer, other.grammar, processor)

@@ -23,7 +23,7 @@ from pipeline.training.conversation_trees import ConversationLayout, Turn
 from pipeline.training.dense_supervision import emotion_targets, emotion_weights
 from pipeline.training.labelled_faces import UNKNOWN, LabelledFaces, mirror_names
 from pipeline.training.stage_settings import FocalStage, Stage
-from pipeline.vocabulary import AUS_LABELLED, EMOTIONS, Box
+from pipeline.vocabulary import AUS_LABELLED, CUSTOM_BOX, EMOTIONS, WHOLE_FACE, Box
 
 Sample = tuple[int, int]
 """(number of the sample, index of its face)."""
@@ -168,8 +168,9 @@ class FocalCollator:
             active = visible & np.array([rng.random() < RANDOM_AU_RATE for _ in AUS_LABELLED])
         units = [au for au, on in zip(AUS_LABELLED, active, strict=True) if on]
         if not labelled:
-            empty = KINDS[self._faces.kind[box]] == "empty"
-            sentence = compose(units if visible.any() or empty else None, emotion, round(age), rng, empty=empty)
+            kind = KINDS[self._faces.kind[box]]
+            known, empty, region = visible.any() or kind == "empty", kind == "empty", WHOLE_FACE if kind == "whole" else CUSTOM_BOX
+            sentence = compose(units if known else None, emotion, round(age), rng, region=region, empty=empty)
         opening = self._layout.ids(fields_text(units, emotion, round(age)))
         written = self._layout.ids(sentence + ANSWER_END)
         return (*opening, *written), len(written)

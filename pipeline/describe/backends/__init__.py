@@ -1,7 +1,8 @@
-"""What answers questions about faces: a model behind transformers, or behind vLLM.
+"""Description backends: a model behind transformers, behind vLLM, or behind an OpenAI-compatible endpoint.
 
-In: `pipeline.records.Request`. Out: `pipeline.records.Answer`, one a request, in order. To add a backend, write a class with what
-`Describer` asks for in a module of its own here, and give it a word in `load_describer`.
+In: `pipeline.records.Request`. Out: `pipeline.records.Answer`, one for each request, in order. To add a backend, write a subclass of
+`pipeline.describe.describer.BaseDescriber` in a module of its own here, add its name to `pipeline.settings.Backend`, and open it in
+`load_describer`.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from pipeline.records import Answer, Request
+from pipeline.errors import ModelError
+from pipeline.records import Answer, ModelInfo, Request
 
 if TYPE_CHECKING:
-    from pipeline.describe.decisions import FocalDescriber
+    from pipeline.describe.describer import BaseDescriber
 
 
 class Describer(Protocol):
@@ -21,25 +23,29 @@ class Describer(Protocol):
     Attributes:
         name: the checkpoint, as the tables name it.
         aus: the action units that it knows.
-        replaced: how many of its sentences so far gave way to the plain wording of their fields (`checked`).
-        own_words: whether sentences are the model's; else fields get their plain wording, and the model is asked for nothing more.
+        info: its name and thresholds, for `run.json`.
+        replaced: number of its sentences so far that were replaced by the plain wording of their fields
+            (`pipeline.describe.describer.checked`).
+        writes_sentences: whether the model writes the sentences. If not, fields get their plain wording.
     """
 
     name: str
     aus: tuple[str, ...]
+    info: ModelInfo
     replaced: int
-    own_words: bool
+    writes_sentences: bool
 
     def describe(self, requests: Sequence[Request]) -> list[Answer]:
-        """One answer for each request, in order."""
+        """One answer for each request, in order. A request gets the same answer alone and in any batch."""
         ...
 
     def read(self, requests: Sequence[Request]) -> list[Answer]:
-        """The fields of each request, in order, without sentences: `description` is empty."""
+        """The fields of each request as `describe` gives them, without a sentence: `description` is empty. Reads large batches."""
         ...
 
     def converse(self, requests: Sequence[Request]) -> list[Answer]:
-        """One answer for each request, all of one face, each seeing the ones before it."""
+        """One answer for each request, in order. Requests with the same face are the turns of one conversation, in their order;
+        conversations about different faces do not see each other."""
         ...
 
 
@@ -47,44 +53,56 @@ def load_describer(
     model: str = "nano",
     *,
     adapter: str | None = None,
+    backend: str = "transformers",
+    endpoint: str | None = None,
     device: str = "auto",
     batch_size: int = 32,
     threads: int | None = None,
-    engine: str = "transformers",
     sentences: str = "model",
-    frames: str = "auto",
 ) -> Describer:
     """Open a checkpoint as a describer.
 
     Args:
-        model, adapter, device: see `pipeline.describe.checkpoints.open_checkpoint`.
-        batch_size: requests answered together; memory grows with it, speed too up to a point.
-        threads: CPU threads of torch, in this process; None leaves them.
-        engine: `transformers`, or `vllm` where it is installed.
-        sentences: the `model`'s own, or a `plain` wording of its fields, which takes a little more than half of the time.
-
-        frames: which frames a run reads (`pipeline.describe.checkpoints.reads_all_frames`); it changes nothing here.
+        model, adapter, device: see `pipeline.describe.checkpoints.open_checkpoint`; for the backend `openai`, the name of a model there.
+        backend: `transformers`, `vllm` where it is installed, or `openai` for a server at `endpoint`.
+        endpoint: base URL of an OpenAI-compatible server, such as `http://localhost:8000/v1`.
+        batch_size: requests answered together; memory grows with it, and speed up to a point.
+        threads: CPU threads of torch in this process; None leaves them as they are.
+        sentences: `model`: written by the model; `plain`: a fixed wording of the fields, in a little more than half of the time.
 
     Raises:
-        ModelError: when the checkpoint cannot be opened, or the engine is not installed.
+        ModelError: when the checkpoint cannot be opened, or the backend is not installed or does not answer.
 
-    >>> describer = load_describer("nano", device="cpu")  # doctest: +SKIP
-    >>> describer.describe([Request(crop, (36, 68, 76, 92), "mouth")])[0].aus  # doctest: +SKIP
-    ('AU12', 'AU25')
+    >>> describer = load_describer("nano", sentences="plain")
+    >>> describer.aus[:3]
+    ('AU01', 'AU02', 'AU04')
     """
-    import torch
+    describer: BaseDescriber
+    if backend == "openai":
+        from pipeline.describe.backends.openai import open_endpoint
 
-    from pipeline.describe.backends.transformers import QwenDescriber
-    from pipeline.describe.checkpoints import open_checkpoint
-
-    if threads is not None:
-        torch.set_num_threads(threads)
-    describer: FocalDescriber
-    if engine == "vllm":
+        if adapter is not None:
+            raise ModelError("an adapter belongs to a local checkpoint: the backend openai takes none")
+        describer = open_endpoint(endpoint, model, batch_size)
+    elif backend == "vllm":
         from pipeline.describe.backends.vllm import open_vllm
 
+        _set_threads(threads)
         describer = open_vllm(model, adapter=adapter, device=device, batch_size=batch_size)
+    elif backend == "transformers":
+        from pipeline.describe.backends.transformers import TransformersDescriber
+        from pipeline.describe.checkpoints import open_checkpoint
+
+        _set_threads(threads)
+        describer = TransformersDescriber(open_checkpoint(model, adapter=adapter, device=device), batch_size)
     else:
-        describer = QwenDescriber(open_checkpoint(model, adapter=adapter, device=device), batch_size)
-    describer.own_words = sentences == "model"
+        raise ModelError(f"there is no backend {backend!r}; transformers, vllm and openai are")
+    describer.writes_sentences = sentences == "model"
     return describer
+
+
+def _set_threads(threads: int | None) -> None:
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)

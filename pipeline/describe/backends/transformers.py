@@ -1,163 +1,191 @@
-"""The transformers backend: a Qwen2.5-VL asked about many boxes of many faces at once.
+"""The transformers backend: a Qwen2.5-VL in this process, asked about many boxes of many faces at once.
 
-For a batch of requests the vision tower and the shared prefix of the conversation run once for each distinct face; every region is
-a branch on its face's prefix; all fields of a region are read in one further pass; then the sentences are written together, greedily.
-A checkpoint may ask for the mirror image to be read too (`Grammar.mirror`): fields are then the mean of both.
+For a batch of prompts the vision tower and the prefix of the conversation run once for each distinct face. Each region is a branch after
+its face's prefix, and all its fields are read in one further pass. Then the sentences are written together, greedily.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from transformers import DynamicCache
 
 from pipeline.describe.checkpoints import Checkpoint
-from pipeline.describe.decisions import MAX_SENTENCE, FocalDescriber, Hear, Scores, Write
+from pipeline.describe.describer import BaseDescriber, Prompt, resized
+from pipeline.describe.fields import Fields
 from pipeline.describe.prefill import decode, embed_with_images, encode_images
 from pipeline.describe.prefix import build_prefix
 from pipeline.describe.slots import Slot, add_slot, probabilities
 from pipeline.describe.token_tree import TokenTree
-from pipeline.records import Answer, Request
+from pipeline.describe.tokens import MAX_SENTENCE, PromptTokens
+from pipeline.records import Answer
 
 
-class QwenDescriber(FocalDescriber):
+@dataclass(frozen=True)
+class _Group:
+    """Prompts in one cache.
+
+    Attributes:
+        rows: indices of the prompts.
+        cache: one row for each prompt.
+        length: number of cached tokens.
+        position: text position of the token that follows.
+        pending: tokens of each prompt that are not in the cache yet.
+    """
+
+    rows: list[int]
+    cache: DynamicCache
+    length: int
+    position: int
+    pending: list[list[int]]
+
+
+class TransformersDescriber(BaseDescriber):
     """The describer over `Qwen2_5_VLForConditionalGeneration`."""
 
     def __init__(self, checkpoint: Checkpoint, batch_size: int = 32) -> None:
-        self._prefix = build_prefix(checkpoint.model, checkpoint.tokenizer, checkpoint.grammar)
-        super().__init__(checkpoint.name, checkpoint.grammar, checkpoint.tokenizer, self._prefix.side, batch_size)
-        self._mean, self._std = checkpoint.mean, checkpoint.std
-        self._model = checkpoint.model
+        """Describe with an opened checkpoint.
+
+        Args:
+            checkpoint: from `pipeline.describe.checkpoints.open_checkpoint`.
+            batch_size: requests answered together.
+        """
+        super().__init__(checkpoint.name, checkpoint.grammar, batch_size)
+        self._model, self._mean, self._std = checkpoint.model, checkpoint.mean, checkpoint.std
         self._device = self._model.device
         self._decoder = self._model.model.language_model
-        self._slots = [(self._ids(q), [self._ids(c) for c in choices]) for q, choices in self.grammar.slots()]
+        self._prefix = build_prefix(checkpoint.model, checkpoint.tokenizer, checkpoint.grammar)
+        self._tokens = PromptTokens(checkpoint.tokenizer, checkpoint.grammar, self._prefix.side)
+        self._kept: tuple[list[Prompt], list[_Group]] | None = None  # of the last `_read`, for the `_write` that follows
 
     @torch.inference_mode()
-    def _ask(self, requests: Sequence[Request]) -> Iterator[tuple[list[int], Scores, Write]]:
+    def _read(self, prompts: list[Prompt], then_write: bool) -> list[Fields]:
+        self._kept = None
+        cache, face_of = self._prefill(prompts)
+        questions = [self._tokens.question(prompt) for prompt in prompts]
+        fields: dict[int, Fields] = {}
+        groups = []
+        # Questions of one length share one tree. Lengths differ where a tokenizer splits numbers into digits, and after earlier turns.
+        for length in sorted({len(question) for question in questions}):
+            rows = [i for i, question in enumerate(questions) if len(question) == length]
+            group = self._group(rows, cache, face_of, questions)
+            fields |= zip(rows, self._read_group(group), strict=True)
+            groups.append(replace(group, length=group.length + length, position=group.position + length, pending=[[]] * len(rows)))
+        if then_write:
+            self._kept = prompts, groups
+        return [fields[i] for i in range(len(prompts))]
+
+    @torch.inference_mode()
+    def _write(self, prompts: list[Prompt], answers: Sequence[Answer]) -> list[str]:
+        kept, self._kept = self._kept, None
+        if kept is not None and kept[0] is prompts:
+            groups = kept[1]
+        else:
+            cache, face_of = self._prefill(prompts)
+            groups = [self._group(range(len(prompts)), cache, face_of, [self._tokens.question(prompt) for prompt in prompts])]
+        sentences: dict[int, str] = {}
+        for group in groups:
+            sentences |= zip(group.rows, self._write_group(group, [answers[i] for i in group.rows]), strict=True)
+        return [sentences[i] for i in range(len(prompts))]
+
+    def _prefill(self, prompts: Sequence[Prompt]) -> tuple[DynamicCache, list[int]]:
+        """Prefill the prefix of each distinct face: a cache with one row for each, and the row of each prompt."""
         places: dict[bytes, int] = {}
         crops: list[np.ndarray] = []
         face_of: list[int] = []
-        for request in requests:
-            key = request.crop.tobytes()
-            if key not in places:
+        for prompt in prompts:
+            crop = prompt.request.crop
+            if (key := crop.tobytes()) not in places:
                 places[key] = len(crops)
-                crops.append(request.crop)
+                crops.append(resized(crop, self._prefix.side))
             face_of.append(places[key])
-        prefix = self._look(crops)
-        branches = [self._branch(request) for request in requests]
-        # Branches of one length make trees of one shape: digits are tokens to some checkpoints, so lengths can differ.
-        for size in sorted({len(branch) for branch in branches}):
-            rows = [i for i, branch in enumerate(branches) if len(branch) == size]
-            cache = _rows(prefix, [face_of[i] for i in rows])
-            scores = self._fields([branches[i] for i in rows], cache, len(self._prefix), self._prefix.end)
-            yield rows, scores, partial(self._write, cache=cache, length=len(self._prefix) + size, position=self._prefix.end + size)
-
-    @torch.inference_mode()
-    def _open(self, crop: np.ndarray) -> Hear:
-        cache, length, position = self._look([crop]), len(self._prefix), self._prefix.end
-
-        @torch.inference_mode()
-        def hear(said: list[int], request: Request) -> tuple[Scores, Write]:
-            nonlocal length, position
-            tokens = [*said, *self._branch(request)]
-            scores = self._fields([tokens], cache, length, position)
-            length, position = length + len(tokens), position + len(tokens)
-            return scores, write
-
-        def write(decided: Sequence[Answer]) -> list[str]:
-            sentences = self._write(decided, cache, length, position)
-            cache.crop(length - cache.get_seq_length())  # what was written may be replaced: it is heard with the next tokens
-            return sentences
-
-        return hear
-
-    def _look(self, crops: Sequence[np.ndarray]) -> DynamicCache:
-        """Prefill what all regions of a face share; the cache has a row a face."""
-        resized = np.stack([self._resized(crop) for crop in crops])
-        images = torch.from_numpy(resized).to(self._device).permute(0, 3, 1, 2)  # [F, 3, side, side]
+        images = torch.from_numpy(np.stack(crops)).to(self._device).permute(0, 3, 1, 2)  # [F, 3, side, side]
         seen = encode_images(self._model, images, self._mean, self._std)  # [F, N, D]
-        embeds = embed_with_images(self._model, self._prefix.ids.to(self._device).repeat(len(crops), 1), self._prefix, seen)
+        ids = self._prefix.ids.to(self._device).repeat(len(crops), 1)
         cache = DynamicCache(config=self._model.config.text_config)
         size = len(self._prefix)
         mask = torch.ones(size, size, dtype=torch.bool, device=self._device).tril().expand(len(crops), 1, -1, -1)
-        decode(self._model, embeds, self._prefix.positions.to(self._device).unsqueeze(1).expand(-1, len(crops), -1), mask, cache)
-        return cache
+        positions = self._prefix.positions.to(self._device).unsqueeze(1).expand(-1, len(crops), -1)
+        decode(self._model, embed_with_images(self._model, ids, self._prefix, seen), positions, mask, cache)
+        return cache, face_of
 
-    def _fields(self, branches: Sequence[list[int]], cache: DynamicCache, length: int, position: int) -> Scores:
-        """Probabilities of every slot's choices, (R, choices) each; branches of one length. The cache then ends with the region."""
-        tree = TokenTree(prefix=length)
-        region = tree.add(branches[0])
-        slots = [add_slot(tree, region, question, answers, self._newline) for question, answers in self._slots]
-        ids = torch.tensor(tree.ids, device=self._device).repeat(len(branches), 1)  # [R, Q]
-        ids[:, : len(branches[0])] = torch.tensor(list(branches), device=self._device)
-        positions = (torch.tensor(tree.positions, device=self._device) + position).expand(3, len(branches), -1)
-        mask = tree.mask().to(self._device).expand(len(branches), 1, -1, -1)
-        hidden = decode(self._model, self._decoder.embed_tokens(ids), positions, mask, cache)
-        cache.crop(len(branches[0]) - len(tree.ids))  # the slots go; prefix and region stay
-        return self._read(slots, hidden)
+    def _group(self, rows: Sequence[int], cache: DynamicCache, face_of: Sequence[int], questions: Sequence[list[int]]) -> _Group:
+        """Some prompts in a cache of their own, right after the prefix."""
+        own = _select(cache, [face_of[i] for i in rows])
+        return _Group(list(rows), own, len(self._prefix), self._prefix.end, [questions[i] for i in rows])
 
-    def _read(self, slots: Sequence[Slot], hidden: torch.Tensor) -> Scores:
-        """Probabilities of every slot's choices, (R, choices) each."""
-        looks = [look for slot in slots for look in slot.readouts]
-        logits = self._model.lm_head(hidden[:, looks])  # [R, looks, V]
+    def _read_group(self, group: _Group) -> list[Fields]:
+        """Read the fields of questions of one length. The cache then ends with the questions."""
+        questions = group.pending
+        tree = TokenTree(prefix=group.length)
+        region = tree.add(questions[0])
+        slots = [add_slot(tree, region, question, choices, self._tokens.newline) for question, choices in self._tokens.slots]
+        ids = torch.tensor(tree.ids, device=self._device).repeat(len(questions), 1)  # [R, Q]
+        ids[:, : len(questions[0])] = torch.tensor(questions, device=self._device)
+        positions = (torch.tensor(tree.positions, device=self._device) + group.position).expand(3, len(questions), -1)
+        mask = tree.mask().to(self._device).expand(len(questions), 1, -1, -1)
+        hidden = decode(self._model, self._decoder.embed_tokens(ids), positions, mask, group.cache)
+        group.cache.crop(len(questions[0]) - len(tree.ids))  # drop the slots, keep prefix and question
+        *units, emotion, age = self._scores(slots, hidden)
+        return [
+            Fields({au: float(unit[row, 0]) for au, unit in zip(self.aus, units, strict=True)}, emotion[row], age[row])
+            for row in range(len(questions))
+        ]
+
+    def _scores(self, slots: Sequence[Slot], hidden: torch.Tensor) -> list[np.ndarray]:
+        """(R, choices) probabilities of every slot's choices."""
+        readouts = [readout for slot in slots for readout in slot.readouts]
+        logits = self._model.lm_head(hidden[:, readouts])  # [R, readouts, V]
         scores, first = [], 0
         for slot in slots:
             scores.append(probabilities(slot, logits[:, first : first + len(slot.readouts)]).double().cpu().numpy())
             first += len(slot.readouts)
         return scores
 
-    @torch.inference_mode()
-    def _write(self, decided: Sequence[Answer], cache: DynamicCache, length: int, position: int) -> list[str]:
-        """Greedy sentences after the decided fields, all rows together; a row leaves the batch when its sentence ends.
-
-        The names of other emotions and ages than the decided ones are not on offer.
-        """
-        fields = [self._fields_ids(answer) for answer in decided]
-        width = max(map(len, fields))
-        ids = torch.tensor([[self._end] * (width - len(row)) + row for row in fields], device=self._device)  # left padding
-        pad = torch.tensor([width - len(row) for row in fields], device=self._device)
+    def _write_group(self, group: _Group, answers: Sequence[Answer]) -> list[str]:
+        """Greedy sentences after the decided fields, all rows together; a row leaves the batch when its sentence ends."""
+        openings = [[*pending, *self._tokens.fields(answer)] for pending, answer in zip(group.pending, answers, strict=True)]
+        width = max(map(len, openings))
+        ids = torch.tensor([[self._tokens.end] * (width - len(row)) + row for row in openings], device=self._device)  # left padding
+        pad = torch.tensor([width - len(row) for row in openings], device=self._device)
         steps = torch.arange(width, device=self._device)
-        real = steps >= pad[:, None]  # [R, width]
-        seen = torch.cat([torch.ones(len(fields), length, dtype=torch.bool, device=self._device), real], 1)  # [R, K]
-        causal = torch.cat([torch.ones(width, length, device=self._device), torch.ones(width, width, device=self._device).tril()], 1).bool()
-        positions = position + (steps - pad[:, None]).clamp(min=0)
-        hidden = decode(
-            self._model, self._decoder.embed_tokens(ids), positions.expand(3, -1, -1), (seen[:, None, :] & causal).unsqueeze(1), cache
-        )[:, -1]
-        position_now = positions[:, -1] + 1
-        written: list[list[int]] = [[] for _ in fields]
-        rows = torch.arange(len(fields), device=self._device)
-        barred = torch.zeros(len(fields), self._model.lm_head.weight.shape[0], dtype=torch.bool, device=self._device)
-        for row, answer in enumerate(decided):
-            barred[row, self.rivals(answer)] = True
+        cached = torch.ones(len(openings), group.length, dtype=torch.bool, device=self._device)
+        seen = torch.cat([cached, steps >= pad[:, None]], 1)  # [R, K]
+        causal = torch.cat(
+            [torch.ones(width, group.length, device=self._device), torch.ones(width, width, device=self._device).tril()], 1
+        ).bool()
+        positions = group.position + (steps - pad[:, None]).clamp(min=0)
+        mask = (seen[:, None, :] & causal).unsqueeze(1)
+        hidden = decode(self._model, self._decoder.embed_tokens(ids), positions.expand(3, -1, -1), mask, group.cache)[:, -1]
+        position = positions[:, -1] + 1
+        written: list[list[int]] = [[] for _ in openings]
+        rows = torch.arange(len(openings), device=self._device)
+        barred = torch.zeros(len(openings), self._model.lm_head.weight.shape[0], dtype=torch.bool, device=self._device)
+        for row, answer in enumerate(answers):
+            barred[row, self._tokens.barred(answer)] = True
         for _ in range(MAX_SENTENCE):
-            token = self._model.lm_head(hidden).masked_fill(barred[rows], -torch.inf).argmax(-1)  # [active]
-            going = token != self._end
+            token = self._model.lm_head(hidden).masked_fill(barred[rows], -torch.inf).argmax(-1)  # [active rows]
+            going = token != self._tokens.end
             if not bool(going.any()):
                 break
             if not bool(going.all()):
                 keep = going.nonzero()[:, 0]
-                cache.batch_select_indices(keep)
-                rows, token, seen, position_now = rows[keep], token[keep], seen[keep], position_now[keep]
+                group.cache.batch_select_indices(keep)
+                rows, token, seen, position = rows[keep], token[keep], seen[keep], position[keep]
             for row, value in zip(rows.tolist(), token.tolist(), strict=True):
                 written[row].append(value)
             seen = torch.cat([seen, torch.ones(len(seen), 1, dtype=torch.bool, device=self._device)], 1)
-            hidden = decode(
-                self._model,
-                self._decoder.embed_tokens(token[:, None]),
-                position_now.view(1, -1, 1).expand(3, -1, -1),
-                seen[:, None, None, :],
-                cache,
-            )[:, -1]
-            position_now = position_now + 1
-        return [self._text(row) for row in written]
+            embeds = self._decoder.embed_tokens(token[:, None])
+            hidden = decode(self._model, embeds, position.view(1, -1, 1).expand(3, -1, -1), seen[:, None, None, :], group.cache)[:, -1]
+            position = position + 1
+        return [self._tokens.decode(row) for row in written]
 
 
-def _rows(cache: DynamicCache, rows: Sequence[int]) -> DynamicCache:
-    """A new cache with the chosen rows of another one."""
+def _select(cache: DynamicCache, rows: Sequence[int]) -> DynamicCache:
+    """A new cache with some rows of another one."""
     chosen = DynamicCache()
     for index, layer in enumerate(cache.layers):
         chosen.update(layer.keys[list(rows)], layer.values[list(rows)], index)

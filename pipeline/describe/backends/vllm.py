@@ -1,8 +1,8 @@
-"""The second engine: vLLM, for machines and clusters that have it.
+"""The vLLM backend, for machines and clusters that have it.
 
-Every look at a slot is a request of its own: picture, region and question, one token, and the probabilities of the tokens that may
-follow; then the sentence is one more. All requests of a face share the picture's tokens, and all of a region the region's, through
-vLLM's prefix cache, so what `QwenDescriber` does with a token tree vLLM does with its pages.
+Each readout of a slot is one vLLM request: picture, region and question, one token to generate, and the probabilities of the tokens that
+may follow. The sentence is one more request. All requests of a face share the picture's tokens through vLLM's prefix cache, and all of a
+region the region's: what the transformers backend does with a token tree, vLLM does with cache pages.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,47 +19,49 @@ import torch
 from PIL import Image
 
 from pipeline.describe.checkpoints import ADAPTER_FILES, grammar_of, locate, locate_adapter, name_of
-from pipeline.describe.decisions import MAX_SENTENCE, FocalDescriber, Hear, Scores, Write
+from pipeline.describe.describer import BaseDescriber, Prompt, resized
+from pipeline.describe.fields import Fields
 from pipeline.describe.grammar import IMAGE_TOKEN, USER_IMAGE_END, USER_START, Grammar
 from pipeline.describe.prefix import picture_side
 from pipeline.describe.slots import Slot, add_slot, log_probabilities
 from pipeline.describe.token_tree import TokenTree
+from pipeline.describe.tokens import MAX_SENTENCE, PromptTokens
 from pipeline.errors import ModelError
-from pipeline.records import Answer, Request
+from pipeline.records import Answer
 from pipeline.vocabulary import region_aus
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 MAX_CONTEXT = 4096
-"""Tokens of a conversation, the picture's among them; more lets more boxes be asked in turn, and takes more memory."""
+"""Tokens of a conversation, the picture's included; more allows more turns, and takes more memory."""
 
 CPU_CACHE_BYTES = 1 << 30
-"""Memory for the prefix cache on a CPU. It holds at least one conversation: 9000 tokens of a 7B model, 260000 of nano."""
+"""Memory of the prefix cache on a CPU: 9,000 tokens of a 7B model, 260,000 of nano. It must hold one conversation."""
 
 CPU_BLOCK = 32
-"""Tokens of a page of the prefix cache on a CPU, where vLLM's own 128 are longer than nano's prefixes; its kernels want multiples of 32."""
+"""Tokens of a page of the prefix cache on a CPU. vLLM's default of 128 is longer than nano's prefix; its kernels need multiples of 32."""
 
 GPU_SHARE = 0.8
-"""Share of a GPU's memory that vLLM takes; what is left is for the detector."""
+"""Share of a GPU's memory that vLLM takes; the detector has the rest."""
 
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-"""The room for an adapter's rank that vLLM can set aside."""
+"""The maximum ranks that vLLM can be told to reserve memory for."""
 
 
 def open_vllm(model: str = "nano", *, adapter: str | None = None, device: str = "auto", batch_size: int = 32) -> VllmDescriber:
     """Open a checkpoint with vLLM: float32 on the CPU, bfloat16 on CUDA.
 
     Args:
-        model, adapter: see `pipeline.describe.checkpoints.open_checkpoint`; the adapter stays apart from the weights.
-        device: `auto`, `cpu` or `cuda`; an installed vLLM is made for one of the two.
+        model, adapter: see `pipeline.describe.checkpoints.open_checkpoint`; the adapter is not merged into the weights.
+        device: `auto`, `cpu` or `cuda`; an installed vLLM is built for one of the two.
         batch_size: regions whose requests are handed to vLLM together.
 
     Raises:
         ModelError: when vLLM is not installed, or something is missing or does not fit.
     """
     folder, added = locate(model), locate_adapter(adapter)
-    # One process: no engine beside this one to start and stop, and what is killed is killed whole. And no report to its makers.
+    # No second process: nothing to start and stop, and nothing is left behind by a kill. And no usage reports.
     for name, value in {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR"}.items():
         os.environ.setdefault(name, value)
     try:
@@ -68,7 +69,9 @@ def open_vllm(model: str = "nano", *, adapter: str | None = None, device: str = 
         from vllm.lora.request import LoRARequest
         from vllm.platforms import current_platform
     except ImportError as error:
-        raise ModelError(f"engine vllm is not installed ({error}); pip install 'focalface[vllm]', or use --engine transformers") from error
+        raise ModelError(
+            f"the backend vllm is not installed ({error}); pip install 'focalface[vllm]', or use --backend transformers"
+        ) from error
     on_cpu = current_platform.is_cpu()
     if device not in ("auto", "cpu" if on_cpu else "cuda"):
         choose = "" if on_cpu else "; choose a GPU with CUDA_VISIBLE_DEVICES"
@@ -85,15 +88,15 @@ def open_vllm(model: str = "nano", *, adapter: str | None = None, device: str = 
             model=str(folder),
             dtype="float32" if on_cpu else "bfloat16",
             load_format="safetensors",
-            generation_config="vllm",  # none of the checkpoint's habits of sampling
+            generation_config="vllm",  # not the checkpoint's sampling defaults
             enforce_eager=on_cpu,  # compiling takes longer there than it saves
             enable_prefix_caching=True,
             max_model_len=min(MAX_CONTEXT, config.text_config.max_position_embeddings),
             limit_mm_per_prompt={"image": 1, "video": 0},
-            mm_processor_kwargs={"size": {"shortest_edge": side**2, "longest_edge": side**2}},  # pictures come in this size, and keep it
+            mm_processor_kwargs={"size": {"shortest_edge": side**2, "longest_edge": side**2}},  # pictures have this size already
             use_tqdm_on_load=False,
             **memory,
-            **(_room(added, config) if added else {}),
+            **(_adapter_options(added, config) if added else {}),
         )
     except ModelError:
         raise
@@ -104,8 +107,8 @@ def open_vllm(model: str = "nano", *, adapter: str | None = None, device: str = 
     return VllmDescriber(name_of(model, added), network, tokenizer, grammar, side, lora, batch_size)
 
 
-def _room(adapter: Path, config: PretrainedConfig) -> dict[str, Any]:
-    """What vLLM is to set aside for an adapter.
+def _adapter_options(adapter: Path, config: PretrainedConfig) -> dict[str, Any]:
+    """vLLM's options for an adapter.
 
     Raises:
         ModelError: when a tensor of the adapter has no place in the model (vLLM would leave it out and say nothing), or vLLM cannot
@@ -136,13 +139,8 @@ def _room(adapter: Path, config: PretrainedConfig) -> dict[str, Any]:
     }
 
 
-class VllmDescriber(FocalDescriber):
-    """The describer over `vllm.LLM`.
-
-    Args:
-        network: of this checkpoint, in this process.
-        lora: the adapter that every request names; none for the bare model.
-    """
+class VllmDescriber(BaseDescriber):
+    """The describer over `vllm.LLM`."""
 
     def __init__(
         self,
@@ -154,80 +152,85 @@ class VllmDescriber(FocalDescriber):
         lora: Any = None,
         batch_size: int = 32,
     ) -> None:
-        super().__init__(name, grammar, tokenizer, side, batch_size)
-        self._network, self._lora = network, lora
-        # vLLM itself puts the picture's tokens where one of them stands.
-        self._prefix = self._ids(USER_START + IMAGE_TOKEN + USER_IMAGE_END) + self._ids(grammar.instruction)
-        # Of each slot: its action unit, itself, and each look's tokens from its question on.
+        """Describe with an opened model.
+
+        Args:
+            name: the checkpoint, as the tables name it.
+            network: `vllm.LLM` in this process.
+            tokenizer, grammar: of the checkpoint.
+            side: width of the square picture that the model is shown, in pixels.
+            lora: the adapter that every request names; None for the bare model.
+            batch_size: requests answered together.
+        """
+        super().__init__(name, grammar, batch_size)
+        self._network, self._lora, self._side = network, lora, side
+        self._tokens = PromptTokens(tokenizer, grammar, side)
+        # One image token stands for all of them; vLLM multiplies it.
+        self._prefix = self._tokens.encode(USER_START + IMAGE_TOKEN + USER_IMAGE_END) + self._tokens.encode(grammar.instruction)
+        # Each slot: its action unit, the slot, and for each readout the tokens from the question on.
         self._slots: list[tuple[str | None, Slot, list[list[int]]]] = []
-        for au, (question, choices) in zip([*self.aus, None, None], grammar.slots(), strict=True):
+        for au, (question, choices) in zip([*self.aus, None, None], self._tokens.slots, strict=True):
             tree = TokenTree()
-            slot = add_slot(tree, None, self._ids(question), [self._ids(choice) for choice in choices], self._newline)
+            slot = add_slot(tree, None, question, choices, self._tokens.newline)
             ids, seen = torch.tensor(tree.ids), tree.mask()
-            self._slots.append((au, slot, [ids[seen[look]].tolist() for look in slot.readouts]))
+            self._slots.append((au, slot, [ids[seen[readout]].tolist() for readout in slot.readouts]))
 
-    def _ask(self, requests: Sequence[Request]) -> Iterator[tuple[list[int], Scores, Write]]:
-        heard = [[*self._prefix, *self._branch(request)] for request in requests]
-        yield list(range(len(requests))), self._fields(requests, heard), partial(self._write, requests=requests, heard=heard)
-
-    def _open(self, crop: np.ndarray) -> Hear:
-        heard = list(self._prefix)
-
-        def hear(said: list[int], request: Request) -> tuple[Scores, Write]:
-            heard.extend([*said, *self._branch(request)])
-            return self._fields([request], [heard]), partial(self._write, requests=[request], heard=[heard])
-
-        return hear
-
-    def _fields(self, requests: Sequence[Request], heard: Sequence[list[int]]) -> Scores:
-        """Read the slots that follow each request's tokens, but for action units that its box cannot show: nobody asks for their scores."""
+    def _read(self, prompts: list[Prompt], then_write: bool) -> list[Fields]:
+        """Read the slots of each prompt. Action units that its box cannot show are not asked."""
         from vllm import SamplingParams
 
-        logits = [[torch.zeros(len(requests), len(ids)) for ids in slot.children] for _, slot, _ in self._slots]
-        prompts, asked, places = [], [], []
-        for row, (request, tokens) in enumerate(zip(requests, heard, strict=True)):
-            picture, can_show = self._picture(request.crop), {None, *region_aus(request.region, request.box)}
-            for (au, slot, tails), looks in zip(self._slots, logits, strict=True):
-                for tail, ids, look in zip(tails, slot.children, looks, strict=True):
+        logits = [[torch.zeros(len(prompts), len(ids)) for ids in slot.children] for _, slot, _ in self._slots]
+        inputs, sampling, places = [], [], []
+        for row, prompt in enumerate(prompts):
+            picture, question = self._picture(prompt.request.crop), [*self._prefix, *self._tokens.question(prompt)]
+            can_show = {None, *region_aus(prompt.request.region, prompt.request.box)}
+            for (au, slot, tails), readouts in zip(self._slots, logits, strict=True):
+                for tail, ids, readout in zip(tails, slot.children, readouts, strict=True):
                     if au in can_show and len(ids) > 1:  # where one token alone may follow, there is nothing to ask
-                        prompts.append(self._prompt(picture, [*tokens, *tail]))
-                        asked.append(SamplingParams(max_tokens=1, temperature=0.0, logprob_token_ids=list(ids), detokenize=False))
-                        places.append((look[row], ids))
-        for output, (place, ids) in zip(self._generate(prompts, asked), places, strict=True):
-            (said,) = output.logprobs  # over the whole vocabulary; what they are among the choices alone is worked out below
+                        inputs.append(self._input(picture, [*question, *tail]))
+                        sampling.append(SamplingParams(max_tokens=1, temperature=0.0, logprob_token_ids=list(ids), detokenize=False))
+                        places.append((readout[row], ids))
+        for output, (place, ids) in zip(self._generate(inputs, sampling), places, strict=True):
+            (said,) = output.logprobs  # over the whole vocabulary; renormalised over the choices below
             place[:] = torch.tensor([said[token].logprob for token in ids])
-        return [log_probabilities(slot, looks).exp().double().numpy() for (_, slot, _), looks in zip(self._slots, logits, strict=True)]
+        *units, emotion, age = (
+            log_probabilities(slot, readouts).exp().double().numpy() for (_, slot, _), readouts in zip(self._slots, logits, strict=True)
+        )
+        return [
+            Fields({au: float(unit[row, 0]) for au, unit in zip(self.aus, units, strict=True)}, emotion[row], age[row])
+            for row in range(len(prompts))
+        ]
 
-    def _write(self, decided: Sequence[Answer], requests: Sequence[Request], heard: Sequence[list[int]]) -> list[str]:
+    def _write(self, prompts: list[Prompt], answers: Sequence[Answer]) -> list[str]:
         """Greedy sentences after the decided fields, without the names of other emotions and ages."""
         from vllm import SamplingParams
 
-        prompts = [
-            self._prompt(self._picture(request.crop), [*tokens, *self._fields_ids(answer)])
-            for request, tokens, answer in zip(requests, heard, decided, strict=True)
+        inputs = [
+            self._input(self._picture(prompt.request.crop), [*self._prefix, *self._tokens.question(prompt), *self._tokens.fields(answer)])
+            for prompt, answer in zip(prompts, answers, strict=True)
         ]
-        asked = [
+        sampling = [
             SamplingParams(
                 max_tokens=MAX_SENTENCE,
                 temperature=0.0,
-                ignore_eos=True,  # a checkpoint may name others beside the answer's end
-                stop_token_ids=[self._end],
-                logit_bias=dict.fromkeys(self.rivals(answer), -torch.inf),
+                ignore_eos=True,  # a checkpoint may name other tokens beside the answer's end
+                stop_token_ids=[self._tokens.end],
+                logit_bias=dict.fromkeys(self._tokens.barred(answer), -torch.inf),
                 detokenize=False,
             )
-            for answer in decided
+            for answer in answers
         ]
-        return [self._text(output.token_ids) for output in self._generate(prompts, asked)]
+        return [self._tokens.decode(output.token_ids) for output in self._generate(inputs, sampling)]
 
     def _picture(self, crop: np.ndarray) -> tuple[str, Image.Image]:
-        """A picture and its identity, by which vLLM knows it again."""
-        pixels = self._resized(crop)
+        """A picture and the id by which vLLM recognises it."""
+        pixels = resized(crop, self._side)
         return hashlib.blake2b(pixels.tobytes(), digest_size=16).hexdigest(), Image.fromarray(pixels)
 
-    def _prompt(self, picture: tuple[str, Image.Image], ids: list[int]) -> dict[str, Any]:
+    def _input(self, picture: tuple[str, Image.Image], ids: list[int]) -> dict[str, Any]:
         identity, image = picture
         return {"prompt_token_ids": ids, "multi_modal_data": {"image": [image]}, "multi_modal_uuids": {"image": [identity]}}
 
-    def _generate(self, prompts: list[dict[str, Any]], asked: list[Any]) -> list[Any]:
-        """What vLLM says to each prompt, in order."""
-        return [answer.outputs[0] for answer in self._network.generate(prompts, asked, use_tqdm=False, lora_request=self._lora)]
+    def _generate(self, inputs: list[dict[str, Any]], sampling: list[Any]) -> list[Any]:
+        """vLLM's output for each input, in order."""
+        return [answer.outputs[0] for answer in self._network.generate(inputs, sampling, use_tqdm=False, lora_request=self._lora)]

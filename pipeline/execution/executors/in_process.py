@@ -39,7 +39,7 @@ class InProcessExecutor:
 
         threads = threads_for(processes=1)
         self._detector = self._detector or load_run_detector(self._settings, threads)
-        self._describer = self._describer or load_describer(**self._settings.describe.model_dump(), threads=threads)
+        self._describer = self._describer or load_describer(**self._settings.describe.load_options(), threads=threads)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

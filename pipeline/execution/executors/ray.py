@@ -205,7 +205,7 @@ class _Describe:
             with without_gc():
                 from pipeline.describe.backends import load_describer
 
-                self.describer = load_describer(**settings.describe.model_dump(), threads=threads)
+                self.describer = load_describer(**settings.describe.load_options(), threads=threads)
         except FocalfaceError as error:
             self.fault = str(error)
 

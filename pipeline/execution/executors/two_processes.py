@@ -40,7 +40,7 @@ class TwoProcessExecutor:
     def __enter__(self) -> Self:
         """See `Executor.__enter__`. The model is loaded while the first frames are analysed."""
         video = self._settings.video
-        options = self._settings.describe.model_dump() | {"threads": threads_for(processes=2)}
+        options = self._settings.describe.load_options() | {"threads": threads_for(processes=2)}
         self._describer = self._processes.enter_context(DescriberProcess(**options))
         self._decoder = self._processes.enter_context(Decoder(video.timeout_s, video.memory_mb, video.hardware, video.decoder))
         self._detector = self._detector or load_run_detector(self._settings, threads_for(processes=2))

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from pipeline.describe.sentences import agrees, compose
-from pipeline.vocabulary import ACTION_UNITS, AUS, EMOTIONS, ActionUnit, Claims, claims
+from pipeline.describe.sentences import agrees, compose, speaks_of_region_first
+from pipeline.vocabulary import ACTION_UNITS, AUS, CUSTOM_BOX, EMOTIONS, REGIONS, WHOLE_FACE, ActionUnit, Claims, claims
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -18,10 +18,12 @@ def test_every_wording_claims_its_fields_and_nothing_else(seed: int) -> None:
         emotion = chance.choice([*EMOTIONS, None])
         age = chance.choice([None, chance.randint(0, 100)])
         empty = not aus and chance.random() < 0.3
-        sentence = compose(aus, emotion, age, chance, empty=empty)
+        region = chance.choice([*REGIONS, CUSTOM_BOX])
+        sentence = compose(aus, emotion, age, chance, region=region, empty=empty)
         assert agrees(sentence, aus, emotion, age), sentence
         if empty or aus is not None or emotion or age is not None:
             assert sentence[0].isupper() and sentence.endswith("."), sentence
+            assert region == WHOLE_FACE or (aus is None and not empty) or speaks_of_region_first(sentence), sentence
             assert "{" not in sentence and "  " not in sentence and "here here" not in sentence.lower(), sentence
         else:
             assert sentence == ""
@@ -32,6 +34,35 @@ def test_the_plain_wording() -> None:
     assert compose([], "neutral", 30) == "The region is at rest, in keeping with a neutral look at an apparent age of 30."
     plain = "The inner brows are raised, the lip corners are pulled up and the lips are parted, in keeping with happiness "
     assert compose(["AU01", "AU12", "AU25"], "happiness", 31) == plain + "at an apparent age of 31."
+
+
+@pytest.mark.parametrize(
+    ("region", "aus", "empty", "begins"),
+    [
+        ("mouth", ["AU12"], False, "The lip corners are pulled up"),
+        ("chin", [], False, "The chin is at rest"),
+        ("left_eye", [], False, "The left eye is at rest"),
+        ("brows", [], False, "The brows are at rest"),
+        ("nose", [], True, "No action of the face can be read in the nose"),
+        ("box", [], False, "The region is at rest"),
+        ("box", [], True, "No action of the face shows in this box"),
+    ],
+)
+def test_the_plain_wording_of_a_region_begins_with_the_region(region: str, aus: list[str], empty: bool, begins: str) -> None:
+    assert compose(aus, "happiness", 31, region=region, empty=empty) == f"{begins}; the face as a whole looks happy and about 31 years old."
+
+
+def test_wordings_of_earlier_versions_still_read_back() -> None:
+    """Sentences of tables that version 0.1 wrote."""
+    for sentence, aus, face_first in (
+        ("The face looks happy and about 31 years old, but no action can be seen in this box.", [], True),
+        ("The region is at rest, in keeping with happiness at an apparent age of 31.", [], False),
+        ("The lip corners are pulled up; happiness at about 31.", ["AU12"], False),
+        ("The face looks happy and about 31 years old: the lip corners are raised.", ["AU12"], True),
+        ("The face looks happy and about 31 years old.", [], True),
+    ):
+        assert agrees(sentence, aus, "happiness", 31), sentence
+        assert speaks_of_region_first(sentence) is not face_first, sentence
 
 
 def test_what_is_not_known_is_left_out() -> None:

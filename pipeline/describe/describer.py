@@ -1,0 +1,156 @@
+"""What all backends share: batches, conversations, mirror images, and sentences that say what their fields say.
+
+A backend is a subclass of `BaseDescriber` with two methods: `_read` reads the fields of boxes, `_write` writes sentences for decided
+fields. Neither speaks of tokens here, so that a model behind a network works as well as one in this process.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from pipeline.describe.fields import Fields, decide, mean_fields
+from pipeline.describe.grammar import Grammar
+from pipeline.describe.sentences import agrees, compose, speaks_of_region_first
+from pipeline.records import Answer, ModelInfo, Request
+from pipeline.vocabulary import WHOLE_FACE, region_aus
+
+READ_TOGETHER = 256
+"""Boxes whose fields `BaseDescriber.read` reads in one pass; more takes more memory, and is little faster."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A request in its conversation.
+
+    Attributes:
+        request: what is asked.
+        earlier: the turns before it, about the same face.
+    """
+
+    request: Request
+    earlier: tuple[tuple[Request, Answer], ...] = ()
+
+    def mirrored(self) -> Prompt:
+        """The same prompt about the face's mirror image."""
+        return Prompt(mirrored(self.request), tuple((mirrored(request), answer) for request, answer in self.earlier))
+
+
+class BaseDescriber(ABC):
+    """A describer (`pipeline.describe.backends.Describer`) without its model."""
+
+    def __init__(self, name: str, grammar: Grammar, batch_size: int) -> None:
+        """Prepare what does not depend on the model.
+
+        Args:
+            name: the checkpoint, as the tables name it.
+            grammar: how it is asked.
+            batch_size: requests answered together.
+        """
+        self.name = name
+        self.grammar = grammar
+        self.aus = grammar.aus
+        self.info = ModelInfo(name, {au: grammar.threshold(au) for au in grammar.aus})
+        self.replaced = 0
+        self.writes_sentences = True
+        self.batch_size = batch_size
+
+    def describe(self, requests: Sequence[Request]) -> list[Answer]:
+        """See `pipeline.describe.backends.Describer.describe`."""
+        answers: list[Answer] = []
+        for start in range(0, len(requests), self.batch_size):
+            prompts = [Prompt(request) for request in requests[start : start + self.batch_size]]
+            answers += self._finish(prompts, self._decide(prompts, then_write=self.writes_sentences))
+        return answers
+
+    def read(self, requests: Sequence[Request]) -> list[Answer]:
+        """See `pipeline.describe.backends.Describer.read`."""
+        answers: list[Answer] = []
+        for start in range(0, len(requests), READ_TOGETHER):
+            answers += self._decide([Prompt(request) for request in requests[start : start + READ_TOGETHER]])
+        return answers
+
+    def converse(self, requests: Sequence[Request]) -> list[Answer]:
+        """See `pipeline.describe.backends.Describer.converse`."""
+        conversations: dict[bytes, list[int]] = {}
+        for i, request in enumerate(requests):
+            conversations.setdefault(request.crop.tobytes(), []).append(i)
+        in_context = self.grammar.fields_in_context
+        decided = {} if in_context else dict(enumerate(self.read(requests)))
+        answers: dict[int, Answer] = {}
+        for turn in range(max(map(len, conversations.values()), default=0)):
+            rows = [own[: turn + 1] for own in conversations.values() if len(own) > turn]
+            for start in range(0, len(rows), self.batch_size):
+                some = rows[start : start + self.batch_size]
+                prompts = [Prompt(requests[own[-1]], tuple((requests[i], answers[i]) for i in own[:-1])) for own in some]
+                fields = self._decide(prompts, self.writes_sentences) if in_context else [decided[own[-1]] for own in some]
+                answers |= zip((own[-1] for own in some), self._finish(prompts, fields), strict=True)
+        return [answers[i] for i in range(len(requests))]
+
+    @abstractmethod
+    def _read(self, prompts: list[Prompt], then_write: bool) -> list[Fields]:
+        """Read the fields of each prompt.
+
+        Args:
+            prompts: what is asked.
+            then_write: whether `_write` is called next with the same list, so that what was computed for it may be kept.
+        """
+
+    @abstractmethod
+    def _write(self, prompts: list[Prompt], answers: Sequence[Answer]) -> list[str]:
+        """Write a sentence for each prompt's decided fields."""
+
+    def _decide(self, prompts: list[Prompt], then_write: bool = False) -> list[Answer]:
+        """Fields without sentences."""
+        other = self._read([prompt.mirrored() for prompt in prompts], False) if self.grammar.mirror else None
+        fields = self._read(prompts, then_write)
+        if other is not None:
+            fields = [mean_fields(*pair) for pair in zip(fields, other, strict=True)]
+        return [decide(read, prompt.request, self.info.thresholds) for read, prompt in zip(fields, prompts, strict=True)]
+
+    def _finish(self, prompts: list[Prompt], decided: Sequence[Answer]) -> list[Answer]:
+        """Fields with sentences that say them: the model's own where they do, else their plain wording."""
+        requests = [prompt.request for prompt in prompts]
+        if not self.writes_sentences:
+            return [replace(fields, description=plain(fields, one, self.aus)) for fields, one in zip(decided, requests, strict=True)]
+        written = self._write(prompts, decided)
+        kept = [checked(said, fields, one, self.aus) for said, fields, one in zip(written, decided, requests, strict=True)]
+        self.replaced += sum(own != said for own, said in zip(written, kept, strict=True))
+        return [replace(fields, description=said, own_sentence=own) for fields, said, own in zip(decided, kept, written, strict=True)]
+
+
+def plain(fields: Answer, request: Request, known: Collection[str]) -> str:
+    """The plain wording of decided fields.
+
+    Args:
+        fields: of the answer.
+        request: what was asked.
+        known: the action units that the model knows.
+    """
+    empty = not any(au in known for au in region_aus(request.region, request.box))
+    return compose(fields.aus, fields.emotion, round(fields.age), region=request.region, empty=empty)
+
+
+def checked(sentence: str, fields: Answer, request: Request, known: Collection[str]) -> str:
+    """The model's sentence if it says what its fields say, no more and no less, and speaks of the region before the face; else their
+    plain wording (`plain`, which has the arguments)."""
+    fits = agrees(sentence, fields.aus, fields.emotion, round(fields.age))
+    if fits and (request.region == WHOLE_FACE or speaks_of_region_first(sentence)):
+        return sentence
+    return plain(fields, request, known)
+
+
+def mirrored(request: Request) -> Request:
+    """The same request about the face's mirror image. Its region keeps its name: both sides can show the same action units."""
+    x0, y0, x1, y1 = request.box
+    width = request.crop.shape[1]
+    return Request(np.ascontiguousarray(request.crop[:, ::-1]), (width - x1, y0, width - x0, y1), request.region)
+
+
+def resized(crop: np.ndarray, side: int) -> np.ndarray:
+    """(112, 112, 3) uint8 crop -> (side, side, 3) uint8 picture that the model is shown."""
+    return crop if crop.shape[0] == side else cv2.resize(crop, (side, side), interpolation=cv2.INTER_CUBIC)
