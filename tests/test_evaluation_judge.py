@@ -10,7 +10,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.describe import endpoint as line
+from pipeline.describe.endpoint import Endpoint
 from pipeline.errors import FocalfaceError, SettingsError
-from pipeline.evaluation.judge import endpoint as line
 from pipeline.evaluation.judge.client import Absolute, Judge, Pairwise, agreement
-from pipeline.evaluation.judge.endpoint import Endpoint, find_endpoint
+from pipeline.evaluation.judge.endpoint import find_endpoint
 from pipeline.evaluation.judge.prompts import CRITERIA, JudgeItem, Marks
 from tests.support.judging import Server, by_words, items, said
 
@@ -34,13 +34,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     server = Server()
-    thread = threading.Thread(target=server.serve_forever, args=[0.01])
-    thread.start()
-    yield server
-    server.release.set()
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with server.serving():
+        yield server
 
 
 def test_marks_are_the_servers(server: Server, tmp_path: Path) -> None:
@@ -108,7 +103,7 @@ def test_killed_in_the_middle_it_goes_on(server: Server, tmp_path: Path) -> None
     server.hold_after = 10
     script = (
         "import sys; from pathlib import Path\n"
-        "from pipeline.evaluation.judge.endpoint import Endpoint; from pipeline.evaluation.judge.client import Judge\n"
+        "from pipeline.describe.endpoint import Endpoint; from pipeline.evaluation.judge.client import Judge\n"
         "from tests.support.judging import items, said\n"
         "with Judge(Endpoint(sys.argv[1], 'judge-7b'), Path(sys.argv[2]), concurrency=1) as judge:\n"
         "    judge.absolute(items(20), said(*[2] * 20))"

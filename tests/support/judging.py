@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import threading
-from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import numpy as np
 
 from pipeline.evaluation.judge.prompts import CRITERIA, JudgeItem
+from tests.support.servers import ChatServer
 
 
 def by_words(body: dict[str, Any]) -> str:
@@ -23,64 +21,11 @@ def by_words(body: dict[str, Any]) -> str:
     return json.dumps({"reason": "length", "better": "tie" if words[0] == words[1] else "AB"[words[1] > words[0]]})
 
 
-class Server(ThreadingHTTPServer):
-    """An OpenAI-compatible endpoint in small."""
-
-    daemon_threads = True
+class Server(ChatServer):
+    """An endpoint that judges `by_words`."""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.rule: Callable[[dict[str, Any]], str | tuple[int, dict[str, str], str]] = by_words
-        self.models = ["judge-7b"]
-        self.bodies: list[dict[str, Any]] = []
-        self.keys: list[str | None] = []
-        self.hold_after: int | None = None
-        self.holding, self.release, self._lock = threading.Event(), threading.Event(), threading.Lock()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
-
-    def asked(self, body: dict[str, Any], key: str | None) -> int:
-        with self._lock:
-            self.bodies.append(body)
-            self.keys.append(key)
-            return len(self.bodies)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_GET(self) -> None:
-        listed = {"object": "list", "data": [{"id": name, "object": "model"} for name in self.server.models]}
-        self._send(200 if self.path == "/v1/models" else 404, {}, json.dumps(listed))
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        number = self.server.asked(body, self.headers["Authorization"])
-        if self.server.hold_after is not None and number > self.server.hold_after:
-            self.server.holding.set()
-            self.server.release.wait(60)
-        said = self.server.rule(body)
-        if isinstance(said, tuple):
-            self._send(*said)
-        else:
-            message = {"role": "assistant", "content": said}
-            self._send(200, {}, json.dumps({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}))
-
-    def _send(self, status: int, headers: dict[str, str], text: str) -> None:
-        data = text.encode()
-        try:
-            self.send_response(status)
-            for name, value in {**headers, "Content-Length": str(len(data))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(data)
-        except ConnectionError:
-            pass  # the client was killed
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
+        super().__init__(by_words, ["judge-7b"])
 
 
 def items(count: int) -> list[JudgeItem]:

@@ -1,7 +1,8 @@
-"""Servers on loopback for the tests: S3, and the head of a Ray cluster with its job server; each ended with all that it started."""
+"""Servers on loopback for the tests: S3, the head of a Ray cluster with its job server, and an OpenAI-compatible endpoint."""
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -9,12 +10,15 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import psutil
 from pyarrow import fs
@@ -101,3 +105,88 @@ def ray_head(folder: Path, resources: str = "{}") -> Iterator[tuple[str, str]]:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+Reply = str | dict[str, Any] | tuple[int, dict[str, str], str]
+"""What an endpoint replies to a chat: the text, a whole choice, or a status with headers and a body."""
+
+
+class ChatServer(ThreadingHTTPServer):
+    """An OpenAI-compatible endpoint.
+
+    Attributes:
+        rule: makes the reply to a request's body.
+        models: the names that it lists.
+        bodies, keys: what it has been asked, with the `Authorization` header.
+        hold_after: number of requests after which it holds back its replies until `release` is set; `holding` is set then.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, rule: Callable[[dict[str, Any]], Reply], models: Sequence[str]) -> None:
+        super().__init__(("127.0.0.1", 0), _ChatHandler)
+        self.rule, self.models = rule, list(models)
+        self.bodies: list[dict[str, Any]] = []
+        self.keys: list[str | None] = []
+        self.hold_after: int | None = None
+        self.holding, self.release, self._lock = threading.Event(), threading.Event(), threading.Lock()
+
+    @property
+    def url(self) -> str:
+        """Its base address."""
+        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+    def asked(self, body: dict[str, Any], key: str | None) -> int:
+        """Note a request; the number of requests so far."""
+        with self._lock:
+            self.bodies.append(body)
+            self.keys.append(key)
+            return len(self.bodies)
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Serve in a thread of this process."""
+        thread = threading.Thread(target=self.serve_forever, args=[0.01])
+        thread.start()
+        try:
+            yield
+        finally:
+            self.release.set()
+            self.shutdown()
+            self.server_close()
+            thread.join()
+
+
+class _ChatHandler(BaseHTTPRequestHandler):
+    server: ChatServer
+
+    def do_GET(self) -> None:
+        listed = {"object": "list", "data": [{"id": name, "object": "model"} for name in self.server.models]}
+        self._send(200 if self.path == "/v1/models" else 404, {}, json.dumps(listed))
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        number = self.server.asked(body, self.headers["Authorization"])
+        if self.server.hold_after is not None and number > self.server.hold_after:
+            self.server.holding.set()
+            self.server.release.wait(60)
+        reply = self.server.rule(body)
+        if isinstance(reply, tuple):
+            self._send(*reply)
+            return
+        choice = reply if isinstance(reply, dict) else {"message": {"role": "assistant", "content": reply}}
+        self._send(200, {}, json.dumps({"choices": [{"index": 0, "finish_reason": "stop", **choice}]}))
+
+    def _send(self, status: int, headers: dict[str, str], text: str) -> None:
+        data = text.encode()
+        try:
+            self.send_response(status)
+            for name, value in {**headers, "Content-Length": str(len(data))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(data)
+        except ConnectionError:
+            pass  # the client was killed
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass

@@ -23,8 +23,8 @@ import numpy as np
 from pydantic import ValidationError
 from sklearn.metrics import cohen_kappa_score
 
+from pipeline.describe.endpoint import Connection, Endpoint, RefusedError
 from pipeline.errors import FocalfaceError
-from pipeline.evaluation.judge.endpoint import Connection, Endpoint, RefusedError
 from pipeline.evaluation.judge.prompts import AGAIN, CRITERIA, SYSTEM, JudgeItem, Marks, Reply, Verdict, ask_marks, ask_verdict, picture
 
 CONCURRENCY = 8

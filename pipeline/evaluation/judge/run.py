@@ -10,9 +10,9 @@ from typing import Any
 import cv2
 import numpy as np
 
+from pipeline.describe.endpoint import Endpoint
 from pipeline.evaluation.bootstrap import SEED
 from pipeline.evaluation.judge.client import Judge
-from pipeline.evaluation.judge.endpoint import Endpoint
 from pipeline.evaluation.judge.prompts import JudgeItem
 from pipeline.evaluation.predictions import Prediction
 from pipeline.evaluation.questions import read_pictures
