@@ -73,7 +73,7 @@ def test_it_describes_as_a_describer_in_this_process_does(chunk: Chunk) -> None:
         whole, rest = (one.result() for one in futures)
     assert untimed(whole) == untimed(here)
     assert rest.descriptions.equals(here.descriptions.slice(1))
-    assert whole.model == "nano" and whole.chunk.stage_seconds["describe"] > 0
+    assert whole.model.name == "nano" and whole.chunk.stage_seconds["describe"] > 0
 
 
 def test_a_describer_that_dies_is_started_again(chunk: Chunk) -> None:
@@ -153,4 +153,4 @@ def test_a_broken_file_and_a_whole_one_go_through_without_ray(samples: Path, tmp
     rows = [result.chunk.video for result in found if result.chunk.video]
     assert [row["status"] for row in rows] == ["failed", "ok"]
     assert sum(result.descriptions.num_rows for result in found) == rows[1]["descriptions"] > 0
-    assert {result.model for result in found} == {"nano"}
+    assert {result.model.name for result in found} == {"nano"}
