@@ -84,7 +84,7 @@ def bench(
     if as_json and not as_json.parent.is_dir():
         raise SettingsError(f"--json: there is no folder {as_json.parent}")
     settings = load_settings(options={"describe.model": model, "describe.device": "cpu", "detect.detector": "centerface"})
-    check_checkpoint(settings.describe.model)
+    check_checkpoint(settings.describe)
     if video:
         check_video(video)
     passes = repeats or (QUICK_REPEATS if quick else REPEATS)

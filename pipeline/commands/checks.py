@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pipeline.errors import ModelError, SettingsError, VideoError, VideoErrorKind
+from pipeline.settings import DescribeGroup
 
 DETECTORS = ("auto", "centerface", "insightface")
 """Detectors that are named instead of given as a file."""
@@ -61,16 +62,18 @@ def check_detector(detector: str) -> None:
         raise ModelError(f"detector {detector!r}: no such file; give {', '.join(DETECTORS)} or a path to an SCRFD .onnx")
 
 
-def check_checkpoint(model: str, adapter: str | None = None) -> None:
-    """Check that a checkpoint and an adapter are there; a hub id is fetched.
+def check_checkpoint(settings: DescribeGroup) -> None:
+    """Check that a checkpoint and an adapter are there; a hub id is fetched. A server's models are left to the code that asks it.
 
     Raises:
         ModelError: one of them is not there.
     """
+    if settings.backend == "openai":
+        return
     from pipeline.describe.checkpoints import locate, locate_adapter
 
-    locate(model)
-    locate_adapter(adapter)
+    locate(settings.model)
+    locate_adapter(settings.adapter)
 
 
 def check_video(path: Path) -> None:

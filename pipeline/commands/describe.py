@@ -72,7 +72,7 @@ def describe(
 
     check_inputs(inputs)
     check_detector(settings.detect.detector)
-    check_checkpoint(settings.describe.model, settings.describe.adapter)
+    check_checkpoint(settings.describe)
 
     from pipeline.storage.inputs import find_images
 

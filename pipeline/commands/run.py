@@ -112,7 +112,7 @@ def run(
     check_output_folder(out)
     if settings.execution.address is None:  # on a cluster, the nodes have the checkpoint and the detector
         check_detector(settings.detect.detector)
-        check_checkpoint(settings.describe.model, settings.describe.adapter)
+        check_checkpoint(settings.describe)
     with without_gc():
         from pipeline.execution.planning import plan
         from pipeline.execution.run import run as run_pipeline
