@@ -60,7 +60,7 @@ def describe(model: str, requests: Sequence[Request]) -> Callable[..., list[Answ
     describer.describe(requests[:1])
 
     def job(batch_size: int, sentences: str = "model") -> list[Answer]:
-        describer.own_words = sentences == "model"
+        describer.writes_sentences = sentences == "model"
         return [answer for i in range(0, len(requests), batch_size) for answer in describer.describe(requests[i : i + batch_size])]
 
     return job
