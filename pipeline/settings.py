@@ -20,8 +20,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pipeline.errors import FocalfaceWarning, SettingsError
 from pipeline.vocabulary import REGIONS, Box
 
-Backend = Literal["transformers", "vllm", "openai"]
-"""What runs the model (`pipeline.describe.backends`)."""
+BACKENDS = tuple(sorted(file.stem for file in (Path(__file__).parent / "describe" / "backends").glob("[!_]*.py")))
+"""What can run the model: the modules of `pipeline.describe.backends`."""
 
 EXECUTION = "execution"
 """The group that says where the work is done. All other groups decide what is found, and belong to a run's identity."""
@@ -63,6 +63,12 @@ def parse_regions(value: str) -> str:
 def _known_device(value: str) -> str:
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
         raise ValueError(f"must be auto, cpu, cuda or cuda:N, not {value!r}")
+    return value
+
+
+def _known_backend(value: str) -> str:
+    if value not in BACKENDS:
+        raise ValueError(f"must be {', '.join(BACKENDS[:-1])} or {BACKENDS[-1]}, not {value!r}")
     return value
 
 
@@ -155,7 +161,7 @@ class DescribeGroup(_Group):
     model: str = "nano"
     adapter: str | None = None
     sentences: Literal["model", "plain"] = "model"
-    backend: Backend = "transformers"
+    backend: Annotated[str, AfterValidator(_known_backend)] = "transformers"
     endpoint: Annotated[str | None, AfterValidator(_known_endpoint)] = None
     frames: Literal["auto", "all", "described"] = "auto"
     device: Annotated[str, AfterValidator(_known_device)] = "auto"
@@ -167,12 +173,19 @@ class DescribeGroup(_Group):
 
     @model_validator(mode="after")
     def _has_endpoint(self) -> DescribeGroup:
-        if (self.backend == "openai") != (self.endpoint is not None):
-            needs = "needs describe.endpoint, the address of an OpenAI-compatible server such as http://localhost:8000/v1"
-            raise ValueError(f"the backend openai {needs}" if self.endpoint is None else "endpoint is for the backend openai")
-        if self.backend == "openai" and self.adapter is not None:
-            raise ValueError("adapter is for a local checkpoint: the backend openai takes none")
+        if self.backend == "openai" and self.endpoint is None:
+            address = "the address of an OpenAI-compatible server such as http://localhost:8000/v1"
+            raise ValueError(f"the backend openai needs describe.endpoint, {address}")
+        if self.backend in ("transformers", "vllm") and self.endpoint is not None:
+            raise ValueError("endpoint is for the backend openai")
+        if self.endpoint is not None and self.adapter is not None:
+            raise ValueError("adapter is for a local checkpoint: a model at an endpoint takes none")
         return self
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the model is a checkpoint that this program opens, and not a model of a server."""
+        return self.endpoint is None
 
 
 class ExecutionGroup(_Group):

@@ -343,7 +343,7 @@ def test_the_option_of_version_0_1_still_works(samples: Path, capsys: pytest.Cap
     with pytest.raises(SystemExit) as ended:
         main(["describe", str(samples / "single_face.jpg"), "--engine=onnx"])
     assert ended.value.code == 2
-    assert "describe.backend: must be 'transformers', 'vllm' or 'openai', not 'onnx'" in capsys.readouterr().err
+    assert "describe.backend: must be openai, transformers or vllm, not 'onnx'" in capsys.readouterr().err
     with pytest.warns(UserWarning, match=r"describe\.engine is now called describe\.backend"):
         assert load_settings(assignments=["describe.engine=vllm"]).describe.backend == "vllm"
 

@@ -108,6 +108,32 @@ def test_an_action_unit(copy: Copy, samples: Path) -> None:
     assert said == "The nostrils are widened. 0 True", "nano does not know it: null in every row"
 
 
+def test_a_description_backend(copy: Copy, samples: Path) -> None:
+    copy.add(
+        "describe/backends/always_smiling.py",
+        "import numpy as np\n"
+        "from pipeline.describe.describer import BaseDescriber\n"
+        "from pipeline.describe.fields import Fields\n"
+        "from pipeline.describe.grammar import Grammar\n"
+        "from pipeline.vocabulary import AUS\n"
+        "class AlwaysSmiling(BaseDescriber):\n"
+        "    def _read(self, prompts, then_write):\n"
+        "        scores = {au: 0.9 if au == 'AU12' else 0.1 for au in AUS}\n"
+        "        return [Fields(scores, np.eye(7)[3], np.eye(101)[30]) for _ in prompts]\n"
+        "    def _write(self, prompts, answers):\n"
+        "        return ['The lip corners are raised; the face looks happy and about 30 years old.' for _ in prompts]\n"
+        "def open_describer(model, **options):\n"
+        "    return AlwaysSmiling(model, Grammar(), options['batch_size'])\n",
+    )
+    said = copy.run(
+        RUN
+        + "print(run.info['model'], set(run.descriptions['description'].to_pylist()), set(map(tuple, run.descriptions['aus'].to_pylist())))",
+        samples / "single_face.mp4",
+        "describe.backend=always_smiling",
+    )
+    assert said == "nano {'The lip corners are raised; the face looks happy and about 30 years old.'} {('AU12',)}"
+
+
 def test_a_column(copy: Copy, samples: Path) -> None:
     older = Copy(copy.root / "older")
     older.run(RUN, samples / "single_face.mp4")

@@ -68,7 +68,7 @@ def check_checkpoint(settings: DescribeGroup) -> None:
     Raises:
         ModelError: one of them is not there.
     """
-    if settings.backend == "openai":
+    if not settings.is_local:
         return
     from pipeline.describe.checkpoints import locate, locate_adapter
 

@@ -12,15 +12,15 @@ from pipeline.describe.grammar import FILE, Grammar
 from pipeline.errors import ModelError
 from pipeline.settings import DescribeGroup
 
-if TYPE_CHECKING:  # finding a checkpoint needs neither, and they take seconds to import
+if TYPE_CHECKING:  # finding a checkpoint needs neither of them, and importing them takes seconds
     import torch
     from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
 
 EMBEDDED = Path(__file__).parents[1] / "models"
-"""Folder of the checkpoints that come with the package, one folder a name."""
+"""Folder of the checkpoints that come with the package; each is a folder of its name."""
 
 SMALL_BYTES = 200 * 2**20
-"""Weights up to which `describe.frames: auto` reads every frame: some 100 million parameters, read in hundredths of a second."""
+"""Size of weights up to which `describe.frames: auto` reads every frame: about 100 million parameters in bfloat16."""
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
@@ -29,12 +29,12 @@ _FILES = ["*.safetensors", "*.json", "*.txt", "*.jinja"]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """An opened Qwen2.5-VL with what is needed to ask it.
+    """An opened Qwen2.5-VL and what is needed to ask it.
 
     Attributes:
-        name: as it was asked for, with the adapter's folder name where there is one.
+        name: as the user typed it, with the folder name of the adapter if there is one.
         model: in evaluation mode, on its device.
-        tokenizer: its tokenizer.
+        tokenizer: of the checkpoint.
         grammar: how it is asked.
         mean, std: (3,) pixel normalisation.
     """
@@ -48,15 +48,21 @@ class Checkpoint:
 
 
 def embedded() -> dict[str, Path]:
-    """The checkpoints that come with the package: name -> folder."""
+    """Name to folder of the checkpoints that come with the package."""
     return {config.parent.name: config.parent for config in sorted(EMBEDDED.glob("*/config.json"))}
 
 
 def locate(model: str) -> Path:
-    """The local folder of a checkpoint; a hub id is fetched (or found in the hub's cache) first.
+    """The local folder of a checkpoint. A checkpoint of the hub is downloaded first, unless the hub's cache has it.
+
+    Args:
+        model: an embedded name, a checkpoint folder or a hub id.
 
     Raises:
         ModelError: when there is no such checkpoint.
+
+    >>> locate("nano").name
+    'nano'
     """
     if model in (known := embedded()):
         return known[model]
@@ -72,14 +78,14 @@ def locate(model: str) -> Path:
     except Exception as error:
         names = ", ".join(known) or "none"
         reason = str(error).partition("\n")[0]
-        raise ModelError(f"model {model!r} is neither embedded ({names}), nor a folder, nor to be had from the hub ({reason})") from error
+        raise ModelError(f"model {model!r} is neither embedded ({names}) nor a folder, and the hub does not give it ({reason})") from error
 
 
 def locate_adapter(adapter: str | None) -> Path | None:
-    """The folder of a LoRA adapter, where one is asked for.
+    """The folder of a LoRA adapter; None for None.
 
     Raises:
-        ModelError: when there is no adapter in it.
+        ModelError: when the folder has no adapter.
     """
     if adapter is None:
         return None
@@ -98,7 +104,7 @@ def reads_all_frames(settings: DescribeGroup) -> bool:
     >>> reads_all_frames(DescribeGroup()), reads_all_frames(DescribeGroup(model="Qwen/Qwen2.5-VL-7B-Instruct"))
     (True, False)
     """
-    if settings.frames != "auto" or settings.backend == "openai":
+    if settings.frames != "auto" or not settings.is_local:
         return settings.frames == "all"
     folder = embedded().get(settings.model, Path(settings.model).expanduser())
     weights = [file.stat().st_size for file in folder.glob("*.safetensors")] if folder.is_dir() else []
@@ -106,17 +112,17 @@ def reads_all_frames(settings: DescribeGroup) -> bool:
 
 
 def name_of(model: str, adapter: Path | None) -> str:
-    """A checkpoint's name in the tables."""
+    """Name of a checkpoint, with its adapter, in the tables."""
     return f"{model}+{adapter.name}" if adapter else model
 
 
 def grammar_of(folder: Path, adapter: Path | None) -> Grammar:
-    """How a checkpoint is asked; an adapter that was tuned here knows how it was asked."""
+    """The grammar of a checkpoint. An adapter that this project trained has one of its own."""
     return Grammar.load(adapter if adapter and (adapter / FILE).is_file() else folder)
 
 
 def fingerprint(folder: Path) -> str:
-    """A checkpoint's identity by content: a digest over its configuration, grammar and weights."""
+    """Identity of a checkpoint by its content: a digest of its configuration, grammar and weights."""
     digest = hashlib.sha256()
     for path in sorted([*folder.glob("*.safetensors"), folder / "config.json", folder / FILE]):
         if path.is_file():
@@ -130,11 +136,11 @@ def open_checkpoint(model: str = "nano", *, adapter: str | None = None, device: 
 
     Args:
         model: an embedded name, a checkpoint folder or a hub id.
-        adapter: folder of a LoRA adapter, merged into the weights.
-        device: `auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`.
+        adapter: folder of a LoRA adapter; it is merged into the weights.
+        device: `auto` (CUDA if available), `cpu`, `cuda` or `cuda:N`.
 
     Raises:
-        ModelError: when something is missing or does not fit.
+        ModelError: when the checkpoint or the adapter is missing or does not fit, or there is no such device.
     """
     import torch
     from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
@@ -145,7 +151,7 @@ def open_checkpoint(model: str = "nano", *, adapter: str | None = None, device: 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ModelError(f"device {device!r}: this machine's torch sees no CUDA device; use --device cpu")
+        raise ModelError(f"device {device!r}: torch finds no CUDA device on this machine; use --device cpu")
     folder, added = locate(model), locate_adapter(adapter)
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
     transformers_logging.disable_progress_bar()
@@ -156,7 +162,7 @@ def open_checkpoint(model: str = "nano", *, adapter: str | None = None, device: 
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         pixels = json.loads((folder / "preprocessor_config.json").read_text())
         mean, std = torch.tensor(pixels["image_mean"]), torch.tensor(pixels["image_std"])
-    except Exception as error:  # the libraries beneath raise kinds of their own
+    except Exception as error:  # the libraries raise exceptions of many types
         raise ModelError(f"{folder}: not a Qwen2.5-VL checkpoint that can be opened ({str(error).partition(chr(10))[0]})") from error
     if added:
         network = _with_adapter(network, added)
@@ -165,7 +171,11 @@ def open_checkpoint(model: str = "nano", *, adapter: str | None = None, device: 
 
 
 def _with_adapter(network: Qwen2_5_VLForConditionalGeneration, folder: Path) -> Any:
-    """Merge a LoRA adapter; an adapter whose tensors do not all find their place would silently do nothing, so it is an error."""
+    """Merge a LoRA adapter into the weights.
+
+    Raises:
+        ModelError: when a tensor of the adapter has no place in the model; peft would ignore it.
+    """
     import torch
     from peft import PeftModel
     from safetensors.torch import load_file

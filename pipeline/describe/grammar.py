@@ -79,7 +79,7 @@ class Grammar:
 
     @classmethod
     def load(cls, folder: Path) -> Grammar:
-        """Read a checkpoint's grammar, or the defaults where it has none.
+        """Read the grammar of a checkpoint; the defaults if it has none.
 
         Raises:
             ModelError: when the file does not fit.
@@ -104,17 +104,17 @@ ANSWER_END = "<|im_end|>"
 
 
 def scaled(box: Box, factor: float) -> Box:
-    """A box of a picture of another size."""
+    """A box in pixels of the same picture at another size."""
     x0, y0, x1, y1 = box
     return x0 * factor, y0 * factor, x1 * factor, y1 * factor
 
 
 def region_text(box: Box) -> str:
-    """The branch of one region; `box` in pixels of the picture that the model sees."""
+    """The question about one region; `box` in pixels of the picture that the model is shown."""
     x0, y0, x1, y1 = (max(0, round(value)) for value in box)
     return f"\nBox: {x0} {y0} {x1} {y1}<|im_end|>\n<|im_start|>assistant\n"
 
 
 def fields_text(aus: Sequence[str], emotion: str, age: int) -> str:
-    """The decided fields, which open the answer."""
+    """The decided fields, with which the answer begins."""
     return "".join(f" {au}" for au in aus) + f" {emotion} {age}\n"

@@ -1,15 +1,15 @@
-"""From face crops to the patches that Qwen2.5-VL's vision tower takes, with tensor operations alone.
+"""Face crops to the patches that Qwen2.5-VL's vision tower takes, with tensor operations only.
 
-The Hugging Face image processor does the same through per-image Python and PIL; for a batch of equally sized crops this is one
-reshape. A test holds the two against each other.
+The Hugging Face image processor works image by image through Python and PIL; for a batch of equally sized crops one reshape does the
+same. A test compares the two.
 """
 
 from __future__ import annotations
 
 import torch
 
-TOGETHER = 8
-"""Images that are worked on together: so many of 112x112 stay in a core's cache from one step to the next. More falls out of it."""
+CHUNK = 8
+"""Images processed together: 8 of 112x112 pixels fit the cache of a CPU core from one step to the next; more do not."""
 
 
 def patchify(
@@ -43,8 +43,8 @@ def patchify(
     patches = patches.permute(0, 2, 5, 3, 6, 1, 4, 7)  # [B, rows, columns, merge, merge, C, patch, patch]
     scale, shift = (1 / (255 * std)).view(-1, 1, 1), (mean / std).view(-1, 1, 1)
     out = torch.empty(*patches.shape[:6], temporal_patch_size, patch_size, patch_size, device=images.device)
-    # Bytes are put in order before they become floats, in the place where they stay, as memory is what this costs.
-    for some, done in zip(patches.split(TOGETHER), out.split(TOGETHER), strict=True):
+    # Memory bandwidth is the cost here: pixels are reordered as bytes, and become floats only in their final place.
+    for some, done in zip(patches.split(CHUNK), out.split(CHUNK), strict=True):
         first = done.select(6, 0)
         first.copy_(some).mul_(scale).sub_(shift)
         done[..., 1:, :, :] = first.unsqueeze(6)

@@ -19,9 +19,9 @@ class Prefix:
     """Tokens of the shared prefix, for one model and one picture size.
 
     Attributes:
-        side: pixels a side of the square picture.
+        side: width of the square picture in pixels.
         ids: (P,) int64.
-        image: where the picture's merged tokens stand in `ids`.
+        image: place of the image tokens in `ids`.
         positions: (3, P) int64, Qwen2.5-VL's time, row and column positions.
     """
 
@@ -40,7 +40,7 @@ class Prefix:
 
 
 def picture_side(vision: PretrainedConfig, grammar: Grammar) -> int:
-    """Pixels a side of the picture: the grammar's, to the nearest that a vision tower's merged patches tile."""
+    """Width of the square picture in pixels: the grammar's, rounded to a multiple of a merged patch."""
     unit = vision.patch_size * vision.spatial_merge_size
     return max(unit, round(grammar.face_size / unit) * unit)
 

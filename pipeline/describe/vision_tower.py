@@ -1,8 +1,8 @@
-"""The vision tower of Qwen2.5-VL, with the same weights and the same numbers, faster on batches of equal crops.
+"""The vision tower of Qwen2.5-VL with the same weights and the same output, faster on batches of equally sized crops.
 
-Two modules of the reference tower are slow where images are small and many: the patch embedding runs as a 3-D convolution whose
-kernel covers its whole input, which is one matrix product; and attention runs window by window in Python, where windows of one
-length can go as a batch. `speed_up` swaps those two in place; a test holds the towers against each other.
+Two modules of the reference tower are slow on many small images. Its patch embedding is a 3-D convolution whose kernel covers its whole
+input; that is one matrix product. Its attention runs window by window in Python; windows of one length can run as a batch. `speed_up`
+replaces the two in place. A test compares the towers.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class LinearPatchEmbed(Qwen2_5_VisionPatchEmbed):
 
 
 class EqualWindowAttention(Qwen2_5_VLVisionAttention):
-    """`Qwen2_5_VLVisionAttention`; windows of one length are attended to as a batch."""
+    """`Qwen2_5_VLVisionAttention`, with windows of one length as a batch."""
 
     def forward(
         self,
@@ -47,7 +47,7 @@ class EqualWindowAttention(Qwen2_5_VLVisionAttention):
         q, k, v = self.qkv(hidden_states).view(-1, 3, self.num_heads, self.head_dim).unbind(1)  # [S, H, d]
         q, k = apply_rotary_pos_emb_vision(q, k, *position_embeddings)
         q, k, v = (t.to(v.dtype).reshape(windows, length, self.num_heads, self.head_dim).transpose(1, 2) for t in (q, k, v))
-        if self.training:  # the fused kernel's backward pass is the slower one on CPUs
+        if self.training:  # on CPUs the backward pass of the fused kernel is slower
             out = ((q @ k.transpose(-1, -2)) * self.scaling).softmax(-1).to(v.dtype) @ v
         else:
             out = F.scaled_dot_product_attention(q, k, v)  # [windows, H, length, d]
@@ -55,7 +55,7 @@ class EqualWindowAttention(Qwen2_5_VLVisionAttention):
 
 
 def speed_up(tower: PreTrainedModel) -> PreTrainedModel:
-    """Swap the two slow modules of a Qwen2.5-VL vision tower, or of a whole model, in place; returns it."""
+    """Replace the two slow modules of a Qwen2.5-VL vision tower, or of a whole model, in place; returns it."""
     for module in tower.modules():
         if type(module) is Qwen2_5_VLVisionAttention:
             module.__class__ = EqualWindowAttention

@@ -86,7 +86,7 @@ def run_identity(settings: Settings) -> dict[str, Any]:
     """
     identity = {"focalface": __version__, **settings.identity()}
     # A cluster's workers have their own disks, and a server its own checkpoints.
-    if settings.execution.address is None and settings.describe.backend != "openai":
+    if settings.execution.address is None and settings.describe.is_local:
         identity["checkpoint"] = checkpoint_fingerprint(locate(settings.describe.model))
     return identity
 

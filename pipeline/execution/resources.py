@@ -61,8 +61,8 @@ def plan_workers(settings: Settings, resources: Mapping[str, float], useful: int
         useful: number of analysers that have something to do (`useful_analysers`).
     """
     cores, gpus, execution = int(resources.get("CPU", 1)), int(resources.get("GPU", 0)), settings.execution
-    local = settings.describe.backend != "openai"
-    on_gpu = local and (settings.describe.device.startswith("cuda") or (gpus > 0 and settings.describe.device == "auto"))
+    describe = settings.describe
+    on_gpu = describe.is_local and (describe.device.startswith("cuda") or (gpus > 0 and describe.device == "auto"))
     apart = bool(execution.analyser_resource)  # frames would go over the network
     detect_on_gpu = gpus > 0 and (settings.detect.device.startswith("cuda") or (settings.detect.device == "auto" and not apart))
     if execution.analyser_resource:

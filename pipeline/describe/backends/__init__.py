@@ -1,17 +1,19 @@
 """Description backends: a model behind transformers, behind vLLM, or behind an OpenAI-compatible endpoint.
 
-In: `pipeline.records.Request`. Out: `pipeline.records.Answer`, one for each request, in order. To add a backend, write a subclass of
-`pipeline.describe.describer.BaseDescriber` in a module of its own here, add its name to `pipeline.settings.Backend`, and open it in
-`load_describer`.
+In: `pipeline.records.Request`. Out: `pipeline.records.Answer`, one for each request, in order. To add a backend, add a module here. Its
+name is the backend's name; its `open_describer` gets the arguments of `load_describer` and returns a
+`pipeline.describe.describer.BaseDescriber`.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from pipeline.errors import ModelError
 from pipeline.records import Answer, ModelInfo, Request
+from pipeline.settings import BACKENDS
 
 if TYPE_CHECKING:
     from pipeline.describe.describer import BaseDescriber
@@ -77,32 +79,11 @@ def load_describer(
     >>> describer.aus[:3]
     ('AU01', 'AU02', 'AU04')
     """
-    describer: BaseDescriber
-    if backend == "openai":
-        from pipeline.describe.backends.openai import open_endpoint
-
-        if adapter is not None:
-            raise ModelError("an adapter belongs to a local checkpoint: the backend openai takes none")
-        describer = open_endpoint(endpoint, model, batch_size)
-    elif backend == "vllm":
-        from pipeline.describe.backends.vllm import open_vllm
-
-        _set_threads(threads)
-        describer = open_vllm(model, adapter=adapter, device=device, batch_size=batch_size)
-    elif backend == "transformers":
-        from pipeline.describe.backends.transformers import TransformersDescriber
-        from pipeline.describe.checkpoints import open_checkpoint
-
-        _set_threads(threads)
-        describer = TransformersDescriber(open_checkpoint(model, adapter=adapter, device=device), batch_size)
-    else:
-        raise ModelError(f"there is no backend {backend!r}; transformers, vllm and openai are")
+    if backend not in BACKENDS:
+        raise ModelError(f"there is no backend {backend!r}; {', '.join(BACKENDS)} are")
+    module = importlib.import_module(f"pipeline.describe.backends.{backend}")
+    describer: BaseDescriber = module.open_describer(
+        model, adapter=adapter, endpoint=endpoint, device=device, batch_size=batch_size, threads=threads
+    )
     describer.writes_sentences = sentences == "model"
     return describer
-
-
-def _set_threads(threads: int | None) -> None:
-    if threads is not None:
-        import torch
-
-        torch.set_num_threads(threads)

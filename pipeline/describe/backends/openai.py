@@ -53,27 +53,30 @@ _INSTRUCTION = (
 )
 
 
-def open_endpoint(url: str | None, model: str, batch_size: int = 32) -> OpenAIDescriber:
+def open_describer(model: str, *, endpoint: str | None, batch_size: int = 32, adapter: str | None = None, **_: Any) -> OpenAIDescriber:
     """Describe with a model of a server.
 
     Args:
-        url: base address, such as `http://localhost:8000/v1`. The key is taken from the environment variable OPENAI_API_KEY.
         model: name of the model there.
+        endpoint: base address, such as `http://localhost:8000/v1`. The key is taken from the environment variable OPENAI_API_KEY.
         batch_size: regions whose requests are sent together.
+        adapter: refused: adapters are for local checkpoints.
 
     Raises:
         ModelError: when the server does not answer, refuses the key, or has no such model.
     """
-    if not url:
+    if not endpoint:
         raise ModelError("the backend openai needs an endpoint: the address of an OpenAI-compatible server")
+    if adapter is not None:
+        raise ModelError("an adapter is for a local checkpoint: the backend openai takes none")
     try:
-        models = list_models(url)
+        models = list_models(endpoint)
     except FocalfaceError as error:
         raise ModelError(str(error)) from error
     if model not in models:
         named = ", ".join(models[:10]) + (" ..." if len(models) > 10 else "")
-        raise ModelError(f"the endpoint at {url} has no model {model!r}; name one with --model: {named or 'it lists none'}")
-    return OpenAIDescriber(Connection(Endpoint(url, model), CONCURRENCY), batch_size)
+        raise ModelError(f"the endpoint at {endpoint} has no model {model!r}; name one with --model: {named or 'it lists none'}")
+    return OpenAIDescriber(Connection(Endpoint(endpoint, model), CONCURRENCY), batch_size)
 
 
 class OpenAIDescriber(BaseDescriber):

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 
-from pipeline.describe.checkpoints import Checkpoint
+from pipeline.describe.checkpoints import Checkpoint, open_checkpoint
 from pipeline.describe.describer import BaseDescriber, Prompt, resized
 from pipeline.describe.fields import Fields
 from pipeline.describe.prefill import decode, embed_with_images, encode_images
@@ -22,6 +22,21 @@ from pipeline.describe.slots import Slot, add_slot, probabilities
 from pipeline.describe.token_tree import TokenTree
 from pipeline.describe.tokens import MAX_SENTENCE, PromptTokens
 from pipeline.records import Answer
+
+
+def open_describer(
+    model: str = "nano",
+    *,
+    adapter: str | None = None,
+    device: str = "auto",
+    batch_size: int = 32,
+    threads: int | None = None,
+    endpoint: str | None = None,
+) -> TransformersDescriber:
+    """Open a checkpoint; see `pipeline.describe.backends.load_describer`. `endpoint` is not used."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return TransformersDescriber(open_checkpoint(model, adapter=adapter, device=device), batch_size)
 
 
 @dataclass(frozen=True)

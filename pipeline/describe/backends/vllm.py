@@ -49,17 +49,29 @@ LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """The maximum ranks that vLLM can be told to reserve memory for."""
 
 
-def open_vllm(model: str = "nano", *, adapter: str | None = None, device: str = "auto", batch_size: int = 32) -> VllmDescriber:
+def open_describer(
+    model: str = "nano",
+    *,
+    adapter: str | None = None,
+    device: str = "auto",
+    batch_size: int = 32,
+    threads: int | None = None,
+    endpoint: str | None = None,
+) -> VllmDescriber:
     """Open a checkpoint with vLLM: float32 on the CPU, bfloat16 on CUDA.
 
     Args:
         model, adapter: see `pipeline.describe.checkpoints.open_checkpoint`; the adapter is not merged into the weights.
         device: `auto`, `cpu` or `cuda`; an installed vLLM is built for one of the two.
         batch_size: regions whose requests are handed to vLLM together.
+        threads: CPU threads of torch; None leaves them as they are.
+        endpoint: not used.
 
     Raises:
         ModelError: when vLLM is not installed, or something is missing or does not fit.
     """
+    if threads is not None:
+        torch.set_num_threads(threads)
     folder, added = locate(model), locate_adapter(adapter)
     # No second process: nothing to start and stop, and nothing is left behind by a kill. And no usage reports.
     for name, value in {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR"}.items():
