@@ -126,8 +126,8 @@ def test_a_description_backend(copy: Copy, samples: Path) -> None:
         "    return AlwaysSmiling(model, Grammar(), options['batch_size'])\n",
     )
     said = copy.run(
-        RUN
-        + "print(run.info['model'], set(run.descriptions['description'].to_pylist()), set(map(tuple, run.descriptions['aus'].to_pylist())))",
+        RUN + "said, aus = (run.descriptions[name].to_pylist() for name in ('description', 'aus'))\n"
+        "print(run.info['model'], set(said), set(map(tuple, aus)))",
         samples / "single_face.mp4",
         "describe.backend=always_smiling",
     )
