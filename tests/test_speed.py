@@ -16,6 +16,7 @@ from pipeline.records import Answer
 from pipeline.settings import load_settings
 from pipeline.speed.agreement import same_answers, same_faces
 from pipeline.speed.clips import first_seconds, link_copies, repeat_clip, sample_clip
+from pipeline.speed.published import QUALITIES, SPEEDS
 from pipeline.speed.rows import AIMS
 from pipeline.speed.scale import measure_run
 from pipeline.speed.timed_process import TimedProcess
@@ -35,7 +36,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 @pytest.mark.slow
 def test_a_row_has_the_documented_form(written: list[dict[str, Any]]) -> None:
-    assert [row["name"] for row in written] == list(AIMS) == ["run", "detect_track", "describe_single", "describe_batched", "preprocess"]
+    assert [row["name"] for row in written] == list(AIMS)
     for row in written:
         assert row["unit"] == "s"
         assert row["ratio"] == pytest.approx(row["theirs"] / row["ours"])
@@ -57,8 +58,30 @@ def test_the_run_row_breaks_its_time_down(written: list[dict[str, Any]]) -> None
     details = written[0]["details"]
     assert {"decode", "detect", "track", "select", "describe", "write"} <= details["run"]["stage_seconds"].keys()
     assert all(0 <= share <= 1 for share in details["run"]["waits"].values())
-    assert details["startup"].keys() == {"command_line", "imports", "first_row", "describer_imports", "describer_weights"}
     assert details["decode_frames_per_s"].keys() == {"1", "2"}
+
+
+@pytest.mark.slow
+def test_the_startup_row_breaks_its_time_down(written: list[dict[str, Any]]) -> None:
+    (row,) = (row for row in written if row["name"] == "startup")
+    steps = row["details"]["first_words_of_a_run"]
+    assert steps.keys() == {"command_line", "imports", "first_row", "describer_imports", "describer_weights"}
+    assert min(steps.values()) > 0
+
+
+@pytest.mark.slow
+def test_the_series_row_reads_every_frame(written: list[dict[str, Any]]) -> None:
+    (row,) = (row for row in written if row["name"] == "series")
+    run = row["details"]["run_with_every_frame"]
+    assert row["count"] == run["frames"] > 20, "one face in each frame of a second of film"
+    assert run["frames_per_s"] == pytest.approx(run["frames"] / run["seconds"])
+
+
+def test_published_figures_name_their_machine_and_protocol() -> None:
+    for speed in SPEEDS:
+        assert speed.frames_per_s > 0
+        assert all((speed.tool, speed.machine, speed.protocol, speed.source))
+    assert {quality.tool.split()[0] for quality in QUALITIES} == {"py-feat", "OpenFace", "LibreFace"}
 
 
 @pytest.mark.slow
@@ -151,7 +174,7 @@ def test_without_a_gpu_a_large_shape_is_refused(capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--only", "nothing"], "no row nothing; rows are run, detect_track"),
+        (["--only", "nothing"], "no row nothing; rows are run, startup"),
         (["--json", "nowhere/out.json"], "no folder nowhere"),
         (["--video", "nothing.mp4"], "nothing.mp4: no such file"),
     ],

@@ -130,6 +130,7 @@ def measure(names: list[str], settings: Settings, video: Path | None, quick: boo
     for row in rows:
         console.print(f"[bold]{row.name}[/] against {row.against}: {row.differences}.", highlight=False)
         _details(console, row.details)
+    console.print(_published_table(rows), highlight=False)
     versions = ", ".join(f"{name} {value}" for name, value in measured_on["versions"].items())
     hardware = f"{measured_on['cpu']}, {measured_on['cores']} cores, {measured_on['memory_gib']} GiB, load {measured_on['load']:.1f}"
     console.print(f"[dim]{hardware}; {versions}[/]", highlight=False)
@@ -183,6 +184,21 @@ def _table(rows: list[Row]) -> Table:
             f"{row.ours_peak_mb:.0f}, {row.theirs_peak_mb:.0f}",
             "yes" if row.same_answers else "no",
         )
+    return table
+
+
+def _published_table(rows: list[Row]) -> Table:
+    """Published speeds of other tools, and this project's own where the `series` row was measured."""
+    from pipeline.speed.published import SPEEDS
+
+    title = "Published elsewhere, for orientation"
+    table = Table("", "frames/s", "machine", "what", box=None, padding=(0, 2, 0, 0), title=title, title_justify="left")
+    for row in rows:
+        if run := row.details.get("run_with_every_frame"):
+            what = "focalface run: every frame read, regions described, the model's loading included"
+            table.add_row("focalface", f"{run['frames_per_s']:.1f}", "this one", what)
+    for speed in SPEEDS:
+        table.add_row(speed.tool, f"{speed.frames_per_s:g}", speed.machine, speed.protocol)
     return table
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,18 @@ def same_answers(ours: Sequence[Answer], theirs: Sequence[Answer]) -> tuple[bool
     same_units = all(a.au_scores.keys() == b.au_scores.keys() for a, b in pairs)
     same = same_units and fields == texts == len(pairs) and largest <= SCORE_TOLERANCE
     return same, f"same fields {fields}, same sentence {texts} of {len(pairs)}; scores differ by {largest:.0e} at most"
+
+
+def same_photo(ours: str, theirs: str) -> tuple[bool, str]:
+    """Whether `focalface describe --json` and the baseline's script (`pipeline.speed.baseline_jobs.photo`) printed the same answer."""
+    (face, *_) = json.loads(ours)
+    own, other = face["regions"][0], json.loads(theirs)
+    differences = [
+        f"{name} {own[name]} against {other[name]}" for name in ("aus", "emotion", "age", "description") if own[name] != other[name]
+    ]
+    largest = max((abs(own["au_scores"][au] - other["au_scores"][au]) for au in own["au_scores"]), default=0.0)
+    same = not differences and largest <= SCORE_TOLERANCE
+    return same, f"{', '.join(differences) or 'same fields and sentence'}; scores differ by {largest:.0e} at most"
 
 
 def same_patches(ours: np.ndarray, theirs: np.ndarray) -> tuple[bool, str]:

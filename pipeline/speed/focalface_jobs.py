@@ -66,6 +66,30 @@ def describe(model: str, requests: Sequence[Request]) -> Callable[..., list[Answ
     return job
 
 
+def face_requests(video: str, settings: Settings) -> Callable[[], list[Request]]:
+    """Analyse every frame of a video; returns the question about each whole face."""
+    every_frame = settings.model_copy(
+        update={
+            "video": settings.video.model_copy(update={"fps": None}),
+            "describe": settings.describe.model_copy(update={"frames": "all"}),
+        }
+    )
+
+    def job() -> list[Request]:
+        return [request for chunk in analyse_video(video, every_frame, load_run_detector(settings)) for request in chunk.face_requests]
+
+    return job
+
+
+def read(model: str, requests: Sequence[Request]) -> Callable[[], list[Answer]]:
+    """Read the fields of whole faces, without sentences."""
+    from pipeline.describe.backends import load_describer
+
+    describer = load_describer(model, device="cpu")
+    describer.read(requests[:1])
+    return lambda: describer.read(requests)
+
+
 def preprocess(model: str, crops: Sequence[np.ndarray], rounds: int) -> Callable[[], np.ndarray]:
     """Turn crops into patches `rounds` times, as the describer does; returns the patches of one round."""
     import torch
