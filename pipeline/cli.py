@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import signal
 import sys
 import threading
@@ -36,17 +38,28 @@ def focalface(
     """Turn video into tables and words about faces: what each region of each face is doing, moment by moment."""
 
 
-app.command("run")(run.run)
-app.command("submit", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(submit.submit)
+def _add(name: str, command: Callable[..., None], **options: Any) -> None:
+    """Add a command. Its help is its docstring, each paragraph as one line for the terminal to wrap."""
+    text = inspect.cleandoc(command.__doc__ or "")
+    app.command(name, help=re.sub(r"(?<!\n)\n(?!\n|Example:)", " ", text), **options)(command)
+
+
+_add("run", run.run)
+_add(
+    "submit",
+    submit.submit,
+    options_metavar="VIDEO_OR_FOLDER_OR_GLOB... --out URL [OPTIONS]",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
 app.add_typer(submit.app, name="jobs")
-app.command("describe")(describe.describe)
-app.command("models")(models.models)
+_add("describe", describe.describe)
+_add("models", models.models)
 app.add_typer(dataset.app, name="dataset")
-app.command("trends")(trends.trends)
-app.command("report")(report.report)
-app.command("eval")(needs("eval", evaluate.evaluate))
-app.command("bench")(needs("bench", bench.bench))
-app.command("train")(needs("train", train.train))
+_add("trends", trends.trends)
+_add("report", report.report)
+_add("eval", needs("eval", evaluate.evaluate))
+_add("bench", needs("bench", bench.bench))
+_add("train", needs("train", train.train))
 
 
 def _show(others: Callable[..., None]) -> Callable[..., None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -45,11 +46,20 @@ def refused(*arguments: str | Path) -> str:
     return line
 
 
-@pytest.mark.parametrize("command", ["run", "describe", "models", "bench"])
-def test_help_has_an_example(command: str) -> None:
-    done = focalface(command, "--help")
-    assert done.returncode == 0
-    assert f"Example: focalface {command}" in done.stdout
+def commands(*group: str) -> list[tuple[str, ...]]:
+    """All commands, read from the help: `("run",)`, `("jobs", "list")` ..."""
+    _, _, listed = focalface(*group, "--help").stdout.partition("Commands ─")
+    names = re.findall(r"(?m)^│ (\w+) ", listed)
+    return [one for name in names for one in commands(*group, name)] if names else [group]
+
+
+def test_every_commands_help_has_an_example() -> None:
+    found = commands()
+    assert {("run",), ("describe",), ("jobs", "list"), ("dataset", "build"), ("eval",)} <= set(found)
+    for words in found:
+        done = focalface(*words, "--help")
+        assert done.returncode == 0
+        assert f"Example: focalface {' '.join(words)}" in done.stdout, words
 
 
 def test_help_is_quick_because_nothing_heavy_is_imported() -> None:

@@ -79,7 +79,7 @@ def run(
         ),
     ] = None,
     per_frame: Annotated[
-        bool, typer.Option("--per-frame", help="Scores in every frame of the video: --fps all and describe.frames=all.")
+        bool, typer.Option("--per-frame", help="Give scores in every frame: --fps all and describe.frames=all.")
     ] = False,
     window: Annotated[float | None, setting("Seconds that one description covers.", DEFAULTS.select.window)] = None,
     regions: Annotated[str | None, setting("auto, all, or names: eyes,mouth.", DEFAULTS.select.regions)] = None,
@@ -100,7 +100,7 @@ def run(
     verbose: Annotated[bool, typer.Option("--verbose", help="Log each finished video and its result on stderr.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Describe the faces of videos, and write tables.
+    """Describe the faces of videos, and write the results as tables.
 
     Run the same command again to resume a run that was stopped. A file that cannot be read fails alone; the command exits with 1 when all
     files fail.

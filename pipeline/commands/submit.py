@@ -60,10 +60,10 @@ def submit(
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Run `focalface run` as a job on a Ray cluster. Takes all arguments and options of `focalface run`.
+    """Run `focalface run` as a job on a Ray cluster.
 
-    Every node must be able to read the videos and write the results: at the same path, or at a URL. focalface itself is sent with the
-    job; the packages that it needs must be installed on the nodes.
+    Takes all arguments and options of `focalface run`. Every node must be able to read the videos and write the results: at the same path,
+    or at a URL. focalface itself is sent with the job; the packages that it needs must be installed on the nodes.
 
     Example: focalface submit s3://films/2024 --out s3://results/2024 --address http://HEAD:8265
     """
