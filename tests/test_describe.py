@@ -322,3 +322,12 @@ def _conversation(checkpoint: Checkpoint, request: Request, text: str) -> dict[s
         "image_grid_thw": grid_thw(1, 112, 112),
         "mm_token_type_ids": (ids == image).int(),
     }
+
+
+def test_reading_without_the_mirror_image_gives_the_fields_of_a_describer_that_does_not_use_it(
+    describer: TransformersDescriber, plain: TransformersDescriber, requests_: list[Request]
+) -> None:
+    for one, other in zip(describer.read(requests_, mirror=False), plain.describe(requests_), strict=True):
+        assert one.description == "" and other.description
+        assert (one.aus, one.emotion, one.age) == (other.aus, other.emotion, other.age)
+        assert one.au_scores == pytest.approx(other.au_scores, abs=1e-5)

@@ -136,8 +136,9 @@ def test_faces_have_the_scores_of_the_frames_that_are_read(frames: str, everywhe
     assert (len(read) == len(faces)) == everywhere and len(read) >= len(descriptions) > 0
     both = read.merge(descriptions, on=["track_id", "frame_index"], suffixes=("", "_described"))
     assert len(both) == len(descriptions)
-    for name in ("AU12", "AU04", "emotion_happiness", "age"):
-        assert np.allclose(both[name], both[f"{name}_described"], atol=1e-5), name
+    for name in ("AU12", "AU04", "emotion_happiness"):
+        difference = (both[name] - both[f"{name}_described"]).abs()
+        assert difference.mean() < (0.1 if everywhere else 1e-6), f"{name}: frames are read without the mirror image"
     assert np.allclose(read[[f"emotion_{name}" for name in EMOTIONS]].sum(axis=1), 1, atol=1e-5)
     assert read["AU12"].between(0, 1).all() and read["AU12_intensity"].isna().all()
 

@@ -67,11 +67,11 @@ class BaseDescriber(ABC):
             answers += self._finish(prompts, self._decide(prompts, then_write=self.writes_sentences))
         return answers
 
-    def read(self, requests: Sequence[Request]) -> list[Answer]:
+    def read(self, requests: Sequence[Request], mirror: bool = True) -> list[Answer]:
         """See `pipeline.describe.backends.Describer.read`."""
         answers: list[Answer] = []
         for start in range(0, len(requests), READ_TOGETHER):
-            answers += self._decide([Prompt(request) for request in requests[start : start + READ_TOGETHER]])
+            answers += self._decide([Prompt(request) for request in requests[start : start + READ_TOGETHER]], mirror=mirror)
         return answers
 
     def converse(self, requests: Sequence[Request]) -> list[Answer]:
@@ -104,9 +104,9 @@ class BaseDescriber(ABC):
     def _write(self, prompts: list[Prompt], answers: Sequence[Answer]) -> list[str]:
         """Write a sentence for each prompt's decided fields."""
 
-    def _decide(self, prompts: list[Prompt], then_write: bool = False) -> list[Answer]:
+    def _decide(self, prompts: list[Prompt], then_write: bool = False, mirror: bool = True) -> list[Answer]:
         """Fields without sentences."""
-        other = self._read([prompt.mirrored() for prompt in prompts], False) if self.grammar.mirror else None
+        other = self._read([prompt.mirrored() for prompt in prompts], False) if mirror and self.grammar.mirror else None
         fields = self._read(prompts, then_write)
         if other is not None:
             fields = [mean_fields(*pair) for pair in zip(fields, other, strict=True)]
