@@ -134,6 +134,20 @@ def test_a_description_backend(copy: Copy, samples: Path) -> None:
     assert said == "nano {'The lip corners are raised; the face looks happy and about 30 years old.'} {('AU12',)}"
 
 
+def test_a_trend_metric(copy: Copy, samples: Path) -> None:
+    copy.insert(
+        "trends/measures.py",
+        '    Measure(\n        "head_speed"',
+        '    Measure("brow_raise", "AU01", lambda series: series.scores[:, AUS.index("AU01")]),\n',
+    )
+    code = (
+        "trends = pipeline.load_trends(['run'])\n"
+        "print(trends['series']['brow_raise'].null_count, trends['tracks']['brow_raise'].null_count, "
+        "'brow_raise' in trends['by_video']['measure'].to_pylist())"
+    )
+    assert copy.run(RUN + code, samples / "single_face.mp4", "describe.frames=all") == "0 0 True"
+
+
 def test_a_column(copy: Copy, samples: Path) -> None:
     older = Copy(copy.root / "older")
     older.run(RUN, samples / "single_face.mp4")

@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from pipeline.trends.changes import change_points, track_changes
+from pipeline.trends.measures import SUMMARISED
 from pipeline.trends.statistics import bootstrap, by_video, compare, interval
 from pipeline.vocabulary import EMOTIONS
 from tests.support.trends import series_of
@@ -71,8 +72,8 @@ def test_small_groups_with_ties_get_the_exact_p() -> None:
 def test_a_video_is_weighted_by_the_time_its_tracks_are_seen_and_has_no_rate_from_a_few_seconds() -> None:
     def track(video: str, number: int, seen_s: float, valence: float | None) -> dict[str, object]:
         shares = {f"share_{name}": float(name == "neutral") for name in EMOTIONS}
-        about = {"arousal": 0.1, "expressiveness": 0.2, "eyes_closed_share": 0.0, "head_speed": None, "blinks": 1, "age": 30.0}
-        return {"video_id": video, "track_id": number, "seen_s": seen_s, **shares, "valence": valence, **about}
+        about = dict.fromkeys([measure.name for measure in SUMMARISED]) | {"eyes_closed_share": 0.0, "blinks": 1, "age": 30.0}
+        return {"video_id": video, "track_id": number, "seen_s": seen_s, **shares, **about, "valence": valence}
 
     tracks = pd.DataFrame([track("a", 1, 12.0, 0.4), track("a", 2, 4.0, 0.0), track("b", 1, 0.8, None)])
     units = pd.DataFrame(

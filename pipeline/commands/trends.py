@@ -14,9 +14,13 @@ from rich.table import Column, Table
 from pipeline.commands.checks import check_run_folders
 from pipeline.commands.options import Debug
 from pipeline.errors import SettingsError
+from pipeline.trends.options import Options
 
 SHOWN = 8
 """Rows of a table on the terminal."""
+
+PLAIN_WIDTH = 120
+"""Columns of the output that goes to a file or another program."""
 
 
 def trends(
@@ -48,12 +52,10 @@ def trends(
     """
     if out is None and len(folders) > 1:
         raise SettingsError("several folders need --out DIR for the results")
+    options = Options(source, grid, smooth, width, region, threshold, hold, relative)
     check_run_folders(folders)
     if groups and not groups.is_file():
         raise SettingsError(f"--groups: there is no file {groups}")
-    from pipeline.trends.options import Options
-
-    options = Options(source, grid, smooth, width, region, threshold, hold, relative)
     from pipeline.storage.remote import Mirror
     from pipeline.trends.analysis import load
     from pipeline.trends.figures import SIGNIFICANT
@@ -72,6 +74,8 @@ def trends(
         page = write(found, target, show)
 
     console = Console()
+    if not console.is_terminal:
+        console.width = PLAIN_WIDTH
     console.print(escape(headline(found)), soft_wrap=True, highlight=False)
     for note in found.notes:
         console.print(f"[yellow]note[/]  {escape(note)}", soft_wrap=True, highlight=False)

@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from pipeline.trends.analysis import Trends
 from pipeline.trends.drawing import BLUE, COLOURS, GREY, NARROW, WIDE, Drawing, longest_seen
 from pipeline.trends.labels import clock, measure_name, track_name
+from pipeline.trends.measures import SUMMARISED
 from pipeline.trends.timeline import timelines
 from pipeline.vocabulary import AUS, EMOTIONS, UNIT
 
@@ -188,6 +189,6 @@ def _groups(compared: pd.DataFrame, width: float) -> Figure:
 
 def _unit(measure: str) -> str:
     """The unit of a measure, as an axis names it."""
-    kind = measure.partition("_")[0]
-    units = {"share": "share of time", "active": "share of time", "rate": "a minute", "age": "years", "head": "degrees a second"}
-    return "share of time" if measure == "eyes_closed_share" else units.get(kind, "score")
+    units = {one.name: one.unit for one in SUMMARISED} | {"eyes_closed_share": "share of time", "age": "years"}
+    kinds = {"share": "share of time", "active": "share of time", "rate": "a minute"}
+    return units.get(measure) or kinds.get(measure.partition("_")[0], "score")

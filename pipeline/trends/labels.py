@@ -13,6 +13,8 @@ _MEASURES = {
     "eyes_closed_share": "eyes closed, share of time",
     "rate_blinks": "blinks, a minute",
     "head_speed": "head speed, degrees a second",
+    "gaze_horizontal": "gaze, horizontal",
+    "gaze_vertical": "gaze, vertical",
 }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
+from pipeline.trends.measures import MEASURES, SUMMARISED
 from pipeline.vocabulary import AUS, EMOTIONS
 
 _TEXT, _SCORE, _REAL, _FLAG, _COUNT = pa.string(), pa.float32(), pa.float64(), pa.bool_(), pa.int64()
@@ -51,13 +52,7 @@ _SHIFT: Columns = [
     ("before", _REAL, "mean from the previous change to this one"),
     ("after", _REAL, "mean from this change to the next"),
 ]
-_DERIVED: Columns = [
-    ("valence", _SCORE, "happiness less the strongest negative emotion, -1 to 1; see pipeline.trends.measures"),
-    ("arousal", _SCORE, "mean of the five AUs that rise most above their last minute, 0 to 1"),
-    ("expressiveness", _SCORE, "mean of all known AUs but those of closed eyes and gaze, 0 to 1"),
-    ("eye_openness", _SCORE, "1 - AU43, unsmoothed: probability that the eyes are not closed"),
-    ("head_speed", _SCORE, "angular speed of the head, degrees a second; null in series of windows"),
-]
+_DERIVED: Columns = [(measure.name, _SCORE, measure.meaning) for measure in MEASURES]
 
 _COLUMNS: dict[str, Columns] = {
     "series": [
@@ -106,10 +101,7 @@ _COLUMNS: dict[str, Columns] = {
         ("age_high", _REAL, "90th percentile of the pool"),
         ("emotion", _TEXT, "the one that leads for the longest time"),
         *[(f"share_{name}", _REAL, "share of the seen time in which it leads") for name in EMOTIONS],
-        ("valence", _REAL, "mean over the seen time"),
-        ("arousal", _REAL, "mean over the seen time"),
-        ("expressiveness", _REAL, "mean over the seen time"),
-        ("head_speed", _REAL, "root mean square over the seen time, degrees a second"),
+        *[(measure.name, _REAL, measure.summary_meaning) for measure in SUMMARISED],
         ("eyes_closed_share", _REAL, "share of the seen time with AU43 active"),
         ("blinks", _COUNT, "closures of at most half a second; null where the series cannot show them"),
         ("blinks_per_min", _REAL, "of seen time; null below ten seconds"),
@@ -169,8 +161,8 @@ _COLUMNS: dict[str, Columns] = {
         (
             "measure",
             _TEXT,
-            "share_<emotion>, active_<AU> (shares of seen time), rate_<AU>, rate_blinks (a minute), eyes_closed_share, valence, "
-            "arousal, expressiveness, head_speed (means over seen time), age (mean over tracks)",
+            "share_<emotion>, active_<AU> (shares of seen time), rate_<AU>, rate_blinks (a minute), age (mean over tracks), and over the "
+            f"seen time eyes_closed_share, {', '.join(measure.name for measure in SUMMARISED)}",
         ),
         ("value", _REAL, "over all tracks of the video"),
     ],

@@ -9,6 +9,7 @@ import pandas as pd
 from scipy.stats import PermutationMethod, false_discovery_control, mannwhitneyu
 
 from pipeline.trends.events import Row, rate_per_min
+from pipeline.trends.measures import SUMMARISED
 from pipeline.vocabulary import AUS, EMOTIONS
 
 RESAMPLES = 2000
@@ -22,7 +23,7 @@ PERMUTE_UP_TO = 20
 """Videos of both groups together up to which ties are handled by permutation (exact if all permutations can be tried); above that, by the
 normal approximation."""
 
-TRACK_MEANS = ("valence", "arousal", "expressiveness", "eyes_closed_share", "head_speed")
+TRACK_MEANS = ("eyes_closed_share", *(measure.name for measure in SUMMARISED))
 """Columns of the tracks table that are averaged over a video's tracks by seen time."""
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.trends.ages import Age
 from pipeline.trends.events import Row, leading, rate_note, rate_per_min
-from pipeline.trends.measures import root_mean_square, weighted_mean
+from pipeline.trends.measures import summarise, weighted_mean
 from pipeline.trends.series import Series, stretches
 from pipeline.vocabulary import AUS, EMOTIONS
 
@@ -42,8 +42,7 @@ def track_summary(series: Series, age: Age | None, measures: dict[str, np.ndarra
         **years,
         "emotion": EMOTIONS[int(shares.argmax())] if felt_s.sum() else None,
         **{f"share_{name}": float(share) for name, share in zip(EMOTIONS, shares, strict=True)},
-        **{name: weighted_mean(measures[name], duration_s) for name in ("valence", "arousal", "expressiveness")},
-        "head_speed": root_mean_square(measures["head_speed"], duration_s),
+        **summarise(measures, duration_s),
     }
 
 
