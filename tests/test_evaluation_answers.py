@@ -15,8 +15,10 @@ import pytest
 
 from pipeline.errors import FocalfaceError
 from pipeline.evaluation.baselines import from_labels, majority
-from pipeline.evaluation.predictions import PREDICTIONS, Prediction, Predictions, read_answers, to_table
-from pipeline.evaluation.questions import KINDS, NEEDED, read_faces, read_pictures
+from pipeline.evaluation.face_files import read_pictures
+from pipeline.evaluation.predictions import Prediction, Predictions, read_answers, to_table
+from pipeline.evaluation.questions import APART, IN_TURN, KINDS, NEEDED, read_faces
+from pipeline.evaluation.schemas import PREDICTIONS
 from pipeline.faces.alignment import TEMPLATE
 from pipeline.records import Answer
 from pipeline.vocabulary import AUS_LABELLED
@@ -67,11 +69,13 @@ def rewritten(faces: Path, tmp_path: Path) -> Callable[..., Path]:
 def test_what_is_asked(faces: Path) -> None:
     questions = [row.question for row in asked(faces)]
     assert questions == [row.question for row in asked(faces)], "the same at every run"
-    assert len({(q.image_id, q.kind) for q in questions}) == len(questions) == 15 * 2 + 8 * 3
+    assert len({(q.image_id, q.kind) for q in questions}) == len(questions) == 15 * 2 + 8 * 3 + 8
     assert {q.kind for q in questions} == set(KINDS)
     assert len({q.region for q in questions if q.kind == "region"}) == 13
     assert {q.emotion for q in questions} == {"fear", "sadness", None}, "only the seven count"
     assert {q.age for q in questions} == {30.5, None}
+    (alone, together) = ([q for q in questions if q.kind in kinds] for kinds in (APART, IN_TURN))
+    assert [(q.region, q.box) for q in alone] == [(q.region, q.box) for q in together] and len({q.region for q in alone}) == 4
     mouth = next(q for q in questions if q.kind == "region" and q.region == "mouth")
     assert "AU12" in mouth.visible and "AU01" not in mouth.visible
     assert mouth.aus == set(mouth.visible) & next(q for q in questions if q.image_id == mouth.image_id and q.kind == "face").aus
@@ -156,7 +160,7 @@ def test_the_first_bad_rows_are_said_and_the_rest_counted(faces: Path, rewritten
     with pytest.raises(FocalfaceError) as raised:
         read_answers(rewritten(spoil), faces)
     lines = str(raised.value).splitlines()
-    assert "14 of 54 rows" in lines[0]
+    assert "14 of 62 rows" in lines[0]
     assert len(lines) == 12 and "and 4 more" in lines[-1]
 
 
@@ -190,12 +194,12 @@ def test_a_file_that_is_not_of_answers_is_refused(content: str, faces: Path, tmp
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"image": b"no picture"}, "row 1 (image_id f1) is no labelled face: the picture cannot be decoded"),
+        ({"image": b"no picture"}, "row 1 (image_id f1) is not a labelled face: the picture cannot be decoded"),
         ({"image": None}, "image is null"),
         ({"landmarks5": [1.0] * 10}, "landmarks coincide"),
-        ({"landmarks5": [1.0] * 4}, "is no labelled face"),
+        ({"landmarks5": [1.0] * 4}, "is not a labelled face"),
         ({"aus": None}, "aus is null"),
-        ({"image_id": "f0"}, "image_id f0 stands there twice"),
+        ({"image_id": "f0"}, "image_id f0 occurs twice"),
     ],
 )
 def test_a_face_that_cannot_be_asked_about_is_named(change: dict[str, Any], message: str, faces: Path, tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from PIL import Image
 from pipeline.cli import main
 from pipeline.dataset.build import build
 from pipeline.describe.backends import load_describer
-from pipeline.evaluation.predictions import PREDICTIONS, ask, to_table
+from pipeline.evaluation.predictions import ask, to_table
+from pipeline.evaluation.schemas import PREDICTIONS
 from pipeline.vocabulary import AUS_LABELLED
 
 
@@ -65,6 +66,15 @@ def test_nano_is_useful_on_faces_it_never_saw(figures: dict[str, Any]) -> None:
     assert figures["consistency_final"] == 1
     assert figures["regions_per_second"] > 0
     assert 0 <= figures["sentences_replaced"] <= 1
+    assert figures["excluded_pairs"] == 0
+    assert 0 < figures["age_coverage"] <= 1
+    assert figures["emotion_vote_share"]["ferplus"] <= figures["emotion_vote_share_best"]["ferplus"]
+
+
+def test_conversations_are_measured_beside_single_questions(figures: dict[str, Any]) -> None:
+    assert set(figures["in_turn_f1"]) == set(figures["apart_f1"]) == {"1", "2", "3", "4"}
+    assert figures["in_turn_loss"] == pytest.approx(figures["apart_f1"]["4"] - figures["in_turn_f1"]["4"], abs=1e-5)
+    assert figures["in_turn_f1"]["1"] == pytest.approx(figures["apart_f1"]["1"], abs=0.2), "nothing was said before the first turn"
 
 
 def test_nano_looks_at_the_region(figures: dict[str, Any]) -> None:
@@ -107,9 +117,11 @@ def test_the_folder_holds_report_predictions_and_figures(out: Path, figures: dic
     report = (out / "benchmark.md").read_text()
     assert f"| ↑ emotion accuracy, web | {figures['emotion_accuracy']['web']:.3f} (" in report
     assert "| AU12 lip corner puller |" in report
+    assert "Action unit labels: machine labels" in report and "| machine labels |" in report and "| majority of annotators |" in report
+    assert figures["label_origin"]["emotion"] == {"ferplus": "majority of annotators", "web": "label of the collection"}
     table = pq.read_table(out / "predictions.parquet")
     assert table.schema.equals(PREDICTIONS)
-    assert table.num_rows == sum(figures["questions"].values()) == 94 * 2 + 47 * 3
+    assert table.num_rows == sum(figures["questions"].values()) == 94 * 2 + 47 * 3 + 6 * 8
     for name in ("action_units", "confusion", "reliability", "worst"):
         assert f"![{name.replace('_', ' ')}]({name}.png)" in report
         with Image.open(out / f"{name}.png") as picture:

@@ -45,7 +45,7 @@ class LabelFile:
             else:
                 file = pq.ParquetFile(path)
                 names, self.rows = file.schema_arrow.names, file.metadata.num_rows
-                self.metadata = _json_values(file.schema_arrow.metadata or {})
+                self.metadata = json_metadata(file.schema_arrow.metadata)
         except (OSError, ValueError, pa.ArrowException, FocalfaceError) as error:
             raise FocalfaceError(f"{path} cannot be read as labelled faces: {one_line(error)}") from error
         self.columns = {name.strip().lower(): name for name in names}
@@ -117,10 +117,10 @@ class JoinedLabels:
         return self._rows.get(image_id)
 
 
-def _json_values(metadata: Mapping[bytes, bytes]) -> dict[str, Any]:
+def json_metadata(metadata: Mapping[bytes, bytes] | None) -> dict[str, Any]:
     """The metadata whose values are JSON; others (such as pandas' own) are left out."""
     values = {}
     for name in (b"blendshape_names", b"au_names", b"au_thresholds", b"emotion_names"):
-        if name in metadata:
+        if metadata and name in metadata:
             values[name.decode()] = json.loads(metadata[name])
     return values

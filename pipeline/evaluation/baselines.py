@@ -74,10 +74,8 @@ BASELINES: dict[str, Callable[[Sequence[Prediction]], list[Prediction]]] = {
 }
 
 
-def _answer(
-    question: Question, au_scores: dict[str, float], aus: tuple[str, ...], emotion_scores: dict[str, float], age: float
-) -> Answer:
+def _answer(question: Question, au_scores: dict[str, float], aus: tuple[str, ...], emotion_scores: dict[str, float], age: float) -> Answer:
     emotion = max(EMOTIONS, key=lambda name: emotion_scores[name])
     empty = not region_aus(question.region, question.box)
     sentence = compose(aus, emotion, round(age), region=question.region, empty=empty)
-    return Answer(au_scores, aus, emotion_scores, emotion, age, age, age, sentence)
+    return Answer(au_scores, aus, emotion_scores, emotion, age, None, None, sentence)

@@ -17,8 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image, UnidentifiedImageError
 
+from pipeline.evaluation.face_files import read_pictures
 from pipeline.evaluation.predictions import Prediction
-from pipeline.evaluation.questions import read_pictures
 from pipeline.evaluation.recognition import confusion, reliability
 from pipeline.evaluation.region_metrics import jaccard
 from pipeline.evaluation.scoring import MODEL, Evaluation
@@ -90,7 +90,9 @@ def action_units(evaluation: Evaluation) -> Figure | None:
     axes.errorbar(values, range(len(units)), xerr=span, fmt="none", ecolor=_INK, elinewidth=1.2, capsize=2.5, label="95% interval")
     axes.plot(always, range(len(units)), "|", color=_BAD, markersize=11, markeredgewidth=2.2, label="naming it always")
     axes.set_yticks(range(len(units)), [f"{UNIT[au].name}  {au}" for au in units])
-    axes.set(xlim=(0, 1), xlabel="F1 against machine labels", title=f"Action units on {len(whole)} whole faces")
+    axes.set(
+        xlim=(0, 1), xlabel=f"F1 against {evaluation.origin.aus.partition(chr(58))[0]}", title=f"Action units on {len(whole)} whole faces"
+    )
     axes.axvline(own.values["au_f1_mean"], color=_INK, linewidth=1, linestyle=":")
     axes.text(own.values["au_f1_mean"], len(units) - 0.45, f" mean {own.values['au_f1_mean']:.2f}", fontsize=9, va="bottom")
     axes.legend(loc="lower right", frameon=False)

@@ -1,81 +1,41 @@
-"""Questions with their answers: asked of a describer, or read from a file of someone else's."""
+"""Questions with their answers: from a describer, or from a file of foreign answers."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.describe.backends import Describer
-from pipeline.errors import FocalfaceError
-from pipeline.evaluation.questions import NEEDED, Question, count_faces, face_files, read_faces
+from pipeline.errors import FocalfaceError, one_line
+from pipeline.evaluation.face_files import count_faces, open_faces
+from pipeline.evaluation.preconditions import open_answers
+from pipeline.evaluation.questions import IN_TURN, NEEDED, Question, read_faces
+from pipeline.evaluation.schemas import ANSWER_FIELDS, NEEDED_COLUMNS, OPTIONAL_COLUMNS, PREDICTIONS
 from pipeline.records import Answer, Request
 from pipeline.vocabulary import AUS, EMOTIONS
 
-SHOWN = 10
-"""Bad rows of an answers file that are said one by one; the rest are counted."""
+FAULTS_SHOWN = 10
+"""Bad rows of an answers file that an error message names; the others are counted."""
 
-OLDEST = 120.0
-"""Years; an age beyond cannot be meant."""
+MAX_AGE = 120.0
+"""Years; a greater age is an error."""
 
 BOX_TOLERANCE = 0.5
-"""Crop pixels by which a box in an answers file may differ from the question's (a rounding)."""
+"""Crop pixels by which a box in an answers file may differ from the question's, for rounding."""
 
-Say = Callable[[int, int], None]
-"""Told how many faces are done, of how many."""
-
-
-def _field(name: str, kind: pa.DataType, meaning: str, nullable: bool = True) -> pa.Field:
-    return pa.field(name, kind, nullable, {"meaning": meaning})
-
-
-_BOX = pa.list_(pa.float64(), 4)
-_UNITS = pa.list_(pa.string())
-
-QUESTION_FIELDS = (
-    _field("image_id", pa.string(), "of the labelled face", False),
-    _field("kind", pa.string(), "face, region, nudged, other or random: which question of the face this is", False),
-    _field("source", pa.string(), "of the labelled face", False),
-    _field("region", pa.string(), "region name, or box for a random rectangle", False),
-    _field("box", _BOX, "x0, y0, x1, y1 in pixels of the aligned 112x112 crop", False),
-    _field("frame_box", _BOX, "the same in pixels of the picture", False),
-    _field("gold_known", _UNITS, "action units that the labels know of this face", False),
-    _field("gold_visible", _UNITS, "those of them that the box can show", False),
-    _field("gold_aus", _UNITS, "the active ones of these", False),
-    _field("gold_emotion", pa.string(), "of the face; null where unlabelled or not one of the seven"),
-    _field("gold_age", pa.float64(), "of the face, years; null where unlabelled"),
-)
-
-ANSWER_FIELDS = (
-    _field("aus", _UNITS, "action units answered as active", False),
-    _field("emotion", pa.string(), "one of the seven", False),
-    _field("age", pa.float64(), "years", False),
-    _field("description", pa.string(), "one sentence", False),
-)
-"""The columns that an answers file must have, beside `image_id` and `kind`."""
-
-SCORE_FIELDS = (
-    _field("own_sentence", pa.string(), "the sentence that the model wrote, before a check that may replace it; null where not kept"),
-    _field("age_low", pa.float64(), "10th percentile of the age, years"),
-    _field("age_high", pa.float64(), "90th percentile of the age, years"),
-    *[_field(au, pa.float64(), "probability that it is active; null where not known") for au in AUS],
-    *[_field(f"emotion_{name}", pa.float64(), "probability; the seven sum to 1") for name in EMOTIONS],
-)
-"""The columns that an answers file may have: average precision, calibration and the consistency of own sentences rest on them."""
-
-PREDICTIONS = pa.schema([*QUESTION_FIELDS, *ANSWER_FIELDS, *SCORE_FIELDS, _field("model", pa.string(), "who answered", False)])
-"""The table of predictions; an answers file is one with the columns that it cares to have."""
+Progress = Callable[[int, int], None]
+"""Called with the faces done and the faces in all."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """A question and what was answered."""
+    """A question and its answer."""
 
     question: Question
     answer: Answer
@@ -83,13 +43,13 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Predictions:
-    """Everything that one describer said.
+    """All answers of one describer.
 
     Attributes:
         model: who answered.
         units: the action units that it knows.
-        rows: in the order of the faces, `KINDS` within a face.
-        regions_per_second: how fast the needed questions were answered, pictures read and faces aligned included; None where not measured.
+        rows: in the order of the faces, and of `pipeline.evaluation.questions.KINDS` within a face.
+        regions_per_second: speed on the needed questions, reading and aligning the pictures included; None where not measured.
     """
 
     model: str
@@ -98,37 +58,56 @@ class Predictions:
     regions_per_second: float | None = None
 
 
-def ask(describer: Describer, path: Path, limit: int | None = None, say: Say = lambda done, total: None) -> Predictions:
-    """Put every face of a labelled file or dataset to a describer.
+def ask(
+    describer: Describer,
+    path: Path,
+    limit: int | None = None,
+    attributes: Collection[str] = (),
+    progress: Progress = lambda done, total: None,
+) -> Predictions:
+    """Ask a describer about every face of a labelled file or dataset.
 
     Args:
-        path: see `pipeline.evaluation.questions.face_files`.
-        limit: ask only of the first so many faces.
+        describer: answers.
+        path: see `pipeline.evaluation.face_files.open_faces`.
+        limit: ask about only this many faces.
+        attributes: columns whose values the questions keep.
+        progress: told how far it is.
 
     Raises:
-        FocalfaceError: when there are no labelled faces.
+        FocalfaceError: there are no labelled faces.
     """
-    total, done = count_faces(face_files(path), limit), 0
+    total, done = count_faces(open_faces(path), limit), 0
     rows: list[Prediction] = []
-    asked_count = 0
-    aside, started = 0.0, time.perf_counter()
-    for faces in read_faces(path, limit):
+    needed_count, extra_s, started = 0, 0.0, time.perf_counter()
+    for faces in read_faces(path, limit, attributes):
         asked = [(question, Request(face.crop, question.box, question.region)) for face in faces for question in face.questions]
-        needed, extra = ([i for i, (question, _) in enumerate(asked) if (question.kind in NEEDED) == which] for which in (True, False))
+        needed = [i for i, (question, _) in enumerate(asked) if question.kind in NEEDED]
+        alone = [i for i, (question, _) in enumerate(asked) if question.kind not in (*NEEDED, *IN_TURN)]
         answers = dict(zip(needed, describer.describe([asked[i][1] for i in needed]), strict=True))
-        asked_count += len(needed)
-        began = time.perf_counter()  # the others apart, so that the speed is that of the same questions whatever else is asked
-        answers |= zip(extra, describer.describe([asked[i][1] for i in extra]), strict=True)
-        aside += time.perf_counter() - began
+        needed_count += len(needed)
+        began = time.perf_counter()  # the speed is that of the needed questions, whatever else is asked
+        answers |= zip(alone, describer.describe([asked[i][1] for i in alone]), strict=True)
+        for conversation in _conversations(asked):
+            answers |= zip(conversation, describer.converse([asked[i][1] for i in conversation]), strict=True)
+        extra_s += time.perf_counter() - began
         rows += [Prediction(question, answers[i]) for i, (question, _) in enumerate(asked)]
         done += len(faces)
-        say(done, total)
-    elapsed = time.perf_counter() - started - aside
-    return Predictions(describer.name, describer.aus, rows, asked_count / elapsed)
+        progress(done, total)
+    return Predictions(describer.name, describer.aus, rows, needed_count / (time.perf_counter() - started - extra_s))
+
+
+def _conversations(asked: Sequence[tuple[Question, Request]]) -> list[list[int]]:
+    """Indices of the questions that are asked in turn, one list for each face."""
+    found: dict[str, list[int]] = {}
+    for i, (question, _) in enumerate(asked):
+        if question.kind in IN_TURN:
+            found.setdefault(question.image_id, []).append(i)
+    return list(found.values())
 
 
 def to_table(predictions: Predictions) -> pa.Table:
-    """Predictions as a table of `PREDICTIONS`."""
+    """Predictions as a table of `pipeline.evaluation.schemas.PREDICTIONS`."""
     records = []
     for row in predictions.rows:
         q, a = row.question, row.answer
@@ -146,47 +125,33 @@ def to_table(predictions: Predictions) -> pa.Table:
     return pa.Table.from_pylist(records, PREDICTIONS)
 
 
-def read_answers(answers: Path, faces: Path, limit: int | None = None) -> Predictions:
-    """Someone else's answers to the questions of a file of labelled faces.
+def read_answers(answers: Path, faces: Path, limit: int | None = None, attributes: Collection[str] = ()) -> Predictions:
+    """Foreign answers to the questions about a file of labelled faces.
 
     Args:
-        answers: Parquet with `image_id`, `kind` and the columns of `ANSWER_FIELDS`; those of `SCORE_FIELDS`, `region`, `box` and `model`
-            where it has them; other columns are passed over. Every face needs its questions of `NEEDED`, the others are free.
-        limit: of the first so many faces only; answers to later ones are passed over.
+        answers: Parquet with the columns `NEEDED_COLUMNS` of `pipeline.evaluation.schemas`, and any of `OPTIONAL_COLUMNS`; other columns
+            are ignored. Every face needs answers to its questions of `pipeline.evaluation.questions.NEEDED`; the others are optional.
+        faces: the labelled faces.
+        limit: score only this many faces; answers to later ones are ignored.
+        attributes: columns of the faces whose values the questions keep.
 
     Raises:
-        FocalfaceError: when a column is missing or a row does not fit; says which rows, and why. Nothing is scored then.
+        FocalfaceError: a column is missing or rows do not fit; the message names them, and nothing is scored.
     """
-    fields = {field.name: field for field in PREDICTIONS}
-    try:
-        table = pq.read_table(answers)
-    except (OSError, pa.ArrowException) as error:
-        raise FocalfaceError(f"{answers}: not a Parquet file of answers ({str(error).splitlines()[0]})") from error
-    needed = ["image_id", "kind", *[field.name for field in ANSWER_FIELDS]]
-    if missing := set(needed) - set(table.column_names):
-        raise FocalfaceError(f"{answers}: columns {', '.join(sorted(missing))} are missing; needed are {', '.join(needed)}")
-    optional = ["region", "box", "model", *[field.name for field in SCORE_FIELDS]]
-    columns = {}
-    for name in [*needed, *[name for name in optional if name in table.column_names]]:
-        try:
-            columns[name] = table[name].cast(fields[name].type)
-        except pa.ArrowException as error:
-            raise FocalfaceError(f"{answers}: column {name} is {table[name].type}, not {fields[name].type} ({error})") from error
-
-    asked = [q for batch in read_faces(faces, limit) for face in batch for q in face.questions]
+    rows = _typed_rows(answers)
+    asked = [q for batch in read_faces(faces, limit, attributes) for face in batch for q in face.questions]
     questions = {(q.image_id, q.kind): q for q in asked}
-    every = {name for file in face_files(faces) for name in file.read(["image_id"])["image_id"].to_pylist()} if limit else set()
+    every: set[str] = set()
+    if limit:
+        every = {name for file in open_faces(faces) for name in file.parquet.read(["image_id"])["image_id"].to_pylist()}
     later = every - {q.image_id for q in asked}
     found: dict[tuple[str, str], Answer] = {}
     faults: list[str] = []
-    rows = pa.table(columns).to_pylist()
     for number, row in enumerate(rows):
         key = (row["image_id"], row["kind"])
         if row["image_id"] in later:
             continue
-        wrong = _faults(row, questions.get(key))
-        if key in found:
-            wrong = ["answered twice"]
+        wrong = ["answered twice"] if key in found else _faults(row, questions.get(key))
         if wrong:
             faults.append(f"row {number} (image_id {row['image_id']}, {row['kind']}): {'; '.join(wrong)}")
         else:
@@ -200,9 +165,27 @@ def read_answers(answers: Path, faces: Path, limit: int | None = None) -> Predic
     return Predictions(next((row["model"] for row in rows if row.get("model")), answers.stem), scored or AUS, kept)
 
 
+def _typed_rows(answers: Path) -> list[dict[str, Any]]:
+    """The rows of an answers file, each column with the type that it has in the table of predictions."""
+    file = open_answers(answers)
+    present = [*NEEDED_COLUMNS, *[name for name in OPTIONAL_COLUMNS if name in file.schema_arrow.names]]
+    try:
+        table = file.read(present)
+    except (OSError, pa.ArrowException) as error:
+        raise FocalfaceError(f"{answers} cannot be read: {one_line(error)}") from error
+    columns = {}
+    for name in present:
+        kind = PREDICTIONS.field(name).type
+        try:
+            columns[name] = table[name].cast(kind)
+        except pa.ArrowException as error:
+            raise FocalfaceError(f"{answers}: column {name} is {table[name].type}, not {kind} ({error})") from error
+    return list(pa.table(columns).to_pylist())
+
+
 def _listed(head: str, faults: Sequence[str]) -> str:
-    rest = [f"... and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else []
-    return "\n  ".join([head, *faults[:SHOWN], *rest])
+    rest = [f"... and {len(faults) - FAULTS_SHOWN} more"] if len(faults) > FAULTS_SHOWN else []
+    return "\n  ".join([head, *faults[:FAULTS_SHOWN], *rest])
 
 
 def _faults(row: dict[str, Any], question: Question | None) -> list[str]:
@@ -218,8 +201,8 @@ def _faults(row: dict[str, Any], question: Question | None) -> list[str]:
         faults.append(f"aus names {', '.join(unknown)}; allowed are {AUS[0]} ... {AUS[-1]}")
     if row["emotion"] is not None and row["emotion"] not in EMOTIONS:
         faults.append(f"emotion {row['emotion']!r}; allowed are {', '.join(EMOTIONS)}")
-    if row["age"] is not None and not 0 <= row["age"] <= OLDEST:
-        faults.append(f"age {row['age']} is not within 0 and {OLDEST:g}")
+    if row["age"] is not None and not 0 <= row["age"] <= MAX_AGE:
+        faults.append(f"age {row['age']} is not within 0 and {MAX_AGE:g}")
     scores = {name: row[name] for name in (*AUS, *[f"emotion_{name}" for name in EMOTIONS]) if row.get(name) is not None}
     faults += [f"{name} {score} is not within 0 and 1" for name, score in scores.items() if not 0 <= score <= 1]
     emotions = [score for name, score in scores.items() if name.startswith("emotion_")]
@@ -229,8 +212,14 @@ def _faults(row: dict[str, Any], question: Question | None) -> list[str]:
 
 
 def _answer(row: dict[str, Any]) -> Answer:
-    emotions = {name: row[f"emotion_{name}"] for name in EMOTIONS if row.get(f"emotion_{name}") is not None}
-    low, high = (row[name] if row.get(name) is not None else row["age"] for name in ("age_low", "age_high"))
-    units = {au: row[au] for au in AUS if row.get(au) is not None}
-    aus = tuple(au for au in AUS if au in row["aus"])
-    return Answer(units, aus, emotions, row["emotion"], row["age"], low, high, row["description"], row.get("own_sentence"))
+    return Answer(
+        au_scores={au: row[au] for au in AUS if row.get(au) is not None},
+        aus=tuple(au for au in AUS if au in row["aus"]),
+        emotion_scores={name: row[f"emotion_{name}"] for name in EMOTIONS if row.get(f"emotion_{name}") is not None},
+        emotion=row["emotion"],
+        age=row["age"],
+        age_low=row.get("age_low"),
+        age_high=row.get("age_high"),
+        description=row["description"],
+        own_sentence=row.get("own_sentence"),
+    )

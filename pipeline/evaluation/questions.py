@@ -1,64 +1,68 @@
-"""What the benchmark asks: labelled faces read from Parquet, and for each face the same few questions every time.
+"""What the benchmark asks: labelled faces, and for each face the same questions in every run.
 
-face     the whole face
-region   one named region, the thirteen taking turns from face to face
-nudged   the region's box moved a little             (every second face, like the next two)
-other    another named region, which shares no action unit with the first
-random   a random rectangle of the face
+face                the whole face
+region              one named region; the thirteen take turns from face to face
+nudged              the region's box moved a little                               (every `EXTRA_EVERY`-th face, like the next two)
+other               another named region, which shares no action unit with the first
+random              a random rectangle of the face
+apart1 ... apart4   four named regions, each asked alone                          (every `TURNS_EVERY`-th face, like the next)
+turn1 ... turn4     the same four regions asked in one conversation
 """
 
 from __future__ import annotations
 
-import json
 import random
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline.dataset.schema import MARGIN
 from pipeline.errors import FocalfaceError
+from pipeline.evaluation.face_files import FaceFile, count_faces, open_faces, read_rows
 from pipeline.faces.alignment import CROP_SIZE, align, crop
 from pipeline.records import Alignment
 from pipeline.regions.placement import place_regions, to_frame_box
-from pipeline.vocabulary import AUS, AUS_LABELLED, CUSTOM_BOX, EMOTIONS, REGION_AUS, REGIONS, WHOLE_FACE, Box, region_aus
+from pipeline.vocabulary import CUSTOM_BOX, REGION_AUS, REGIONS, WHOLE_FACE, Box, region_aus
 
-COLUMNS = ("image_id", "source", "image", "landmarks5", "emotion", "age", "aus")
-"""What a file of labelled faces must have."""
+TURNS = 4
+"""Regions in a conversation."""
 
-DATASET_COLUMNS = ("aus_known", "regions")
-"""What the rows of a dataset (`pipeline.dataset`) have besides, and are known by."""
+APART = tuple(f"apart{turn}" for turn in range(1, TURNS + 1))
+IN_TURN = tuple(f"turn{turn}" for turn in range(1, TURNS + 1))
 
-KINDS = ("face", "region", "nudged", "other", "random")
-"""The questions of a face, in order."""
+KINDS = ("face", "region", "nudged", "other", "random", *APART, *IN_TURN)
+"""The kinds of questions, in the order in which a face has them."""
 
 NEEDED = KINDS[:2]
-"""The questions that every face is asked."""
+"""The kinds of questions that every face is asked."""
 
 EXTRA_EVERY = 2
-"""One face in so many is asked the other three; 1 narrows the intervals of what rests on them and takes two thirds longer."""
+"""Every so many-th face has the questions `nudged`, `other` and `random`; 1 narrows their intervals and takes two thirds longer."""
+
+TURNS_EVERY = 16
+"""Every so many-th face has a conversation. A conversation is asked one question after the other, so it takes as long as dozens of
+others; fewer faces widen the intervals."""
 
 NUDGE = 0.1
-"""A nudged box moves by up to this share of its sides, each way; more asks for answers that hold against cruder boxes."""
+"""A nudged box moves by up to this share of its sides in each direction; more asks for answers that hold for cruder boxes."""
 
 RANDOM_SIDES = (16.0, 64.0)
-"""Shortest and longest side of a random rectangle, in crop pixels (the eyes are 36 apart); longer ones show more action units."""
+"""Shortest and longest side of a random rectangle in pixels of the crop (the eyes are 36 apart); longer ones show more action units."""
 
-_TURNS = tuple(name for name in REGIONS if name != WHOLE_FACE)
+_NAMED = tuple(name for name in REGIONS if name != WHOLE_FACE)
 
 
 @dataclass(frozen=True)
 class Question:
-    """One box of one face, and what the labels say of it.
+    """One box of one face, and what the labels say about it.
 
     Attributes:
-        image_id, source: of the picture.
+        image_id: identity of the picture.
+        source: collection that it comes from.
         kind: one of `KINDS`.
         region: a name of `pipeline.vocabulary.REGIONS`, or `box`.
         box: in pixels of the aligned crop.
@@ -67,7 +71,10 @@ class Question:
         visible: those of them that the box can show.
         aus: the active ones of these.
         emotion: of the face; None where unlabelled or not one of `pipeline.vocabulary.EMOTIONS`.
-        age: of the face, in years; None where unlabelled.
+        age: recorded age of the face in years; None where unlabelled.
+        emotion_votes: share of the annotators for each emotion; None without votes.
+        age_guess: age that another model estimated; None without.
+        attributes: values of the columns that figures are split by.
     """
 
     image_id: str
@@ -81,6 +88,9 @@ class Question:
     aus: frozenset[str]
     emotion: str | None
     age: float | None
+    emotion_votes: tuple[float, ...] | None = None
+    age_guess: float | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -91,85 +101,40 @@ class AskedFace:
     questions: tuple[Question, ...]
 
 
-def face_files(path: Path) -> list[pq.ParquetFile]:
-    """The Parquet files of labelled faces under a path, their columns looked at.
+def read_faces(path: Path, limit: int | None = None, attributes: Collection[str] = (), batch_faces: int = 128) -> Iterator[list[AskedFace]]:
+    """The faces of a file or folder with their questions, in batches.
 
     Args:
-        path: a file, a dataset folder (its split `val` is taken), or a folder of such files.
+        path: see `pipeline.evaluation.face_files.open_faces`. Rows of a dataset bring their own boxes; other faces get theirs from their
+            landmarks.
+        limit: read only this many faces.
+        attributes: columns whose values the questions keep.
+        batch_faces: faces in a batch.
 
     Raises:
-        FocalfaceError: when there is none, when one is something else, or when they hold no face.
+        FocalfaceError: there are no labelled faces, or one of them cannot be read; the message says which.
     """
-    paths = [path]
-    if path.is_dir():
-        paths = sorted((path / "val").glob("*.parquet")) or sorted(path.glob("*.parquet"))
-    try:
-        files = [pq.ParquetFile(file) for file in paths]
-    except (OSError, pa.ArrowException) as error:
-        raise FocalfaceError(f"{path}: not a Parquet file of labelled faces ({str(error).splitlines()[0]})") from error
+    files = open_faces(path, attributes)
+    total, number = count_faces(files, limit), 0
+    seen: set[str] = set()
     for file in files:
-        if missing := set(COLUMNS) - set(file.schema_arrow.names):
-            raise FocalfaceError(f"{path}: columns {', '.join(sorted(missing))} are missing; needed are {', '.join(COLUMNS)}")
-    if not count_faces(files):
-        raise FocalfaceError(f"{path}: no faces in it" + (" (looked for val/*.parquet, then *.parquet)" if path.is_dir() else ""))
-    return files
-
-
-def count_faces(files: Sequence[pq.ParquetFile], limit: int | None = None) -> int:
-    """How many faces files hold, `limit` at most."""
-    count = sum(file.metadata.num_rows for file in files)
-    return min(count, limit or count)
-
-
-def read_pictures(path: Path, image_ids: Collection[str]) -> dict[str, bytes]:
-    """The encoded pictures of some faces."""
-    chosen = pc.field("image_id").isin(list(image_ids))
-    found: dict[str, bytes] = {}
-    for file in face_files(path):
-        for batch in file.iter_batches(columns=["image_id", "image"]):
-            found |= {row["image_id"]: row["image"] for row in batch.filter(chosen).to_pylist()}
-    return found
-
-
-def read_faces(path: Path, limit: int | None = None, size: int = 128) -> Iterator[list[AskedFace]]:
-    """The faces of a file or folder with their questions, so many at a time.
-
-    Args:
-        path: see `face_files`. Rows of a dataset bring their own boxes; other faces get theirs from their landmarks.
-        limit: only the first so many.
-        size: faces a batch.
-
-    Raises:
-        FocalfaceError: when there are no labelled faces; when one of them cannot be read, says which.
-    """
-    files = face_files(path)
-    total, number, seen = count_faces(files, limit), 0, set()
-    for file in files:
-        columns = [name for name in (*COLUMNS, *DATASET_COLUMNS) if name in file.schema_arrow.names]
-        known = labelled_units(file.schema_arrow)
-        for batch in file.iter_batches(size, columns=columns):
+        for rows in read_rows(file, batch_faces, attributes):
             faces = []
-            for row in batch.to_pylist()[: total - number]:
+            for row in rows[: total - number]:
                 if row["image_id"] in seen:
-                    raise FocalfaceError(f"{path}: image_id {row['image_id']} stands there twice; each face needs its own")
+                    raise FocalfaceError(f"{path}: image_id {row['image_id']} occurs twice; each face needs its own")
                 seen.add(row["image_id"])
                 try:
-                    faces.append(_face({"aus_known": known, **row}, number))
+                    faces.append(_asked_face(row, number, file, attributes))
                 except (TypeError, ValueError, cv2.error) as error:
-                    raise FocalfaceError(f"{path}: row {number} (image_id {row['image_id']}) is no labelled face: {error}") from error
+                    raise FocalfaceError(f"{path}: row {number} (image_id {row['image_id']}) is not a labelled face: {error}") from error
                 number += 1
             if faces:
                 yield faces
 
 
-def labelled_units(schema: pa.Schema) -> tuple[str, ...]:
-    """The action units that the labels know: those with a threshold in the file's metadata, else the sixteen of `AUS_LABELLED`."""
-    thresholds = (schema.metadata or {}).get(b"au_thresholds")
-    return tuple(au for au in AUS if au in json.loads(thresholds)) if thresholds else AUS_LABELLED
-
-
-def _face(row: dict[str, Any], number: int) -> AskedFace:
-    """Raises ValueError saying what is wrong with a row."""
+def _asked_face(row: dict[str, Any], number: int, file: FaceFile, attributes: Collection[str]) -> AskedFace:
+    """A face with its questions. Raises ValueError if the row is wrong."""
     for name in ("image_id", "source", "image", "landmarks5", "aus"):
         if row[name] is None:
             raise ValueError(f"{name} is null")
@@ -177,7 +142,7 @@ def _face(row: dict[str, Any], number: int) -> AskedFace:
     if image is None:
         raise ValueError("the picture cannot be decoded")
     landmarks = np.array(row["landmarks5"], np.float64).reshape(5, 2)
-    if "regions" in row:  # the picture is the aligned face with a margin, and the landmarks are the crop's
+    if file.is_dataset:  # the picture is the aligned face with a margin, and the landmarks are those of the crop
         landmarks = landmarks + MARGIN
         alignment = Alignment(np.array([[1.0, 0.0, -MARGIN], [0.0, 1.0, -MARGIN]]))
     else:
@@ -185,29 +150,42 @@ def _face(row: dict[str, Any], number: int) -> AskedFace:
     boxes = place_regions(landmarks, alignment)
     given = row.get("regions") or ()
     boxes |= {region["region"]: _box(region) for region in reversed(given) if region["kind"] in ("whole", "named", "joined")}
-    age = row["age"] if row["age"] is not None and np.isfinite(row["age"]) else None
-    emotion = row["emotion"] if row["emotion"] in EMOTIONS else None
-
-    known = tuple(au for au in AUS if au in row["aus_known"])
+    units = file.reader.action_units(row).active
+    labels: dict[str, Any] = {
+        "emotion": file.reader.emotion(row),
+        "age": _finite(row["age"]),
+        "emotion_votes": file.reader.emotion_votes(row),
+        "age_guess": _finite(row.get("age_guess")),
+        "attributes": {name: row[name] for name in attributes},
+    }
 
     def question(kind: str, region: str, box: Box) -> Question:
-        visible = tuple(au for au in region_aus(region, box) if au in known)
+        visible = tuple(au for au in region_aus(region, box) if au in units)
         frame_box = to_frame_box(box, alignment, image.shape[1], image.shape[0])
-        active = frozenset(visible) & frozenset(row["aus"])
-        return Question(row["image_id"], row["source"], kind, region, box, frame_box, known, visible, active, emotion, age)
+        active = frozenset(au for au in visible if units[au])
+        return Question(row["image_id"], row["source"], kind, region, box, frame_box, tuple(units), visible, active, **labels)
 
-    turn = _TURNS[number % len(_TURNS)]
-    questions = [question("face", WHOLE_FACE, boxes[WHOLE_FACE]), question("region", turn, boxes[turn])]
+    first = _NAMED[number % len(_NAMED)]
+    questions = [question("face", WHOLE_FACE, boxes[WHOLE_FACE]), question("region", first, boxes[first])]
     if number % EXTRA_EVERY == 0:
         chance = random.Random(row["image_id"])
-        other = chance.choice([name for name in _TURNS if not set(REGION_AUS[name]) & set(REGION_AUS[turn])])
+        other = chance.choice([name for name in _NAMED if not set(REGION_AUS[name]) & set(REGION_AUS[first])])
         anywhere = next((_box(region) for region in given if region["kind"] == "random"), None)
         questions += [
-            question("nudged", turn, nudged(boxes[turn], chance)),
+            question("nudged", first, nudged(boxes[first], chance)),
             question("other", other, boxes[other]),
             question("random", CUSTOM_BOX, anywhere or random_box(boxes[WHOLE_FACE], chance)),
         ]
+    if number % TURNS_EVERY == 0:
+        telling = [name for name in _NAMED if any(au in units for au in REGION_AUS[name])] or list(_NAMED)
+        regions = random.Random(f"turns {row['image_id']}").sample(telling, min(TURNS, len(telling)))
+        for kinds in (APART, IN_TURN):
+            questions += [question(kind, region, boxes[region]) for kind, region in zip(kinds, regions, strict=False)]
     return AskedFace(crop(image, alignment), tuple(questions))
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and np.isfinite(value) else None
 
 
 def _box(region: dict[str, Any]) -> Box:
@@ -216,7 +194,7 @@ def _box(region: dict[str, Any]) -> Box:
 
 
 def nudged(box: Box, chance: random.Random) -> Box:
-    """A box moved by up to `NUDGE` of its sides, its size kept, inside the crop."""
+    """A box moved by up to `NUDGE` of its sides, of the same size, inside the crop."""
 
     def moved(low: float, high: float) -> tuple[float, float]:
         shift = chance.uniform(-NUDGE, NUDGE) * (high - low)
@@ -228,7 +206,7 @@ def nudged(box: Box, chance: random.Random) -> Box:
 
 
 def random_box(within: Box, chance: random.Random) -> Box:
-    """A rectangle with sides of `RANDOM_SIDES` crop pixels, anywhere in another one (or as large as that, where it is smaller)."""
+    """A rectangle with sides of `RANDOM_SIDES` crop pixels anywhere in another one, at most as large as that."""
 
     def side(low: float, high: float) -> tuple[float, float]:
         length = min(chance.uniform(*RANDOM_SIDES), high - low)

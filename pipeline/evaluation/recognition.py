@@ -6,12 +6,14 @@ Counts are kept by face, so that every figure can be resampled (`pipeline.evalua
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import combinations
 
 import numpy as np
+from scipy.special import rel_entr
 
 from pipeline.evaluation.answer_table import AnswerTable
 from pipeline.evaluation.bootstrap import Figure, mean, ratio, summed
-from pipeline.vocabulary import EMOTIONS
+from pipeline.vocabulary import EMOTIONS, excludes
 
 ECE_BINS = 15
 """Bins of equal width over the confidence in [0, 1]; more bins see finer faults and more noise."""
@@ -19,15 +21,29 @@ ECE_BINS = 15
 AGE_TOLERANCE = 5.0
 """Years within which an age counts as right."""
 
+LEAST_PROBABILITY = 1e-4
+"""Least answered probability of an emotion in its divergence from votes: a single answer of 0 would otherwise make the mean infinite."""
+
 
 def recognition_figures(table: AnswerTable) -> dict[str, Figure]:
     """All recognition figures: units, emotion and age on whole-face answers, units by region on the others."""
     whole = table.of_kinds("face")
-    return {**_units(whole), **_average_precision(whole), **_emotion(whole), **_age(whole), **_units_by_region(table)}
+    return {
+        **_units(whole),
+        **_average_precision(whole),
+        **_emotion(whole),
+        **_votes(whole),
+        **_age(whole),
+        **_units_by_region(table),
+        **_excluded_pairs(table),
+    }
 
 
-def _counts(table: AnswerTable) -> np.ndarray:
-    """(N, 3, U): hits, false alarms and misses of each unit on each face, over what the labels know; active is what the box can show."""
+def count_units(table: AnswerTable) -> np.ndarray:
+    """(N, 3, U): hits, false alarms and misses of each unit on each face, over the units that the labels know.
+
+    A unit counts as active if it is active on the face and the box can show it.
+    """
     known, gold, said = (table.unit_matrix(which) for which in ("known", "gold", "said"))
     return table.sum_by_face(np.stack([gold & said, ~gold & said & known, gold & ~said], 1))
 
@@ -40,7 +56,8 @@ def _recall(hits: np.ndarray, alarms: np.ndarray, misses: np.ndarray) -> np.ndar
     return ratio(hits, hits + misses, 0.0)
 
 
-def _f1(hits: np.ndarray, alarms: np.ndarray, misses: np.ndarray) -> np.ndarray:
+def f1(hits: np.ndarray, alarms: np.ndarray, misses: np.ndarray) -> np.ndarray:
+    """2 TP / (2 TP + FP + FN); 0 where there is nothing to divide."""
     return ratio(2 * hits, 2 * hits + alarms + misses, 0.0)
 
 
@@ -50,7 +67,7 @@ def _units(table: AnswerTable) -> dict[str, Figure]:
     precision = TP / (TP + FP), recall = TP / (TP + FN), F1 = 2 TP / (2 TP + FP + FN); a mean weighs all units alike, micro adds up the
     counts first.
     """
-    counts = _counts(table)
+    counts = count_units(table)
     flat, units = counts.reshape(len(counts), -1), len(table.units)
 
     def figure(formula: Callable[..., np.ndarray], unit: int | None, micro: bool = False) -> Figure:
@@ -63,7 +80,7 @@ def _units(table: AnswerTable) -> dict[str, Figure]:
         return summed(flat, value)
 
     figures: dict[str, Figure] = {}
-    for name, formula in (("au_precision", _precision), ("au_recall", _recall), ("au_f1", _f1)) if units else ():
+    for name, formula in (("au_precision", _precision), ("au_recall", _recall), ("au_f1", f1)) if units else ():
         figures |= {f"{name}/{au}": figure(formula, i) for i, au in enumerate(table.units)}
         figures |= {f"{name}_mean": figure(formula, None), f"{name}_micro": figure(formula, None, micro=True)}
     return figures
@@ -76,7 +93,7 @@ def _units_by_region(table: AnswerTable) -> dict[str, Figure]:
     """
 
     def micro(part: AnswerTable) -> Figure:
-        return summed(_counts(part).sum(2), lambda sums: _f1(*sums))
+        return summed(count_units(part).sum(2), lambda sums: f1(*sums))
 
     named = table.of_kinds("region", "other")
     by_name = {
@@ -184,12 +201,59 @@ def _ece(sums: np.ndarray) -> np.ndarray:
     return ratio(np.abs(hits - confidence).sum(0), count.sum(0))
 
 
+def _votes(table: AnswerTable) -> dict[str, Figure]:
+    """Agreement with the votes of annotators, by source, over faces with votes.
+
+    `emotion_vote_kl`: mean Kullback-Leibler divergence of the answered distribution from the votes, sum of v ln(v / p), in nats; answered
+    probabilities are at least `LEAST_PROBABILITY`. `emotion_vote_share`: mean share of the annotators who chose the answered emotion.
+    `emotion_vote_share_best`: the same for always answering the emotion with the most votes, the highest share possible.
+    """
+    figures: dict[str, Figure] = {}
+    for source in sorted({row.question.source for row in table.rows if row.question.emotion_votes}):
+        rows = [row for row in table.rows if row.question.emotion_votes and row.question.source == source]
+        part = AnswerTable(rows, table.face_index, table.units)
+        votes = np.array([row.question.emotion_votes for row in rows], np.float64)
+        count = part.sum_by_face(np.ones(len(rows)))
+        chosen = votes[range(len(rows)), [EMOTIONS.index(row.answer.emotion) for row in rows]]
+        figures[f"emotion_vote_share/{source}"] = mean(part.sum_by_face(chosen), count)
+        figures[f"emotion_vote_share_best/{source}"] = mean(part.sum_by_face(votes.max(1)), count)
+        if all(row.answer.emotion_scores for row in rows):
+            answered = np.array([[row.answer.emotion_scores[name] for name in EMOTIONS] for row in rows]).clip(LEAST_PROBABILITY)
+            divergence = rel_entr(votes, answered / answered.sum(1, keepdims=True)).sum(1)
+            figures[f"emotion_vote_kl/{source}"] = mean(part.sum_by_face(divergence), count)
+    return figures
+
+
 def _age(table: AnswerTable) -> dict[str, Figure]:
-    """`age_mae`: mean of |answer - label| in years; `age_within_5`: share at most `AGE_TOLERANCE` years off; over labelled faces."""
-    labelled = np.array([row.question.age is not None for row in table.rows], bool)
-    off = np.array([abs(row.answer.age - row.question.age) if row.question.age is not None else 0.0 for row in table.rows])
-    count = table.sum_by_face(labelled)
-    return {
-        "age_mae": mean(table.sum_by_face(off), count),
-        "age_within_5": mean(table.sum_by_face(labelled & (off <= AGE_TOLERANCE)), count),
-    }
+    """Ages, over faces with a recorded age.
+
+    `age_mae`: mean of |answer - label| in years. `age_within_5`: share at most `AGE_TOLERANCE` years off. `age_coverage`: share of labels
+    within the answered interval (10th to 90th percentile), of answers that give one; 0.8 is right. `age_guess_mae`: mean of
+    |answer - guess| where another model's estimate is all there is.
+    """
+    figures: dict[str, Figure] = {}
+    recorded = [row for row in table.rows if row.question.age is not None]
+    part = AnswerTable(recorded, table.face_index, table.units)
+    off = np.array([abs(row.answer.age - row.question.age) for row in recorded if row.question.age is not None])
+    count = part.sum_by_face(np.ones(len(recorded)))
+    figures["age_mae"] = mean(part.sum_by_face(off), count)
+    figures["age_within_5"] = mean(part.sum_by_face(off <= AGE_TOLERANCE), count)
+    bounded = [row for row in recorded if row.answer.age_low is not None and row.answer.age_high is not None]
+    if bounded:
+        part = AnswerTable(bounded, table.face_index, table.units)
+        inside = [(row.answer.age_low or 0.0) <= (row.question.age or 0.0) <= (row.answer.age_high or 0.0) for row in bounded]
+        figures["age_coverage"] = mean(part.sum_by_face(np.array(inside)), part.sum_by_face(np.ones(len(bounded))))
+    guessed = [row for row in table.rows if row.question.age is None and row.question.age_guess is not None]
+    if guessed:
+        part = AnswerTable(guessed, table.face_index, table.units)
+        off = np.array([abs(row.answer.age - (row.question.age_guess or 0.0)) for row in guessed])
+        figures["age_guess_mae"] = mean(part.sum_by_face(off), part.sum_by_face(np.ones(len(guessed))))
+    return figures
+
+
+def _excluded_pairs(table: AnswerTable) -> dict[str, Figure]:
+    """`excluded_pairs`: pairs of action units that exclude each other (`pipeline.vocabulary.EXCLUSIONS`) and are both answered as active,
+    counted over whole faces and named regions."""
+    part = table.of_kinds("face", "region")
+    pairs = [sum(excludes(a, b) for a, b in combinations(row.answer.aus, 2)) for row in part.rows]
+    return {"excluded_pairs": summed(part.sum_by_face(np.array(pairs))[:, None], lambda sums: sums[0])}

@@ -12,10 +12,10 @@ import numpy as np
 
 from pipeline.describe.endpoint import Endpoint
 from pipeline.evaluation.bootstrap import SEED
+from pipeline.evaluation.face_files import read_pictures
 from pipeline.evaluation.judge.client import Judge
 from pipeline.evaluation.judge.prompts import JudgeItem
 from pipeline.evaluation.predictions import Prediction
-from pipeline.evaluation.questions import read_pictures
 from pipeline.evaluation.scoring import MODEL, Evaluation
 
 JUDGED = 200
