@@ -18,12 +18,15 @@ from pipeline.video.opening import open_video
 Load = Callable[..., Detector]
 
 
-@pytest.fixture(params=["centerface", "scrfd"])
+FILES = ("scrfd_500m_bnkps.onnx", "yunet_2026may.onnx", "yunet_s.onnx")
+
+
+@pytest.fixture(params=["centerface", *FILES])
 def load(request: pytest.FixtureRequest) -> Load:
     """Makes the detector under test."""
     if request.param == "centerface":
         return lambda **settings: load_detector("centerface", **settings)
-    path = request.getfixturevalue("shared") / "models" / "scrfd_500m_bnkps.onnx"
+    path = request.getfixturevalue("shared") / "models" / request.param
     return lambda **settings: load_detector(str(path), **settings)
 
 
@@ -70,10 +73,11 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
     return float(common / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - common))
 
 
-def test_both_detectors_mean_the_same(samples: Path, shared: Path) -> None:
+@pytest.mark.parametrize("file", FILES)
+def test_all_detectors_mean_the_same(samples: Path, shared: Path, file: str) -> None:
     image = picture(samples / "multi_face.jpg")
     both: list[Detections] = []
-    for spec in ("centerface", str(shared / "models" / "scrfd_500m_bnkps.onnx")):
+    for spec in ("centerface", str(shared / "models" / file)):
         both += load_detector(spec).detect([image])
     for box, landmarks in zip(both[0].boxes, both[0].landmarks5, strict=True):
         match = int(np.argmax([overlap(box, other) for other in both[1].boxes]))
@@ -96,10 +100,10 @@ def test_a_batch_gives_what_single_images_give(load: Load, samples: Path, size: 
 
 
 @pytest.mark.parametrize("min_face", [20, 40, 80])
-def test_faces_of_min_face_are_found(samples: Path, min_face: int) -> None:
+def test_faces_of_min_face_are_found(load: Load, samples: Path, min_face: int) -> None:
     image = picture(samples / "multi_face.jpg")  # the smallest face is 96 high
     shrunk = cv2.resize(image, None, fx=1.05 * min_face / 96, fy=1.05 * min_face / 96, interpolation=cv2.INTER_AREA)
-    assert len(load_detector("centerface", min_face=min_face).detect([shrunk])[0]) == 5
+    assert len(load(min_face=min_face).detect([shrunk])[0]) == 5
 
 
 def test_lower_faces_are_left_out(load: Load, samples: Path) -> None:
@@ -116,15 +120,15 @@ def test_lower_faces_are_left_out(load: Load, samples: Path) -> None:
 
 
 @pytest.mark.parametrize("enlarge", [3, 6])
-def test_large_faces_are_found_once_beside_small_ones(samples: Path, enlarge: int) -> None:
+def test_large_faces_are_found_once_beside_small_ones(load: Load, samples: Path, enlarge: int) -> None:
     large = cv2.resize(picture(samples / "single_face.jpg"), None, fx=enlarge, fy=enlarge)
-    [found] = load_detector("centerface").detect([large])
+    [found] = load().detect([large])
     assert len(found) == 1
     assert looks_like_a_face(found.boxes[0], found.landmarks5[0])
     assert found.boxes[0, 3] - found.boxes[0, 1] == pytest.approx(255 * enlarge, rel=0.15)
     group = picture(samples / "multi_face.jpg")
     large[-len(group) :, : group.shape[1]] = group
-    [found] = load_detector("centerface").detect([large])
+    [found] = load().detect([large])
     small = found.boxes[:, 3] - found.boxes[:, 1] < 200
     assert (small.sum(), (~small).sum()) == (5, 1)
 
@@ -132,6 +136,7 @@ def test_large_faces_are_found_once_beside_small_ones(samples: Path, enlarge: in
 def test_names_say_what_found_the_faces(shared: Path) -> None:
     assert load_detector("centerface").name == "centerface"
     assert load_detector(str(shared / "models" / "scrfd_500m_bnkps.onnx")).name == "scrfd:scrfd_500m_bnkps.onnx"
+    assert load_detector(str(shared / "models" / "yunet_s.onnx")).name == "yunet:yunet_s.onnx"
 
 
 def test_auto_and_insightface_take_the_pack_on_the_disk(

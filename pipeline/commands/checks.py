@@ -59,7 +59,7 @@ def check_detector(detector: str) -> None:
         ModelError: it is neither.
     """
     if detector not in DETECTORS and not Path(detector).expanduser().exists():
-        raise ModelError(f"detector {detector!r}: no such file; give {', '.join(DETECTORS)} or a path to an SCRFD .onnx")
+        raise ModelError(f"detector {detector!r}: no such file; give {', '.join(DETECTORS)} or a path to an SCRFD or YuNet .onnx")
 
 
 def check_checkpoint(settings: DescribeGroup) -> None:

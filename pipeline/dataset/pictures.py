@@ -69,7 +69,7 @@ class LandmarkFinder:
     def _detector(self) -> Any:
         from pipeline.faces.detectors.centerface import CenterFace  # imports onnxruntime, which labels with landmarks do not need
 
-        return CenterFace(min_face=CenterFace.FACE_PIXELS)
+        return CenterFace(min_face=CenterFace.SIZES.face)
 
     def find(self, image: np.ndarray, box: Box | None) -> np.ndarray:
         """Landmarks of one face.

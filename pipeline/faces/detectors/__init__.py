@@ -56,8 +56,8 @@ def load_detector(spec: str = "auto", *, min_face: float = 40.0, threads: int = 
     0
 
     Args:
-        spec: `centerface`, `insightface` (its best pack on the disk), the path of an SCRFD .onnx file or of a pack's folder, or
-            `auto`: insightface where one of its packs is on the disk, else CenterFace.
+        spec: `centerface`, `insightface` (its best pack on the disk), the path of an SCRFD or YuNet .onnx file or of a pack's
+            folder, or `auto`: insightface where one of its packs is on the disk, else CenterFace.
         min_face: least height of a face, in pixels of the images: lower boxes are dropped.
         threads: CPU threads that one detector uses.
         device: `cpu`, `cuda`, `cuda:N`, or `auto`: CUDA where there is a GPU. Where CUDA is not available the detector runs on the CPU,
@@ -65,13 +65,10 @@ def load_detector(spec: str = "auto", *, min_face: float = 40.0, threads: int = 
 
     Raises:
         ModelError: it cannot be loaded; one line.
-
-    >>> detector = load_detector("centerface", min_face=40)
-    >>> len(detector.detect([np.zeros((64, 64, 3), np.uint8)])[0])
-    0
     """
     from pipeline.faces.detectors.centerface import CenterFace
     from pipeline.faces.detectors.scrfd import Insightface
+    from pipeline.faces.detectors.yunet import YuNet, is_yunet
 
     if device == "auto":
         device = "cuda" if has_gpu() else "cpu"
@@ -79,8 +76,10 @@ def load_detector(spec: str = "auto", *, min_face: float = 40.0, threads: int = 
     if spec == "centerface" or (spec == "auto" and not packs):
         return CenterFace(min_face, threads, device)
     if spec == "insightface" and not packs:
-        raise ModelError("no insightface pack in ~/.insightface/models: unpack one there, or give the path of an SCRFD .onnx")
+        raise ModelError("no insightface pack in ~/.insightface/models: unpack one there, or give the path of an SCRFD or YuNet .onnx")
     path = packs[0] if packs else Path(spec).expanduser()
     if not path.exists():
-        raise ModelError(f"detector {spec!r}: no such file; give auto, centerface, insightface or a path to an SCRFD .onnx")
+        raise ModelError(f"detector {spec!r}: no such file; give auto, centerface, insightface or a path to an SCRFD or YuNet .onnx")
+    if path.is_file() and is_yunet(path):
+        return YuNet(path, min_face, threads, device)
     return Insightface(path, min_face, threads, device)
