@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 import struct
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pytest
+from av.stream import Disposition
 from PIL import ImageColor
 
 from pipeline.errors import SettingsError, VideoError
@@ -24,10 +26,12 @@ from pipeline.report.overlay import Overlay, hide_faces
 from pipeline.report.positions import FacePosition, FacePositions
 from pipeline.report.windows import active_column
 from pipeline.schemas import TABLES
-from pipeline.storage.run_folder import RunFolder, video_id
+from pipeline.storage.run_folder import RunFolder, empty, video_id
+from pipeline.video.opening import open_video
 from pipeline.vocabulary import AUS, REGIONS
 from tests.support.clips import pictures, write_clip
 from tests.support.runs import make_run
+from tests.support.tables import add_video, new_run
 
 FPS = 5.0
 TONE_S = 0.6
@@ -85,7 +89,7 @@ def run(clips: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Run
 @pytest.fixture(scope="module")
 def films(run: RunFolder, clips: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("films")
-    return {key: annotate_video(run, video_id(path), folder / f"{key}.mp4") for key, path in clips.items()}
+    return {key: annotate_video(run, video_id(path), folder / f"{key}.mp4").path for key, path in clips.items()}
 
 
 def frames(path: Path) -> tuple[list[float], list[np.ndarray]]:
@@ -158,6 +162,152 @@ def test_sound_is_kept_and_in_step(clips: dict[str, Path], films: dict[str, Path
         assert new_tone == pytest.approx(TONE_S, abs=0.05)
 
 
+FLASH_S = 1.2
+
+
+def flash_and_beep(path: Path, codecs: Sequence[str], seconds: float = 2.0) -> Path:
+    """A grey clip that turns white when a tone begins, at `FLASH_S`; a sound track for each codec."""
+    rate, fps = 48000, 30
+    with av.open(str(path), "w") as out:
+        video = out.add_stream("mpeg4" if path.suffix == ".avi" else "libx264", rate=fps, options={"bf": "0"})
+        assert isinstance(video, av.VideoStream)
+        video.width, video.height, video.pix_fmt = 320, 180, "yuv420p"
+        tracks = []
+        for codec in codecs:
+            track = out.add_stream(codec, rate=rate)
+            assert isinstance(track, av.AudioStream)
+            track.codec_context.layout = "stereo"
+            tracks.append(track)
+        times = np.arange(round(seconds * rate)) / rate
+        wave = (np.sin(2 * np.pi * 440 * times) * (times >= FLASH_S) * 20000).astype(np.int16)
+        for number in range(round(seconds * fps)):
+            image = np.full((180, 320, 3), 250 if number / fps >= FLASH_S else 60, np.uint8)
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, fps)
+            out.mux(video.encode(frame))
+            start, stop = number * rate // fps, (number + 1) * rate // fps
+            for track in tracks:
+                samples = np.repeat(wave[start:stop], 2)[None]
+                piece = av.AudioFrame.from_ndarray(samples, format="s16", layout="stereo")
+                piece.sample_rate, piece.pts, piece.time_base = rate, start, Fraction(1, rate)
+                out.mux(track.encode(piece))
+        out.mux(video.encode(None))
+        for track in tracks:
+            out.mux(track.encode(None))
+    return path
+
+
+def faceless(folder: Path, clip: Path) -> RunFolder:
+    """A run that found no face in a clip."""
+    run = new_run(folder)
+    add_video(run, clip, (empty("faces"), empty("descriptions")))
+    return run
+
+
+def flash_and_tone(path: Path, track: int = 0, after_s: float = 0.0) -> tuple[float, float]:
+    """When a clip turns white and when a sound track's tone begins, on the container's clock, from `after_s` on."""
+    with av.open(str(path)) as container:
+        flash = next(t for f in container.decode(video=0) if (t := f.time or 0.0) >= after_s and f.to_ndarray(format="gray").mean() > 150)
+    with av.open(str(path)) as container:
+        for frame in container.decode(audio=track):
+            loud = np.abs(frame.to_ndarray().astype(float))[0]
+            scale = 32768 if frame.format.name.startswith("s16") else 1.0
+            if (frame.time or 0.0) >= after_s and loud.max() > 0.3 * scale:
+                return flash, (frame.time or 0.0) + int(np.argmax(loud > 0.3 * scale)) / frame.sample_rate
+    raise AssertionError("no tone")
+
+
+@pytest.mark.parametrize(
+    ("name", "codecs", "copied"),
+    [
+        ("clip.mp4", ["aac"], [True]),
+        ("clip.mov", ["pcm_s16le", "aac"], [False, True]),
+        ("clip.mkv", ["flac", "libopus", "pcm_f32le"], [True, True, False]),
+        ("clip.ts", ["mp2", "ac3"], [False, True]),
+        ("clip.avi", ["libmp3lame"], [True]),
+    ],
+)
+def test_every_sound_track_is_in_the_film_and_in_step(tmp_path: Path, name: str, codecs: list[str], copied: list[bool]) -> None:
+    clip = flash_and_beep(tmp_path / name, codecs)
+    run = faceless(tmp_path / "run", clip)
+    film = annotate_video(run, video_id(clip), tmp_path / "film.mp4")
+    assert film.notes == ()
+    with av.open(str(clip)) as source, av.open(str(film.path)) as container:
+        names = [stream.codec_context.codec.canonical_name for stream in container.streams.audio]
+        before = [stream.codec_context.codec.canonical_name for stream in source.streams.audio]
+    assert names == [old if keep else "aac" for old, keep in zip(before, copied, strict=True)]
+    for track in range(len(codecs)):
+        (flash, tone), (new_flash, new_tone) = (flash_and_tone(path, track) for path in (clip, film.path))
+        assert tone - flash == pytest.approx(0, abs=0.06)  # one frame of the codec
+        assert new_tone - new_flash == pytest.approx(tone - flash, abs=0.01), "in step"
+
+
+def test_the_sound_of_joined_recordings_is_in_step_in_each(tmp_path: Path) -> None:
+    """Two recordings joined end to end, the second with the time stamps of the first."""
+    one = flash_and_beep(tmp_path / "one.ts", ["mp2", "aac"])
+    clip = tmp_path / "joined.ts"
+    clip.write_bytes(one.read_bytes() * 2)
+    run = faceless(tmp_path / "run", clip)
+    film = annotate_video(run, video_id(clip), tmp_path / "film.mp4").path
+    times, _ = frames(film)
+    assert len(times) == 120 and times[-1] == pytest.approx(4 - 1 / 30, abs=0.1)
+    for track in (0, 1):
+        for after_s in (0.0, times[60] + 0.3):
+            flash, tone = flash_and_tone(film, track, after_s)
+            assert flash > after_s and tone - flash == pytest.approx(0, abs=0.06)
+
+
+def test_a_sound_track_that_nobody_can_decode_is_left_out_and_named(tmp_path: Path) -> None:
+    """As iPhones write: the first of two tracks has a codec that FFmpeg does not know."""
+    data = bytearray(flash_and_beep(tmp_path / "two.mov", ["aac", "aac"]).read_bytes())
+    at = data.index(b"mp4a")
+    data[at : at + 4] = b"apac"
+    box = data.index(b"esds", at)
+    data[box : box + 4] = b"dapa"
+    clip = tmp_path / "clip.mov"
+    clip.write_bytes(data)
+    with av.open(str(clip)) as container:
+        assert [stream.codec_context is None for stream in container.streams.audio] == [True, False]
+    run = faceless(tmp_path / "run", clip)
+    film = annotate_video(run, video_id(clip), tmp_path / "film.mp4")
+    assert film.notes == ("sound track 1 is left out: its codec is not known here",)
+    with av.open(str(film.path)) as container:
+        assert len(container.streams.audio) == 1
+    flash, tone = flash_and_tone(film.path)
+    assert tone - flash == pytest.approx(0, abs=0.04)
+
+
+def test_the_film_shows_the_stream_that_was_analysed(tmp_path: Path) -> None:
+    """Two video tracks, the smaller one the default, and pixels twice as wide as high."""
+    clip = tmp_path / "clip.mkv"
+    with av.open(str(clip), "w") as out:
+        tracks = [out.add_stream("libx264", rate=25) for _ in range(2)]
+        for track, (width, height), aspect in zip(tracks, ((640, 360), (160, 180)), (Fraction(1), Fraction(2)), strict=True):
+            assert isinstance(track, av.VideoStream)
+            track.width, track.height, track.pix_fmt = width, height, "yuv420p"
+            track.codec_context.sample_aspect_ratio = aspect
+        tracks[0].disposition = Disposition(0)
+        tracks[1].disposition = Disposition.default
+        for number in range(20):
+            for track, level in zip(tracks, (240, 40 + 5 * number), strict=True):
+                assert isinstance(track, av.VideoStream)
+                image = np.full((track.height, track.width, 3), level, np.uint8)
+                frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+                frame.pts, frame.time_base = number, Fraction(1, 25)
+                out.mux(track.encode(frame))
+        for track in tracks:
+            assert isinstance(track, av.VideoStream)
+            out.mux(track.encode(None))
+    film = annotate_video(faceless(tmp_path / "run", clip), video_id(clip), tmp_path / "film.mp4").path
+    with open_video(clip) as video:
+        expected = [frame.image for frame in video.frames()]
+    assert expected[0].shape == (180, 320, 3) and expected[0].mean() < 60
+    shown = frames(film)[1]
+    assert len(shown) == len(expected)
+    for old, new in zip(expected, shown, strict=True):
+        assert new.shape == old.shape and np.abs(old.astype(int) - new).mean() < 4
+
+
 def test_boxes_are_drawn_where_faces_are_between_samples_too(run: RunFolder, clips: dict[str, Path], films: dict[str, Path]) -> None:
     (times, images), bare = frames(films["mp3"]), frames(clips["mp3"])[1]
     rows = face_rows(run, clips["mp3"])
@@ -190,7 +340,7 @@ def test_words_leave_the_face_free(clips: dict[str, Path], run: RunFolder, films
 
 def test_hidden_faces_are_found_no_more(run: RunFolder, clips: dict[str, Path], films: dict[str, Path], tmp_path: Path) -> None:
     detector = load_detector()
-    film = annotate_video(run, video_id(clips["mp3"]), tmp_path / "blur.mp4", faces="blur")
+    film = annotate_video(run, video_id(clips["mp3"]), tmp_path / "blur.mp4", faces="blur").path
     (_, old), (_, new) = frames(clips["mp3"]), frames(film)
     boxes = {row["frame_index"]: np.array(row["box"]).astype(int) for row in face_rows(run, clips["mp3"])}
     for index in range(0, len(old), 9):
@@ -224,7 +374,7 @@ def test_faces_of_twenty_pixels_are_drawn(samples: Path, tmp_path: Path, side: i
     run = make_run(tmp_path / "run", [clip], video_fps=FPS, detect_min_face=10, select_regions="all")
     boxes = [row["box"] for row in face_rows(run, clip)]
     assert boxes and all(box[3] - box[1] < 28 for box in boxes)
-    film = annotate_video(run, video_id(clip), tmp_path / "film.mp4")
+    film = annotate_video(run, video_id(clip), tmp_path / "film.mp4").path
     image = frames(film)[1][0]
     x0, y0, x1, y1 = (round(edge) for edge in boxes[0])
     assert (reach(image[y0 - 2 : y1 + 2, x0 - 2 : x1 + 2], PALETTE[0]) < 90).sum() > 2 * (y1 - y0), "the outline"

@@ -65,6 +65,7 @@ class Report:
         index: the file to open first.
         pages: how many pages were written; the others were up to date.
         failures: video_id to the outputs that could not be written, each with the reason in one line.
+        film_notes: video_id to what its film lacks, such as a sound track that cannot be decoded.
         films_with_faces: annotated films in the folder that show faces, those of earlier reports included.
         first_error: the exception behind the first of them.
     """
@@ -72,6 +73,7 @@ class Report:
     index: Path
     pages: int = 0
     failures: dict[str, dict[str, str]] = field(default_factory=dict)
+    film_notes: dict[str, list[str]] = field(default_factory=dict)
     films_with_faces: int = 0
     first_error: Exception | None = None
 
@@ -93,11 +95,12 @@ class _Made:
 
 @dataclass
 class _Entry:
-    """What the ledger keeps of one video: its file name, its files by kind, and what could not be written."""
+    """What the ledger keeps of one video: its file name, its files by kind, what could not be written, and what its film lacks."""
 
     name: str
     made: dict[str, _Made] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 def write_report(
@@ -138,7 +141,8 @@ def write_report(
             video.write(outputs, partial(_labelled, progress, label))
         files = {row["video_id"]: ledger.files(row["video_id"], _tables(run, row["video_id"], fingerprints)) for row in known}
         failed = {key: entry.failed for key, entry in ledger.entries.items() if entry.failed}
-        for key, fault in write_index(run, known, out, files, failed).items():
+        report.film_notes = {key: entry.notes for key, entry in ledger.entries.items() if entry.notes and "film" in entry.made}
+        for key, fault in write_index(run, known, out, files, failed, report.film_notes).items():
             report.failures.setdefault(key, {"index": fault})
         report.films_with_faces = ledger.films_with_faces()
     finally:
@@ -190,7 +194,8 @@ class _Video:
         shown: Literal["show", "blur"] = "blur" if faces == "blur" else "show"
         with self._writing(["film"] if outputs.film else [], shown) as kinds:
             if kinds:
-                annotate_video(run, key, path("film"), faces=shown, progress=partial(progress, "film"))
+                film = annotate_video(run, key, path("film"), faces=shown, progress=partial(progress, "film"))
+                self._entry.notes = list(film.notes)
 
     @contextmanager
     def _writing(self, kinds: Sequence[str], faces: Faces, *options: str) -> Iterator[list[str]]:
@@ -248,7 +253,7 @@ class _Ledger:
         try:
             held = json.loads((self._out / LEDGER).read_text(encoding="utf-8"))
             return {
-                key: _Entry(entry["name"], {kind: _Made(**made) for kind, made in entry["made"].items()}, dict(entry["failed"]))
+                key: _Entry(**entry | {"made": {kind: _Made(**made) for kind, made in entry["made"].items()}})
                 for key, entry in held["videos"].items()
             }
         except (OSError, ValueError, KeyError, TypeError, AttributeError):  # none, or not one: all is made anew

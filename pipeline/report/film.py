@@ -1,22 +1,19 @@
-"""The annotated video: a clip with its faces, regions and words burnt in, its sound and its times kept."""
+"""The annotated film: a video with its faces, regions and descriptions drawn in, with its sound and at its own times."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Literal
 
 import av
-import av.audio.stream
 import av.container
 import av.error
-import av.packet
 import av.stream
-import av.video.frame
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
@@ -24,8 +21,10 @@ from pipeline.errors import SettingsError
 from pipeline.report.inputs import sampling_fps, video_file, video_row, window_seconds
 from pipeline.report.overlay import Overlay, hide_faces
 from pipeline.report.positions import FacePositions
+from pipeline.report.sound import PRIMING_S, Sound, SoundTrack, sound_tracks
 from pipeline.report.windows import window_rows
 from pipeline.schemas import NoteKind
+from pipeline.storage.atomic import replacing
 from pipeline.storage.run_folder import RunFolder
 from pipeline.video.container import open_container
 from pipeline.video.opening import open_video
@@ -33,108 +32,68 @@ from pipeline.video.sampling import Sampler
 from pipeline.video.source import SeekableSource
 
 CRF = "20"
-"""x264's quality, 0 to 51; lower looks better and makes larger files (6 more is about half the size)."""
+"""Quality of x264, 0 to 51; lower looks better and makes larger files (6 more is about half the size)."""
 
 PRESET = "veryfast"
-"""x264's effort; slower ones make smaller files of the same look."""
+"""Effort of x264; slower presets make smaller files of the same quality."""
 
-COPIED = {"aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"}
-"""Sound that an MP4 may hold goes over as it is, byte for byte; other sound is encoded anew as AAC."""
+FINEST_S = Fraction(1, 1000)
+"""Time bases up to this are the film's too; coarser ones, as of raw streams, are replaced by `TICKS`."""
 
-AAC_RATES = (48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
-"""Samples a second that AAC knows; other sound is resampled to the first."""
-
-
-AAC_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
-"""How so many channels are encoded; other numbers are mixed down to stereo."""
+TICKS = Fraction(1, 90_000)
 
 
-class _Sound:
-    """The sound of a file on its way into another: told a time, it brings over what comes before."""
+@dataclass(frozen=True)
+class Film:
+    """An annotated film.
 
-    def __init__(self, source: av.container.InputContainer, out: av.container.OutputContainer, start_s: Fraction) -> None:
-        """Add the source's sound to the output, which starts at `start_s` of the source."""
-        self._out, self._start_s = out, start_s
-        self._streams: dict[int, av.audio.stream.AudioStream] = {}
-        self._last: dict[int, int] = {}
-        for stream in source.streams.audio:
-            if stream.codec_context.codec.canonical_name in COPIED:
-                self._streams[stream.index] = out.add_stream_from_template(stream)
-            else:
-                rate = stream.codec_context.sample_rate
-                encoder = out.add_stream("aac", rate=rate if rate in AAC_RATES else AAC_RATES[0])
-                encoder.codec_context.layout = AAC_LAYOUTS.get(stream.codec_context.layout.nb_channels, "stereo")
-                self._streams[stream.index] = encoder
-        self._packets = self._read(source)
-        self._next = next(self._packets, None)
+    Attributes:
+        path: the file.
+        notes: what of the video it lacks, a sentence each.
+    """
 
-    def _read(self, source: av.container.InputContainer) -> Iterator[tuple[float, av.packet.Packet]]:
-        """Packets for the output with their times in it; a damaged end ends the sound, not the film."""
-        if not self._streams:
-            return
-        try:
-            for packet in source.demux(source.streams.audio):
-                encoder = self._streams[packet.stream.index]
-                copied = packet.stream.codec_context.codec.canonical_name in COPIED
-                yield from self._copied(packet, encoder) if copied else self._encoded(packet, encoder)
-        except av.error.FFmpegError:
-            return
-
-    def _copied(self, packet: av.packet.Packet, stream: av.audio.stream.AudioStream) -> Iterator[tuple[float, av.packet.Packet]]:
-        if packet.size == 0 or packet.dts is None or packet.pts is None or packet.time_base is None:
-            return
-        shift = round(self._start_s / packet.time_base)
-        packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
-        if packet.dts > self._last.get(stream.index, packet.dts - 1):  # the muxer takes rising times only
-            self._last[stream.index] = packet.dts
-            packet.stream = stream
-            yield float(packet.dts * packet.time_base), packet
-
-    def _encoded(self, packet: av.packet.Packet, stream: av.audio.stream.AudioStream) -> Iterator[tuple[float, av.packet.Packet]]:
-        ended = packet.size == 0
-        frames: list[Any] = []
-        with suppress(av.error.FFmpegError):
-            frames = list(packet.decode())
-        for frame in [*frames, None] if ended else frames:
-            if frame is not None and frame.pts is not None and frame.time_base is not None:
-                frame.pts -= round(self._start_s / frame.time_base)
-            for coded in stream.encode(frame):
-                yield float((coded.dts or 0) * (coded.time_base or 0)), coded
-
-    def until(self, time_s: float) -> None:
-        """Bring over the packets up to a time of the output."""
-        while self._next is not None and self._next[0] <= time_s:
-            self._out.mux(self._next[1])
-            self._next = next(self._packets, None)
+    path: Path
+    notes: tuple[str, ...]
 
 
-class _Film:
-    """An H.264 file in the making; a context manager. Times and sound are the source's."""
+class _Writer:
+    """Writes an H.264 file with the pictures' own times and the source's sound; a context manager."""
 
-    def __init__(self, part: Path, video: SeekableSource, source: av.container.InputContainer) -> None:
-        stream = source.streams[video.info.stream_index]
+    def __init__(self, part: Path, video: SeekableSource, source: av.container.InputContainer, tracks: Sequence[SoundTrack]) -> None:
+        """Start the file.
+
+        Args:
+            part: where to write.
+            video: whose frames are written.
+            source: the same file, open at its beginning, for the sound.
+            tracks: the sound.
+        """
+        info = video.info
+        stream = source.streams[info.stream_index]
         assert isinstance(stream, av.VideoStream)
-        time_base = stream.time_base or Fraction(1, 1000)
-        start_s = Fraction(max(source.start_time or 0, 0), av.time_base)
-        self._first_pts = round((Fraction(video.info.start_s) - start_s) / time_base)
-        self._size = video.info.width, video.info.height
+        # The film starts with its first picture, or with sound that starts before it.
+        zero_s = min([info.start_s, *(track.start_s for track in tracks if track.start_s < info.start_s - PRIMING_S)])
+        self._first_s = info.start_s - zero_s
+        self._time_base = stream.time_base if stream.time_base and stream.time_base <= FINEST_S else TICKS
+        self._size = info.width, info.height
         self._out = av.open(os.path.abspath(part), "w", format="mp4", options={"movflags": "+faststart"})
-        rate = Fraction(video.info.fps).limit_denominator(100_000)
+        rate = Fraction(info.fps).limit_denominator(100_000)
         self._stream = self._out.add_stream("libx264", rate=rate, options={"crf": CRF, "preset": PRESET})
-        self._context = self._stream.codec_context
-        self._context.width, self._context.height = (side + side % 2 for side in self._size)
-        self._context.pix_fmt = "yuv420p"
-        self._context.time_base = self._stream.time_base = self._time_base = time_base
-        of = stream.codec_context
-        self._context.color_primaries, self._context.color_trc = of.color_primaries, of.color_trc
-        self._space = of.colorspace or Colorspace.ITU601  # 0 is RGB, which yuv420p is not
+        context = self._stream.codec_context
+        context.width, context.height = (side + side % 2 for side in self._size)
+        context.pix_fmt = "yuv420p"
+        context.time_base = self._stream.time_base = self._time_base
+        shown = stream.codec_context
+        context.color_primaries, context.color_trc = shown.color_primaries, shown.color_trc
+        self._space = shown.colorspace or Colorspace.ITU601  # 0 is RGB, which yuv420p is not
         if any(note.kind == NoteKind.TONE_MAPPED for note in video.notes):
-            self._context.color_primaries, self._context.color_trc, self._space = 1, 1, Colorspace.ITU709  # BT.709
-        self._context.colorspace, self._context.color_range = self._space, ColorRange.MPEG
-        self._sound = _Sound(source, self._out, start_s)
-        self._held: av.VideoFrame | None = None
+            context.color_primaries, context.color_trc, self._space = 1, 1, Colorspace.ITU709  # BT.709
+        context.colorspace, context.color_range = self._space, ColorRange.MPEG
+        self._sound = Sound(source, tracks, self._out, zero_s, info.stream_index, video.clock_shifts_s)
+        self._pending: av.VideoFrame | None = None
+        self._last_pts = -1
 
-    def __enter__(self) -> _Film:
+    def __enter__(self) -> _Writer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -152,20 +111,24 @@ class _Film:
         """
         self.end(time_s)
         height, width = image.shape[:2]
-        if height % 2 or width % 2:  # yuv420p knows even sides only: the last row and column come twice
+        if height % 2 or width % 2:  # yuv420p has even sides only: the last row and column come twice
             image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
         frame = frame.reformat(format="yuv420p", dst_colorspace=self._space)
-        frame.pts, frame.time_base = self._first_pts + round(time_s / self._time_base), self._time_base
-        self._held = frame
+        frame.pts, frame.time_base = max(self._ticks(time_s), self._last_pts + 1), self._time_base
+        self._pending, self._last_pts = frame, frame.pts
 
     def end(self, time_s: float) -> None:
         """Show the last frame until a time."""
-        if self._held is not None and self._held.pts is not None:
-            self._held.duration = self._first_pts + round(time_s / self._time_base) - self._held.pts
-            self._out.mux(self._stream.encode(self._held))
-            self._sound.until(float(self._held.pts * self._time_base))
-            self._held = None
+        if self._pending is not None and self._pending.pts is not None:
+            self._pending.duration = max(self._ticks(time_s) - self._pending.pts, 1)
+            self._out.mux(self._stream.encode(self._pending))
+            self._sound.until(float(self._pending.pts * self._time_base))
+            self._pending = None
+
+    def _ticks(self, time_s: float) -> int:
+        """A time of the source as a time stamp of the film."""
+        return round((self._first_s + time_s) / self._time_base)
 
 
 def annotate_video(
@@ -175,8 +138,10 @@ def annotate_video(
     *,
     faces: Literal["show", "blur"] = "show",
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Path:
-    """Write a video with what the run says about it drawn in: H.264 in MP4, ready to stream, upright, sound kept.
+) -> Film:
+    """Write a video with its faces, regions and descriptions drawn in: H.264 in MP4, ready to stream, upright.
+
+    All sound tracks that can be copied or decoded are in it, in step with the pictures; `Film.notes` names the others.
 
     Every frame that decodes is written at its own time, sampled or not; boxes move smoothly between the sampled frames of a track.
     Memory does not grow with the frames of the video (the faces table is held: `pipeline.report.positions`). The file appears whole or
@@ -191,36 +156,31 @@ def annotate_video(
         progress: called with (frames done, frames expected) after every frame.
 
     Returns:
-        `out`.
+        The film.
 
     Raises:
         SettingsError: an unknown video, tables that cannot be read, or a file that cannot be written.
-        VideoError: the video is gone, changed since the run, or not to be read.
+        VideoError: the file is missing, has changed since the run, or cannot be read.
     """
-    row = video_row(run, video_id)
-    path = video_file(run, row)
+    path = video_file(run, video_row(run, video_id))
     if out.exists() and out.samefile(path):
         raise SettingsError(f"{out} is the video itself: name another file to write")
-    part = out.with_name(f".{out.name}.partial")
+    tracks, notes = sound_tracks(path)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with open_video(path) as video, open_container(str(path)) as source:
-            tracks, overlay = _overlay(run, video_id, video)
-            with _Film(part, video, source) as film:
+        with open_video(path, decoder="pyav") as video, open_container(str(path)) as source, replacing(out) as part:
+            positions, overlay = _overlay(run, video_id, video)
+            with _Writer(part, video, source, tracks) as writer:
                 for frame in video.frames():
                     image = frame.image
                     if faces == "blur":
-                        hide_faces(image, tracks.at(frame.time_s, extended=True))
-                    film.write(overlay.draw(image, frame.time_s), frame.time_s)
+                        hide_faces(image, positions.at(frame.time_s, extended=True))
+                    writer.write(overlay.draw(image, frame.time_s), frame.time_s)
                     progress(video.decoded, video.info.frame_count)
-                film.end(video.info.duration_s)
-        os.replace(part, out)
+                writer.end(video.info.duration_s)
     except (OSError, av.error.FFmpegError) as error:
         raise SettingsError(f"cannot write {out}: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            part.unlink()
-    return out
+    return Film(out, tuple(notes))
 
 
 def _overlay(run: RunFolder, video_id: str, video: SeekableSource) -> tuple[FacePositions, Overlay]:

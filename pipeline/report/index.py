@@ -65,6 +65,7 @@ def write_index(
     out: Path,
     files: Mapping[str, Sequence[str]] | None = None,
     failed: Mapping[str, Mapping[str, str]] | None = None,
+    film_notes: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, str]:
     """Write `out/index.html` over every video of a run.
 
@@ -74,6 +75,7 @@ def write_index(
         out: the report's folder.
         files: video_id to its pages, tables and films, relative to `out`; they are linked.
         failed: video_id to the outputs that could not be written, with the reason.
+        film_notes: video_id to what its film lacks.
 
     Returns:
         video_id to what is wrong with its tables, where they cannot be read.

@@ -52,11 +52,13 @@ class FacePositions:
         """
         tracks, times, values = [np.zeros(0, np.int64)], [np.zeros(0)], [np.zeros((0, 14), np.float32)]
         for part in faces:
+            if not part.num_rows:
+                continue
             tracks.append(part["track_id"].to_numpy().astype(np.int64))
             times.append(part["time_s"].to_numpy())
             lists = [pa.chunked_array(part[name]) if isinstance(part[name], pa.Array) else part[name] for name in ("box", "landmarks5")]
-            flat = [column.combine_chunks().flatten().to_numpy().reshape(len(column), -1) for column in lists]
-            values.append(np.concatenate(flat, axis=1) if part.num_rows else values[0])
+            flat = [column.combine_chunks().flatten().to_numpy().reshape(part.num_rows, -1) for column in lists]
+            values.append(np.concatenate(flat, axis=1))
         ids, all_times, all_values = np.concatenate(tracks), np.concatenate(times), np.concatenate(values)
         order = np.lexsort((all_times, ids))
         ids, all_times, all_values = ids[order], all_times[order], all_values[order]

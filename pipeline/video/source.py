@@ -128,6 +128,11 @@ class SeekableSource(VideoSource, Protocol):
 
     times: np.ndarray
 
+    @property
+    def clock_shifts_s(self) -> np.ndarray | None:
+        """(P,) seconds added to the time stamps of each packet of the stream, in the order of the file, where recordings are joined or the
+        clock wraps around; other streams of the file need the same. None where the container's clock is taken as it is."""
+
     def close(self) -> None:
         """Free the decoder's memory."""
 

@@ -119,6 +119,11 @@ class DecordVideo:
         """What is done about the file."""
         return self._pyav.notes
 
+    @property
+    def clock_shifts_s(self) -> np.ndarray | None:
+        """See `pipeline.video.source.SeekableSource.clock_shifts_s`."""
+        return self._pyav.clock_shifts_s
+
     def frames(self, fps: float | None = None, after_s: float = -1.0) -> Iterator[Frame]:
         """See `pipeline.video.source.VideoSource.frames`."""
         if self.info.decoder == "decord":

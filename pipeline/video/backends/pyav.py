@@ -247,6 +247,12 @@ class PyavVideo:
         """What is done about the file, by kind in the order in which it was found."""
         return tuple(self._notes.values())
 
+    @property
+    def clock_shifts_s(self) -> np.ndarray | None:
+        """See `pipeline.video.source.SeekableSource.clock_shifts_s`."""
+        shifts, time_base = self.stream.timeline.shifts, self.stream.timeline.time_base
+        return None if shifts is None else shifts * float(time_base)
+
     def frames(self, fps: float | None = None, after_s: float = -1.0) -> Iterator[Frame]:
         """See `pipeline.video.source.VideoSource.frames`."""
         sampler = Sampler(fps, self.info.fps)
