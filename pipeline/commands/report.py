@@ -14,8 +14,8 @@ from pipeline.commands.options import Debug
 from pipeline.errors import FocalfaceError, SettingsError
 from pipeline.execution.progress import Steps
 
-MOST_FAILURES = 20
-"""Failures that are printed; the index has them all."""
+MOST_LINES = 20
+"""Failures, and notes, that are printed; the index has them all."""
 
 
 def report(
@@ -66,13 +66,16 @@ def report(
     console.print(f"report   {escape(str(made.index))}")
     if made.films_with_faces and outputs.faces != "show":
         console.print(f"note     {made.films_with_faces} annotated films of an earlier report show faces: --video --blur makes them again")
+    names = {row["video_id"]: printable(Path(row["path"]).name) for row in videos}
+    asked = {row["video_id"] for row in chosen} if video else set()
+    for line in [f"{names[key]}: {note}" for key, notes in made.film_notes.items() if key in asked for note in notes][:MOST_LINES]:
+        console.print(f"note     {escape(line)}")
     if made.failures:
-        names = {row["video_id"]: printable(Path(row["path"]).name) for row in videos}
         lines = [f"{names[key]}, {kind}: {reason}" for key, failed in made.failures.items() for kind, reason in failed.items()]
-        for line in lines[:MOST_FAILURES]:
+        for line in lines[:MOST_LINES]:
             console.print(f"failed   {escape(line)}")
-        if len(lines) > MOST_FAILURES:
-            console.print(f"         and {len(lines) - MOST_FAILURES} more, in the index")
+        if len(lines) > MOST_LINES:
+            console.print(f"         and {len(lines) - MOST_LINES} more, in the index")
         count, all_ = len(made.failures), len(chosen)
         raise FocalfaceError(f"all else is written, but {count} of {all_} videos lack something; {lines[0]}") from made.first_error
 
