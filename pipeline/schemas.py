@@ -56,35 +56,35 @@ def _field(name: str, kind: pa.DataType, meaning: str, nullable: bool = True) ->
 VIDEOS = pa.schema(
     [
         _field("video_id", pa.string(), "identifies the file within the run: a hash of its path", False),
-        _field("path", pa.string(), "the file, as it was given", False),
+        _field("path", pa.string(), "path or URL of the file, as the user typed it", False),
         _field("status", pa.string(), "ok, no_faces or failed", False),
         _field("error", pa.string(), "why it failed, or what was wrong with a file that could be read in part"),
         _field("error_kind", pa.string(), f"the kind of `error`: {', '.join(VideoErrorKind)}"),
         _field("note", pa.string(), f"what was done about the file, as `kind: text` with `; ` between: {', '.join(NoteKind)}"),
-        _field("decoder", pa.string(), "decord or pyav; pyav:cuda and the like where a device decoded"),
-        _field("codec", pa.string(), "of the video stream, as FFmpeg names it"),
-        _field("width", pa.int32(), "of the upright frame with square pixels that boxes refer to, in pixels"),
-        _field("height", pa.int32(), "of the upright frame with square pixels that boxes refer to, in pixels"),
-        _field("stored_width", pa.int32(), "of the first picture as it is stored"),
-        _field("stored_height", pa.int32(), "of the first picture as it is stored"),
+        _field("decoder", pa.string(), "decord or pyav; pyav:cuda (or another device) where a device decoded"),
+        _field("codec", pa.string(), "codec of the video stream, as FFmpeg names it"),
+        _field("width", pa.int32(), "width in pixels of the upright, square-pixel frames that boxes refer to"),
+        _field("height", pa.int32(), "height in pixels of these frames"),
+        _field("stored_width", pa.int32(), "width in pixels of the first picture as the file stores it"),
+        _field("stored_height", pa.int32(), "height in pixels of the first picture as the file stores it"),
         _field("pixel_aspect", pa.float64(), "width of a stored pixel divided by its height"),
         _field("fps", pa.float64(), "mean frame rate of the stream"),
-        _field("frame_count", pa.int64(), "frames that were decoded"),
+        _field("frame_count", pa.int64(), "number of decoded frames"),
         _field("duration_s", pa.float64(), "from the first frame's start to the last frame's end"),
         _field("start_s", pa.float64(), "the first frame's time stamp on the container's own clock; `time_s` counts from there"),
-        _field("sampled_frames", pa.int64(), "frames that were looked at"),
-        _field("faces", pa.int64(), "rows of the faces table"),
-        _field("tracks", pa.int64(), "people followed"),
-        _field("windows", pa.int64(), "(track, window) pairs"),
-        _field("descriptions", pa.int64(), "rows of the descriptions table"),
+        _field("sampled_frames", pa.int64(), "number of sampled frames"),
+        _field("faces", pa.int64(), "number of rows in the faces table"),
+        _field("tracks", pa.int64(), "number of tracks"),
+        _field("windows", pa.int64(), "number of (track, window) pairs"),
+        _field("descriptions", pa.int64(), "number of rows in the descriptions table"),
         _field("elapsed_s", pa.float64(), "seconds of work on this file"),
     ]
 )
 
 FACES = pa.schema(
     [
-        _field("video_id", pa.string(), "of the videos table", False),
-        _field("frame_index", pa.int64(), "of the frame in the stream, from 0", False),
+        _field("video_id", pa.string(), "the video's id in the videos table", False),
+        _field("frame_index", pa.int64(), "number of the frame in the stream, from 0", False),
         _field("time_s", pa.float64(), "the frame's own timestamp, 0 at the stream's first frame", False),
         _field("track_id", pa.int32(), "one person's continuous presence, from 1 in each video", False),
         _field("det_score", pa.float32(), "the detector's score; null where the face was carried between detections"),
@@ -107,14 +107,14 @@ READ_COLUMNS = (*AUS, "emotion", *(f"emotion_{name}" for name in EMOTIONS), "age
 
 DESCRIPTIONS = pa.schema(
     [
-        _field("video_id", pa.string(), "of the videos table", False),
-        _field("track_id", pa.int32(), "of the faces table", False),
+        _field("video_id", pa.string(), "the video's id in the videos table", False),
+        _field("track_id", pa.int32(), "the track's id in the faces table", False),
         _field("window_index", pa.int64(), "floor(time_s / window)", False),
-        _field("start_s", pa.float64(), "of the window", False),
-        _field("end_s", pa.float64(), "of the window", False),
-        _field("frame_index", pa.int64(), "of the frame that was described", False),
-        _field("time_s", pa.float64(), "of the frame that was described", False),
-        _field("region", pa.string(), "region name, or box for a rectangle of the user's", False),
+        _field("start_s", pa.float64(), "start of the window, in seconds", False),
+        _field("end_s", pa.float64(), "end of the window, in seconds", False),
+        _field("frame_index", pa.int64(), "number of the described frame", False),
+        _field("time_s", pa.float64(), "time of the described frame, in seconds", False),
+        _field("region", pa.string(), "name of the region, or box for a rectangle that the user chose", False),
         _field("box", _BOX, "x0, y0, x1, y1 in pixels of the upright frame", False),
         _field("activity", pa.float32(), "how much the region changed in this window, against the track's own history"),
         *[
@@ -149,7 +149,7 @@ _OF_A_VIDEO = {"video_id", "track_id", "window_index", "start_s", "end_s", "fram
 
 IMAGES = pa.schema(
     [
-        _field("path", pa.string(), "the file, as it was given", False),
+        _field("path", pa.string(), "path or URL of the file, as the user typed it", False),
         _field("status", pa.string(), "ok, no_faces or failed", False),
         _field("error", pa.string(), "why it failed"),
         _field("face", pa.int32(), "number of the face in the image, from 1, left to right"),
