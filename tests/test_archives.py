@@ -1,7 +1,7 @@
-"""A property of random archives: whatever is in them, and however often a run is killed, the tables end as an unbroken run's.
+"""A property of random archives: however often a run is killed, the tables end as those of an unbroken run.
 
-The stages and the driver are the real ones; only the processes between them are left out, which lets many archives be tried
-(tests/test_resume.py kills whole runs). FOCALFACE_THOROUGH=1 tries twenty times as many.
+All stages run in this process, so that many archives can be tried; tests/test_resume.py kills whole runs. FOCALFACE_THOROUGH=1 tries
+twenty times as many.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ SETTINGS = load_settings(assignments=["detect.min_face=32", "video.fps=6"])
 
 
 class Killed(BaseException):
-    """As sudden as a signal: nothing of ours catches it."""
+    """Ends a run like a signal: no code of the project catches it."""
 
 
 @pytest.fixture(scope="module")
 def corpus(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Promise]:
-    """Files of every kind; of those that cannot be copied, none."""
+    """Files of every kind that can be copied."""
     promises = make_corpus(tmp_path_factory.mktemp("corpus"), samples)
     return {path: promise for path, promise in promises.items() if path.is_file() or path.is_symlink()}
 
 
 @pytest.fixture(scope="module")
 def stages() -> tuple[Detector, Describer]:
-    """What both of a run's stages work with."""
+    """A detector and a describer for all runs."""
     return load_detector(min_face=SETTINGS.detect.min_face), load_describer(threads=1)
 
 
 class AnyOrder(InProcessExecutor):
-    """Takes the videos in any order, as Ray does."""
+    """Takes the videos in a random order, as Ray may."""
 
     def results(self, paths: Sequence[str]) -> Iterator[Result]:
         return super().results(random.sample(list(paths), len(paths)))
@@ -60,14 +60,14 @@ class AnyOrder(InProcessExecutor):
 
 @pytest.fixture
 def executor(stages: tuple[Detector, Describer], monkeypatch: pytest.MonkeyPatch) -> InProcessExecutor:
-    """Both stages in this process; a few videos are enough to be put together."""
+    """An executor of this process; a few videos are enough to be merged into one file."""
     monkeypatch.setattr(tables, "MERGE_EVERY", 4)
     monkeypatch.setattr(tables, "KEEP_SINGLE", 2)
     return AnyOrder(SETTINGS, *stages)
 
 
 def broken_run(folder: Path, out: Path, moment: int, executor: InProcessExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that dies at its `moment`-th change of the output folder, unless it ends before."""
+    """Run until the `moment`-th change of the output folder, and end there as if killed."""
     left = [moment]
 
     def deadly(real: Any) -> Any:
@@ -87,7 +87,7 @@ def broken_run(folder: Path, out: Path, moment: int, executor: InProcessExecutor
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_any_archive_ends_as_if_nothing_had_happened(
+def test_any_archive_ends_with_the_tables_of_an_unbroken_run(
     seed: int, corpus: dict[Path, Promise], executor: InProcessExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = random.Random(seed)
@@ -108,7 +108,7 @@ def test_any_archive_ends_as_if_nothing_had_happened(
         if rng.random() < 0.5:
             source = rng.choice(sources)
             put(folder / "new" / source.name, source)
-        if rng.random() < 0.5:  # other content in a file's place
+        if rng.random() < 0.5:  # a file gets other content
             put(rng.choice([path for path in sorted(folder.rglob("*")) if path.is_file()] or [folder / "first.mp4"]), rng.choice(sources))
     run([str(folder)], out, SETTINGS, executor=executor)
     rows = RunFolder(out).read("videos").to_pylist()
@@ -118,7 +118,7 @@ def test_any_archive_ends_as_if_nothing_had_happened(
     assert len(RunFolder(out).files("videos")) <= tables.KEEP_SINGLE + (len(rows) + 1) // 2
 
 
-def test_reports_and_trends_read_videos_put_together_as_they_read_single_ones(
+def test_reports_and_trends_read_merged_files_as_they_read_single_ones(
     corpus: dict[Path, Promise], executor: InProcessExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "archive"
@@ -130,7 +130,7 @@ def test_reports_and_trends_read_videos_put_together_as_they_read_single_ones(
     monkeypatch.setattr(tables, "MERGE_EVERY", 99)
     monkeypatch.setattr(tables, "KEEP_SINGLE", 99)
     apart = run([str(folder)], single, SETTINGS, executor=executor)
-    assert [len(together.files("faces")), len(apart.files("faces"))] == [1 + 1, 5]  # four put together on the way
+    assert [len(together.files("faces")), len(apart.files("faces"))] == [1 + 1, 5]  # four were merged during the run
     keys = list(apart.committed())
     for key in keys:
         assert together.mark(key) == apart.mark(key)

@@ -1,4 +1,4 @@
-"""The command line: answers on stdout, one line on stderr when something is wrong, and exit codes that can be relied on."""
+"""The command line: answers on stdout, errors in one line on stderr, and exit codes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pipeline.vocabulary import REGIONS, region_aus
 
 
 class Done(NamedTuple):
-    """What a command left: its exit code and what it printed."""
+    """Exit code and output of a command."""
 
     returncode: int
     stdout: str
@@ -31,7 +31,7 @@ class Done(NamedTuple):
 
 
 def focalface(*arguments: str | Path) -> Done:
-    """Run a command in this process, which has loaded what is heavy already."""
+    """Run a command in this process, which has imported the heavy packages already."""
     out, err = StringIO(), StringIO()
     with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
         main([str(argument) for argument in arguments])
@@ -39,7 +39,7 @@ def focalface(*arguments: str | Path) -> Done:
 
 
 def refused(*arguments: str | Path) -> str:
-    """The one line with which a command is refused."""
+    """The line on stderr of a command that exits with 2."""
     done = focalface(*arguments)
     assert done.returncode == 2, done.stderr
     (line,) = done.stderr.strip().splitlines()
@@ -68,7 +68,7 @@ def test_help_is_quick_because_nothing_heavy_is_imported() -> None:
 
 
 def test_the_command_as_a_process() -> None:
-    """As a shell sees it: output, errors and exit codes."""
+    """Output, errors and exit codes of a real process."""
 
     def process(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([sys.executable, "-m", "pipeline.cli", *arguments], capture_output=True, text=True, check=False)
@@ -103,16 +103,16 @@ def test_five_faces_are_found_and_described(samples: Path, tmp_path: Path) -> No
         assert saved.width > 720 * original.width / original.height
 
 
-def test_no_face_is_said_plainly(samples: Path) -> None:
+def test_an_image_without_a_face_is_not_an_error(samples: Path) -> None:
     image = samples / "free-mountain-vector-01.jpg"
     done = focalface("describe", image)
     assert (done.returncode, done.stdout) == (0, f"No face found in {image}.\n")
     assert json.loads(focalface("describe", image, "--json").stdout) == []
 
 
-def test_regions_are_asked_by_name(samples: Path) -> None:
+def test_regions_are_chosen_by_name(samples: Path) -> None:
     done = focalface("describe", samples / "single_face.jpg", "--region", "mouth,brows", "--region", "all")
-    assert done.returncode == 2  # all is no region among others
+    assert done.returncode == 2  # all stands alone
     done = focalface("describe", samples / "single_face.jpg", "--region", "all", "--json")
     (face,) = json.loads(done.stdout)
     assert [region["region"] for region in face["regions"]] == list(REGIONS)
@@ -123,7 +123,7 @@ def test_regions_are_asked_by_name(samples: Path) -> None:
     assert text.index("mouth") < text.index("brows") < text.index("eyes")
 
 
-def test_a_box_is_asked_of_the_face_beneath_it(samples: Path) -> None:
+def test_a_box_is_described_on_the_face_that_it_overlaps(samples: Path) -> None:
     image = samples / "multi_face.jpg"
     faces = json.loads(focalface("describe", image, "--json").stdout)
     x0, y0, x1, y1 = faces[2]["box"]
@@ -147,11 +147,11 @@ def test_a_box_is_clipped_or_refused(samples: Path) -> None:
     assert "touches no face" in refused("describe", image, "--box", "0,0,5,5")
 
 
-def test_pictures_of_all_kinds_are_seen_as_people_see_them(samples: Path, tmp_path: Path) -> None:
+def test_images_are_read_upright_and_in_any_mode(samples: Path, tmp_path: Path) -> None:
     with Image.open(samples / "single_face.jpg") as original:
         upright = original.convert("RGB")
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned a quarter clockwise
+    exif[0x0112] = 6  # shown after a quarter turn clockwise
     upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.jpg", exif=exif, quality=95)
     upright.convert("L").save(tmp_path / "grey.png")
     Image.fromarray(np.asarray(upright.convert("L")).astype(np.uint16) * 257).save(tmp_path / "deep.png")
@@ -165,11 +165,11 @@ def test_pictures_of_all_kinds_are_seen_as_people_see_them(samples: Path, tmp_pa
         assert face["box"] == pytest.approx(expected["box"], abs=12), name
 
 
-def test_transparent_ground_is_no_obstacle(samples: Path) -> None:
+def test_transparent_images_are_read(samples: Path) -> None:
     assert len(json.loads(focalface("describe", samples / "Image_with_alpha.png", "--json").stdout)) == 1
 
 
-def test_what_is_wrong_is_said_in_one_line(samples: Path, tmp_path: Path) -> None:
+def test_wrong_arguments_are_reported_in_one_line(samples: Path, tmp_path: Path) -> None:
     image = samples / "single_face.jpg"
     assert "cannot be read as an image" in refused("describe", samples / "001.csv")
     assert "there is no file or folder" in refused("describe", tmp_path / "none.jpg")
@@ -190,13 +190,13 @@ def test_what_is_wrong_is_said_in_one_line(samples: Path, tmp_path: Path) -> Non
 
 
 def photos(samples: Path, folder: Path) -> Path:
-    """A folder of two photos, one of them deeper, a drawing without a face, a text named as a photo, and a note."""
+    """A folder with two photos, one of them in a subfolder, a drawing without a face, a text file named .jpg, and a note."""
     (folder / "deeper").mkdir(parents=True)
     (folder / "one.jpg").symlink_to(samples / "single_face.jpg")
     (folder / "deeper" / "one.png").write_bytes((samples / "multi_face.jpg").read_bytes())
     (folder / "nobody.jpg").symlink_to(samples / "free-mountain-vector-01.jpg")
     (folder / "text.jpg").write_text("not an image")
-    (folder / "notes.txt").write_text("passed over")
+    (folder / "notes.txt").write_text("not searched")
     return folder
 
 
@@ -254,7 +254,7 @@ def test_describing_fails_when_every_image_does(samples: Path, tmp_path: Path) -
     assert "the box 600,0,700,50 lies outside the image, which is 572x562 pixels" in done.stderr
 
 
-def test_what_images_cannot_be_written_to_is_refused(samples: Path, tmp_path: Path) -> None:
+def test_output_files_of_another_kind_are_refused(samples: Path, tmp_path: Path) -> None:
     image = samples / "single_face.jpg"
     assert "--out takes a .csv, .parquet or .json file, not faces.xlsx" in refused("describe", image, "--out", "faces.xlsx")
     assert "--save takes a folder for several images" in refused("describe", image, samples / "multi_face.jpg", "--save", "drawn.png")
@@ -262,7 +262,7 @@ def test_what_images_cannot_be_written_to_is_refused(samples: Path, tmp_path: Pa
     assert "no images found in" in refused("describe", tmp_path / "empty")
 
 
-def test_a_run_of_photos_says_what_to_do_instead(samples: Path, tmp_path: Path) -> None:
+def test_a_run_of_photos_points_to_describe(samples: Path, tmp_path: Path) -> None:
     folder = photos(samples, tmp_path / "my photos")
     said = refused("run", folder, "--out", tmp_path / "out")
     assert said == f"focalface: no videos but 4 images in '{folder}': to describe images, use focalface describe '{folder}'"
@@ -297,5 +297,5 @@ def test_a_run_whose_every_file_failed_exits_with_1(samples: Path, tmp_path: Pat
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_debug_shows_where_an_error_arose(samples: Path) -> None:
+def test_debug_shows_the_traceback(samples: Path) -> None:
     assert "Traceback" in focalface("describe", samples / "001.csv", "--debug").stderr

@@ -1,4 +1,4 @@
-"""What whoever runs archives relies on: a plan beforehand, a reckoning afterwards, and that no file can make the program do its will."""
+"""Running archives safely: the plan before a run, the times after it, clusters, and files that try to run code."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def focalface(*words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def archive(tmp_path: Path) -> tuple[Path, Path]:
-    """Three files and a run that knows two of them, one of which has changed since."""
+    """Three files, and a run that has done two of them, one of which has changed since."""
     films, out = tmp_path / "films", tmp_path / "out"
     films.mkdir()
     for name in ("done", "changed", "new"):
@@ -65,7 +65,7 @@ def archive(tmp_path: Path) -> tuple[Path, Path]:
     return films, out
 
 
-def test_a_dry_run_says_of_every_video_what_would_be_done_and_does_nothing(archive: tuple[Path, Path]) -> None:
+def test_a_dry_run_lists_what_would_be_done_and_changes_nothing(archive: tuple[Path, Path]) -> None:
     films, out = archive
     shown = focalface("run", str(films), "--out", str(films.parent / "none"), "--dry-run", "--window", "2")
     assert shown.returncode == 0, shown.stderr
@@ -80,7 +80,7 @@ def test_a_dry_run_says_of_every_video_what_would_be_done_and_does_nothing(archi
     assert states == dict.fromkeys(("changed", "done", "new"), "todo")
     with pytest.raises(SettingsError, match=r"tables without a run\.json"):
         plan([str(films)], out, load_settings())
-    settings = load_settings(assignments=["execution.address=auto"])  # as on a cluster: no checkpoint is looked for here
+    settings = load_settings(assignments=["execution.address=auto"])  # as on a cluster: the checkpoint is on the nodes
     (out / "run.json").write_text(json.dumps({"settings": {"focalface": _version(), **settings.identity()}}))
     before[out / "run.json"] = (out / "run.json").stat().st_mtime_ns
     before[out] = out.stat().st_mtime_ns
@@ -97,10 +97,10 @@ def _version() -> str:
     return __version__
 
 
-# ---- the reckoning
+# ---- times and failures
 
 
-def test_every_moment_is_one_stages() -> None:
+def test_each_moment_counts_for_one_stage() -> None:
     timer = StageTimer()
     began = time.perf_counter()
     with timer.stage("track"):
@@ -116,11 +116,11 @@ def test_every_moment_is_one_stages() -> None:
     assert timer.take() == {} and slowest({}) == []
 
 
-def test_a_videos_seconds_are_those_that_its_stages_took_and_not_its_readers(samples: Path) -> None:
+def test_the_seconds_of_a_video_are_those_of_its_stages_without_the_time_of_the_consumer(samples: Path) -> None:
     settings = load_settings(assignments=["video.fps=4", "describe.batch_size=2"])
     path, detector = str(samples / "single_face.mp4"), load_detector("centerface")
     for _ in analyse_video(str(samples / "no_face.mp4"), settings, detector):
-        pass  # what stages import when they are first used is not the video's
+        pass  # the first video pays for the imports of the stages
     chunks = analyse_video(path, settings, detector)
     spent: dict[str, float] = {}
     counted = waited = 0.0
@@ -131,7 +131,7 @@ def test_a_videos_seconds_are_those_that_its_stages_took_and_not_its_readers(sam
             spent[stage] = spent.get(stage, 0.0) + seconds
         counted += chunk.elapsed_s
         assert counted <= waited
-        time.sleep(0.1)  # the reader's own time
+        time.sleep(0.1)  # time of the consumer
         began = time.perf_counter()
     assert {"decode", "detect", "track", "select"} <= set(spent) <= set(STAGES)
     assert sum(spent.values()) == pytest.approx(counted)
@@ -143,7 +143,7 @@ def test_a_videos_seconds_are_those_that_its_stages_took_and_not_its_readers(sam
     [(b"", "empty"), (b"text\n" * 99, "not_a_video"), (bytes(5000), "not_a_video"), (None, "missing")],
 )
 def test_a_failed_video_has_a_kind_of_error(content: bytes | None, kind: str, tmp_path: Path) -> None:
-    file = tmp_path / "memory, empty file, no permission.mp4"  # a path says nothing of the kind
+    file = tmp_path / "memory, empty file, no permission.mp4"  # the path must not decide the kind
     if content is not None:
         file.write_bytes(content)
     (chunk,) = analyse_video(str(file), load_settings(), load_detector("centerface"))
@@ -152,7 +152,7 @@ def test_a_failed_video_has_a_kind_of_error(content: bytes | None, kind: str, tm
 
 
 @pytest.mark.slow
-def test_the_dashboard_of_a_ray_started_here_is_for_this_machine_alone() -> None:
+def test_the_dashboard_listens_on_loopback_only() -> None:
     assert load_settings().execution.dashboard_host is None
     with RayExecutor(load_settings(assignments=["execution.dashboard_host=127.0.0.1"])):
         node = ray._private.worker._global_node
@@ -166,7 +166,7 @@ def test_the_dashboard_of_a_ray_started_here_is_for_this_machine_alone() -> None
 # ---- clusters
 
 
-def test_stages_go_where_their_resource_is() -> None:
+def test_stages_run_on_the_nodes_that_offer_their_resource() -> None:
     settings = load_settings(CLUSTER / "run.yaml")
     has = {"CPU": 160, "GPU": 2, "decode": 150, "describe": 2, "memory": 400 << 30}
     assert (plan_workers(settings, has, 5000).analysers, plan_workers(settings, has, 5000).describers) == (75, 2)
@@ -175,7 +175,7 @@ def test_stages_go_where_their_resource_is() -> None:
     assert (plan_workers(free, has, 5000).analysers, plan_workers(free, has, 5000).describers) == (150, 2)
 
 
-def test_the_cluster_file_is_what_rays_schema_says() -> None:
+def test_the_cluster_file_follows_rays_schema() -> None:
     config = yaml.safe_load((CLUSTER / "ray.yaml").read_text())
     schema = json.loads((Path(autoscaler.__file__).parent / "ray-schema.json").read_text())
     jsonschema.Draft7Validator(schema).validate(config)
@@ -184,13 +184,13 @@ def test_the_cluster_file_is_what_rays_schema_says() -> None:
     nodes = config["available_node_types"]
     assert config["head_node_type"] in nodes
     assert sum(node.get("max_workers", 0) for node in nodes.values()) <= config["max_workers"]
-    _offered({name: node["resources"] for name, node in nodes.items()})
+    check_resources({name: node["resources"] for name, node in nodes.items()})
     (start,) = [line for line in config["head_start_ray_commands"] if "--head" in line]
     assert "--dashboard-host=127.0.0.1" in start
 
 
-def _offered(nodes: dict[str, dict[str, float]]) -> None:
-    """The nodes offer what `run.yaml` asks for, decoding and describing apart."""
+def check_resources(nodes: dict[str, dict[str, float]]) -> None:
+    """Check that the nodes offer what `run.yaml` asks for: some decode, others describe."""
     asked = load_settings(CLUSTER / "run.yaml").execution
     decoding = [name for name, has in nodes.items() if has.get(asked.analyser_resource or "")]
     describing = [name for name, has in nodes.items() if has.get(asked.describer_resource or "")]
@@ -262,7 +262,7 @@ class _RayJob(_Strict):
     spec: _JobSpec
 
 
-def test_the_kuberay_manifest_has_the_fields_that_kuberay_knows() -> None:
+def test_the_kuberay_manifest_has_known_fields_only() -> None:
     job = _RayJob.model_validate(yaml.safe_load((CLUSTER / "rayjob.yaml").read_text())).spec
     cluster = job.rayClusterSpec
     assert cluster.rayVersion == ray.__version__
@@ -270,10 +270,10 @@ def test_the_kuberay_manifest_has_the_fields_that_kuberay_knows() -> None:
     for group in cluster.workerGroupSpecs:
         assert group.minReplicas <= group.replicas <= group.maxReplicas
         limits = group.template.spec.containers[0].resources["limits"]
-        offered = json.loads(json.loads(group.rayStartParams["resources"]))  # quoted twice, as KubeRay hands it to a shell
+        offered = json.loads(json.loads(group.rayStartParams["resources"]))  # quoted twice, because KubeRay passes it through a shell
         gpus = {"GPU": int(limits["nvidia.com/gpu"])} if "nvidia.com/gpu" in limits else {}
         nodes[group.groupName] = {"CPU": int(limits["cpu"]), **gpus, **offered}
-    _offered(nodes)
+    check_resources(nodes)
     python, script, *words = shlex.split(job.entrypoint)
     assert python == "python" and (ROOT / script).is_file()
     assert command([*words[2:], "--config", str(ROOT / words[1])])[1].execution.analyser_resource == "decode"
@@ -290,7 +290,7 @@ class _Malice:
         return Path.touch, (self.mark,)  # type: ignore[return-value]
 
 
-def test_weights_that_could_run_code_are_refused_unread(tmp_path: Path) -> None:
+def test_weights_that_could_run_code_are_not_read(tmp_path: Path) -> None:
     model, mark = tmp_path / "model", tmp_path / "ran"
     model.mkdir()
     for file in (ROOT / "pipeline/models/nano").iterdir():
@@ -298,7 +298,7 @@ def test_weights_that_could_run_code_are_refused_unread(tmp_path: Path) -> None:
             (model / file.name).write_bytes(file.read_bytes())
     payload = pickle.dumps(_Malice(mark))
     pickle.loads(payload)
-    assert mark.exists()  # it would have worked
+    assert mark.exists()  # the payload works where it is unpickled
     mark.unlink()
     for name in ("pytorch_model.bin", "model.pt", "model.pkl", "pytorch_model.bin.index.json"):
         (model / name).write_bytes(payload)
@@ -316,7 +316,7 @@ def test_weights_that_could_run_code_are_refused_unread(tmp_path: Path) -> None:
     assert not mark.exists()
 
 
-def test_nothing_is_said_to_a_shell_and_nothing_unpickled_but_own_messages() -> None:
+def test_no_shell_is_used_and_only_messages_between_workers_are_unpickled() -> None:
     forbidden = {"system", "popen", "getoutput", "getstatusoutput", "eval", "exec", "create_subprocess_shell"}
     for file in [*(ROOT / "pipeline").rglob("*.py"), *(ROOT / "jobs").glob("*.py")]:
         for node in ast.walk(ast.parse(file.read_text())):
@@ -331,7 +331,7 @@ def test_nothing_is_said_to_a_shell_and_nothing_unpickled_but_own_messages() -> 
 
 
 @pytest.mark.parametrize("name", ["a b.mp4", "it's.mp4", "$(touch ran).mp4", "`x`;y&z|.mp4", "two\nlines.mp4", "--debug", "é\u202e.mp4"])
-def test_a_name_reaches_the_cluster_as_it_is(name: str) -> None:
+def test_file_names_reach_the_cluster_unchanged(name: str) -> None:
     words, settings = command(
         ["--out", "s3://r/x y", "--regions", "eyes,mouth", "--set", "describe.model=o'hara", "--", f"s3://f/{name}", name]
     )
@@ -356,7 +356,7 @@ def test_a_name_reaches_the_cluster_as_it_is(name: str) -> None:
         (["a.mp4", "--out", "x", "--dry-run"], "--dry-run"),
     ],
 )
-def test_a_mistake_is_said_before_anything_is_sent(words: list[str], says: str) -> None:
+def test_wrong_arguments_are_refused_before_anything_is_sent(words: list[str], says: str) -> None:
     with pytest.raises((SettingsError, typer.TyperException)) as raised:
         command(words)
     fault = raised.value
@@ -364,7 +364,7 @@ def test_a_mistake_is_said_before_anything_is_sent(words: list[str], says: str) 
     assert says.lower() in said.lower() and "\n" not in said
 
 
-def test_what_a_video_says_of_itself_names_no_file(tmp_path: Path) -> None:
+def test_metadata_of_a_video_never_names_a_file(tmp_path: Path) -> None:
     film = tmp_path / "films" / "film.mkv"
     film.parent.mkdir()
     with av.open(str(film), "w") as target:
@@ -387,7 +387,7 @@ def test_what_a_video_says_of_itself_names_no_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["../evil", "videos/../../evil", "/etc/evil", "a/b/c/d", "_partial/x", ".hidden", ""])
-def test_a_name_in_a_bucket_leads_nowhere_else(name: str) -> None:
+def test_object_names_never_lead_out_of_the_run_folder(name: str) -> None:
     assert not _belongs(name)
 
 

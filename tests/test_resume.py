@@ -1,4 +1,4 @@
-"""Runs that are killed, or lose a worker or a machine, end with the tables of one that was not. FOCALFACE_THOROUGH=1 kills twenty times."""
+"""Runs that are killed, or lose a worker or a node, end with the tables of an unbroken run. FOCALFACE_THOROUGH=1 kills twenty times."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def run(folder: Path, out: Path, *engine: str) -> subprocess.CompletedProcess[st
 
 
 def holds(out: Path, videos: int) -> bool:
-    """Whether it has committed so many."""
+    """Whether a run has committed at least this many videos."""
     return committed(out) >= videos
 
 
 @pytest.fixture(scope="module")
 def archive(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve short clips, a text among them, and one cut short."""
+    """Ten short clips, a text file, and a truncated clip."""
     folder = tmp_path_factory.mktemp("archive")
     for index in range(10):
         small_clip(samples / SOURCES[index % 3], folder / f"{index}.mp4", 10 + 5 * index)
@@ -54,12 +54,14 @@ def archive(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def unbroken(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
-    """A whole run, and its seconds from the first look at a video."""
+    """The folder of an unbroken run, and the seconds that it analysed."""
     out = tmp_path_factory.mktemp("unbroken") / "run"
     return out, seconds_at_work(command(archive, out))
 
 
-def test_killed_at_any_moments_it_ends_as_if_nothing_had_happened(archive: Path, unbroken: tuple[Path, float], tmp_path: Path) -> None:
+def test_a_run_killed_at_random_moments_ends_with_the_tables_of_an_unbroken_one(
+    archive: Path, unbroken: tuple[Path, float], tmp_path: Path
+) -> None:
     rng, out, moments = random.Random(7), tmp_path / "run", []
     for _ in range(KILLS):
         with subprocess.Popen(command(archive, out), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True) as job:
@@ -69,7 +71,7 @@ def test_killed_at_any_moments_it_ends_as_if_nothing_had_happened(archive: Path,
             done = RunFolder(out).committed() if (out / "videos").is_dir() else {}
         moments.append(len(done))
         assert_whole(out, unbroken[0], set(done))
-        if len(done) == 12:  # nothing left to kill: begin anew
+        if len(done) == 12:  # nothing is left to kill: start again
             ended = run(archive, out)
             assert ended.returncode == 0, ended.stderr
             assert_same(out, unbroken[0])
@@ -81,14 +83,14 @@ def test_killed_at_any_moments_it_ends_as_if_nothing_had_happened(archive: Path,
 
 
 def assert_whole(out: Path, unbroken: Path, done: set[str]) -> None:
-    """What is committed is what the unbroken run has of these videos, no row more or less."""
+    """Check that the rows of committed videos are exactly those of the unbroken run."""
     for table in TABLES if done else ():
         columns = [name for name in TABLES[table].names if name != "elapsed_s"]
         rows = RunFolder(out).read(table, columns).to_pylist()
         assert rows == [row for row in RunFolder(unbroken).read(table, columns).to_pylist() if row["video_id"] in done]
 
 
-def test_changed_and_new_files_are_done_and_no_others(archive: Path, samples: Path, tmp_path: Path) -> None:
+def test_only_changed_and_new_files_are_done_again(archive: Path, samples: Path, tmp_path: Path) -> None:
     folder, out = tmp_path / "archive", tmp_path / "run"
     shutil.copytree(archive, folder)
     assert run(folder, out, "executor=two_processes").returncode == 0
@@ -109,7 +111,7 @@ def test_changed_and_new_files_are_done_and_no_others(archive: Path, samples: Pa
 
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
-    """Two nodes of two cores each, though they share this machine's."""
+    """A cluster of two nodes with two cores each, all on this machine."""
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
     made.add_node(num_cpus=2)
     yield made
@@ -117,7 +119,7 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.mark.parametrize("lost", ["workers", "node"])
-def test_what_a_cluster_loses_is_done_again(
+def test_work_lost_with_a_worker_or_node_is_done_again(
     lost: str, cluster: Cluster, archive: Path, unbroken: tuple[Path, float], tmp_path: Path
 ) -> None:
     out = tmp_path / "run"

@@ -1,4 +1,4 @@
-"""The main job end to end: real clips through a real Ray, with bad files among them, interrupted, killed and gone on with."""
+"""The main job end to end: real clips and bad files, through Ray and two processes, interrupted, killed and resumed."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def process(inputs: list[Path], out: Path, *more: str, executor: str = "ray") ->
 
 
 def stop_when(sign: Callable[[], bool], how: signal.Signals, inputs: list[Path], out: Path, executor: str = "ray") -> tuple[int, str]:
-    """Start a run and stop it as soon as there is a sign; its exit code and last words."""
+    """Start a run and send it a signal as soon as `sign` is true; returns its exit code and its stderr."""
     with subprocess.Popen(command(inputs, out, executor=executor), stderr=subprocess.PIPE, text=True, start_new_session=True) as running:
         while running.poll() is None and not sign():
             time.sleep(0.02)
@@ -58,7 +58,7 @@ def stop_when(sign: Callable[[], bool], how: signal.Signals, inputs: list[Path],
 
 @pytest.fixture(scope="module")
 def archive(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """The five clips, and a folder of what archives hold besides."""
+    """Five clips, and a folder with bad files and odd names."""
     folder = tmp_path_factory.mktemp("archive")
     (folder / "text.mp4").write_text("not a video\n" * 100)
     (folder / "empty.mp4").write_bytes(b"")
@@ -72,8 +72,8 @@ def archive(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Pat
     (folder / "whole.mkv").unlink()
     (folder / "deeper").mkdir()
     (folder / "deeper" / "truncated.mkv").write_bytes(content[: len(content) * 6 // 10])
-    (folder / "notes.txt").write_text("passed over")
-    Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.MP4")).write_text("a name that is no Unicode")
+    (folder / "notes.txt").write_text("not searched")
+    Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.MP4")).write_text("a name that is not Unicode")
     return [*(samples / name for name in CLIPS), folder]
 
 
@@ -101,7 +101,7 @@ def rows(run: RunFolder, table: str, video: dict[str, Any]) -> list[dict[str, An
     return [row for row in run.read(table).to_pylist() if row["video_id"] == video["video_id"]]
 
 
-def test_every_file_has_its_row(videos: dict[str, dict[str, Any]]) -> None:
+def test_every_file_has_a_row(videos: dict[str, dict[str, Any]]) -> None:
     assert {name: row["status"] for name, row in videos.items()} == {
         "WolfgangLanger_Pexels.mp4": "ok",
         "single_face.mp4": "ok",
@@ -119,7 +119,7 @@ def test_every_file_has_its_row(videos: dict[str, dict[str, Any]]) -> None:
         assert "\n" not in (row["error"] or "")
 
 
-def test_counts_are_those_of_the_tables(run: RunFolder, videos: dict[str, dict[str, Any]]) -> None:
+def test_counts_match_the_tables(run: RunFolder, videos: dict[str, dict[str, Any]]) -> None:
     for video in videos.values():
         faces, descriptions = rows(run, "faces", video), rows(run, "descriptions", video)
         assert (video["faces"], video["descriptions"]) == (len(faces), len(descriptions))
@@ -138,7 +138,7 @@ def test_counts_are_those_of_the_tables(run: RunFolder, videos: dict[str, dict[s
     assert info["timing"]["videos"] == len(videos)
 
 
-def test_one_person_is_one_track_at_the_containers_times(samples: Path, run: RunFolder, videos: dict[str, dict[str, Any]]) -> None:
+def test_one_person_is_one_track_with_the_times_of_the_container(samples: Path, run: RunFolder, videos: dict[str, dict[str, Any]]) -> None:
     video = videos["WolfgangLanger_Pexels.mp4"]
     faces = rows(run, "faces", video)
     most = max(sum(face["track_id"] == track for face in faces) for track in {face["track_id"] for face in faces})
@@ -166,7 +166,7 @@ def test_every_window_of_every_track_is_described(run: RunFolder, videos: dict[s
             assert row["start_s"] <= row["time_s"] < row["end_s"]
 
 
-def test_scores_are_where_they_can_be_known(run: RunFolder) -> None:
+def test_scores_are_null_exactly_where_they_cannot_be_known(run: RunFolder) -> None:
     known = set(json.loads((Path(__file__).parents[1] / "pipeline/models/nano/focal.json").read_text())["aus"])
     descriptions = run.read("descriptions").to_pylist()
     assert descriptions
@@ -179,7 +179,7 @@ def test_scores_are_where_they_can_be_known(run: RunFolder) -> None:
         assert row["model"] == "nano"
 
 
-def test_words_say_only_what_the_fields_say(run: RunFolder) -> None:
+def test_sentences_state_only_what_the_fields_say(run: RunFolder) -> None:
     for row in run.read("descriptions").to_pylist():
         said = claims(row["description"])
         assert said.aus <= set(row["aus"]), row["description"]
@@ -195,9 +195,9 @@ def test_boxes_lie_in_the_frame(run: RunFolder, videos: dict[str, dict[str, Any]
             assert 0 <= y0 < y1 <= video["height"]
 
 
-def test_the_run_says_what_it_found_and_nothing_else(done: tuple[RunFolder, subprocess.CompletedProcess[str]]) -> None:
+def test_the_run_prints_what_it_found_and_nothing_else(done: tuple[RunFolder, subprocess.CompletedProcess[str]]) -> None:
     folder, ended = done
-    assert all(re.fullmatch(r"\d/9 videos.* left", line) for line in ended.stderr.splitlines())  # a slow run tells how far it is
+    assert all(re.fullmatch(r"\d/9 videos.* left", line) for line in ended.stderr.splitlines())  # a slow run shows its progress
     assert "9: 5 with faces, 1 without, 3 failed" in ended.stdout
     assert "text.mp4" in ended.stdout
     assert str(folder.path / "preview.png") in ended.stdout
@@ -207,27 +207,27 @@ def test_the_run_says_what_it_found_and_nothing_else(done: tuple[RunFolder, subp
 
 
 @pytest.mark.slow
-def test_killed_and_interrupted_it_ends_as_if_nothing_had_happened(archive: list[Path], run: RunFolder, tmp_path: Path) -> None:
+def test_a_killed_and_interrupted_run_resumes(archive: list[Path], run: RunFolder, tmp_path: Path) -> None:
     out = tmp_path / "again"
     code, words = stop_when(lambda: any((out / "videos").glob("*.parquet")), signal.SIGKILL, archive, out)
     assert code == -signal.SIGKILL
     committed = RunFolder(out).committed()
     assert 1 <= len(committed) < 9
     begun = (out / "run.json").stat().st_ino
-    # It notes its beginning in a new file. A further commit would be no sign: small videos come in bursts, and it may be the last one.
+    # The resumed run replaces run.json when it starts. A further commit is no reliable sign: it may be the last one.
     code, words = stop_when(lambda: (out / "run.json").stat().st_ino != begun, signal.SIGINT, archive, out)
     assert code == 130
     assert words.endswith("focalface: stopped; run the same command again to resume\n")
     assert "Traceback" not in words
     first = next((out / "videos").glob("*.parquet"))
     written = first.stat().st_mtime_ns
-    ended = process(archive, out, executor="two_processes")  # whoever does the work goes on where the other was
+    ended = process(archive, out, executor="two_processes")  # another executor resumes
     assert ended.returncode == 0, ended.stderr
     assert first.stat().st_mtime_ns == written
     assert_same(run.path, out)
 
 
-def test_without_ray_the_tables_are_the_same(archive: list[Path], run: RunFolder, tmp_path: Path) -> None:
+def test_two_processes_write_the_tables_that_ray_writes(archive: list[Path], run: RunFolder, tmp_path: Path) -> None:
     out = tmp_path / "little"
     ended = process(archive, out, executor="two_processes")
     assert ended.returncode == 0, ended.stderr
@@ -235,7 +235,7 @@ def test_without_ray_the_tables_are_the_same(archive: list[Path], run: RunFolder
     assert run.info["counts"] == RunFolder(out).info["counts"]
 
 
-def test_ray_is_for_what_is_worth_its_start_and_names_stay_as_they_were_given(
+def test_small_runs_skip_ray_and_paths_stay_as_typed(
     run: RunFolder, samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -247,7 +247,7 @@ def test_ray_is_for_what_is_worth_its_start_and_names_stay_as_they_were_given(
     assert {row["error"] for row in RunFolder("run").read("videos").to_pylist()} == {None, "empty.mp4: empty file"}
 
 
-def test_without_ray_it_may_be_killed_and_interrupted_too(archive: list[Path], run: RunFolder, tmp_path: Path) -> None:
+def test_a_killed_and_interrupted_run_of_two_processes_resumes(archive: list[Path], run: RunFolder, tmp_path: Path) -> None:
     out = tmp_path / "little"
     stop_when(lambda: any((out / "videos").glob("*.parquet")), signal.SIGKILL, archive, out, executor="two_processes")
     assert 1 <= len(RunFolder(out).committed()) < 9
@@ -259,7 +259,7 @@ def test_without_ray_it_may_be_killed_and_interrupted_too(archive: list[Path], r
     assert_same(run.path, out)
 
 
-def test_a_second_run_does_nothing_again(archive: list[Path], run: RunFolder) -> None:
+def test_a_second_run_does_nothing(archive: list[Path], run: RunFolder) -> None:
     before = {file: file.stat().st_mtime_ns for file in run.path.rglob("*") if file.is_file()}
     ended = process(archive, run.path)
     assert ended.returncode == 0
@@ -274,7 +274,7 @@ def test_other_settings_are_refused_by_name(archive: list[Path], run: RunFolder)
     assert ended.stderr.count("\n") == 1
 
 
-def test_a_changed_file_is_done_again_and_no_other(archive: list[Path], run: RunFolder) -> None:
+def test_only_a_changed_file_is_done_again(archive: list[Path], run: RunFolder) -> None:
     before = {file: file.stat().st_mtime_ns for file in (run.path / "videos").iterdir()}
     (archive[-1] / "text.mp4").write_text("not a video either")
     assert process(archive, run.path, executor="two_processes").returncode == 0
@@ -283,14 +283,14 @@ def test_a_changed_file_is_done_again_and_no_other(archive: list[Path], run: Run
     assert sum(after[file] != before[file] for file in before) == 1
 
 
-def test_a_model_that_is_not_there_is_said_in_one_line(samples: Path, tmp_path: Path) -> None:
+def test_a_missing_model_is_reported_in_one_line(samples: Path, tmp_path: Path) -> None:
     ended = process([samples / "single_face.mp4"], tmp_path / "out", "--model", str(tmp_path))
     assert ended.returncode == 2
     assert ended.stderr == f"focalface: {tmp_path}: no config.json there; give the folder of a Hugging Face checkpoint\n"
-    RunFolder(tmp_path / "out").begin(load_settings().identity())  # nothing was done, so other settings are welcome
+    RunFolder(tmp_path / "out").begin(load_settings().identity())  # nothing was done, so other settings are accepted
 
 
-def test_chunks_are_cut_by_what_they_hold_alone(samples: Path) -> None:
+def test_chunks_depend_on_their_content_only(samples: Path) -> None:
     detector = load_detector("centerface")
     path = str(samples / "single_face.mp4")
     few = list(analyse_video(path, load_settings(assignments=["describe.batch_size=2", "select.regions=all"]), detector))
@@ -307,7 +307,7 @@ def test_chunks_are_cut_by_what_they_hold_alone(samples: Path) -> None:
 
 
 class _Breaking:
-    """A detector that meets what it was not made for after a while."""
+    """A detector that raises an unexpected error after some frames."""
 
     name = "breaking"
     device = "cpu"
@@ -322,7 +322,7 @@ class _Breaking:
         return [Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32))] * len(images)
 
 
-def test_an_unforeseen_fault_is_data_too(samples: Path) -> None:
+def test_an_unexpected_error_becomes_a_row(samples: Path) -> None:
     (*_, last) = analyse_video(str(samples / "single_face.mp4"), load_settings(assignments=["video.fps=null"]), _Breaking())
     assert last.video is not None
     assert (last.video["status"], last.video["error"]) == ("failed", "RuntimeError: out of luck")
@@ -360,16 +360,16 @@ def test_results_may_come_in_any_order_and_twice(tmp_path: Path) -> None:
         ({"CPU": 16, "GPU": 2, "memory": 64 << 30}, 99, WorkerPlan(16, 2, 2, on_gpu=True, detect_on_gpu=True, reserve_memory=True)),
     ],
 )
-def test_both_stages_find_a_place_on_any_machine(has: dict[str, float], videos: int, shared_out: WorkerPlan) -> None:
+def test_both_stages_fit_on_any_machine(has: dict[str, float], videos: int, shared_out: WorkerPlan) -> None:
     assert plan_workers(load_settings(), has, videos) == shared_out
 
 
-def test_a_gpu_is_for_both_stages() -> None:
+def test_a_gpu_is_shared_by_both_stages() -> None:
     has = {"CPU": 8, "GPU": 1, "decode": 8}
     for assignments, parts in (
         ((), (0.75, 0.25)),
         (("detect.device=cpu",), (1.0, 0.0)),
-        (("execution.analyser_resource=decode",), (1.0, 0.0)),  # decoded elsewhere: frames are not sent to the GPU
+        (("execution.analyser_resource=decode",), (1.0, 0.0)),  # decoding happens on other nodes: no frames are sent to the GPU
         (("execution.analyser_resource=decode", "detect.device=cuda"), (0.75, 0.25)),
     ):
         assert plan_workers(load_settings(assignments=assignments), has, 9).gpu_shares == parts

@@ -1,4 +1,4 @@
-"""Settings: one place for defaults, later sources win, and what is wrong is refused by name."""
+"""Settings: one place for defaults, later sources win, and wrong settings are refused by name."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_values_are_read_as_yaml() -> None:
         ("video.fps=[1", "not YAML"),
     ],
 )
-def test_what_is_wrong_is_named_in_one_line(assignment: str, says: str) -> None:
+def test_wrong_settings_are_named_in_one_line(assignment: str, says: str) -> None:
     with pytest.raises(SettingsError) as caught:
         load_settings(assignments=[assignment])
     assert says in str(caught.value)
@@ -95,7 +95,7 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         load_settings(tmp_path / "none.yaml")
 
 
-def test_where_the_work_is_done_is_no_part_of_a_run() -> None:
+def test_execution_settings_are_not_part_of_a_runs_identity() -> None:
     elsewhere = load_settings(assignments=["execution.analysers=3", "describe.batch_size=8"])
     assert elsewhere.identity() == Settings().identity()
     assert load_settings(assignments=["detect.every=2"]).identity() != Settings().identity()

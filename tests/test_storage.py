@@ -1,4 +1,4 @@
-"""Videos and results on an S3 server: a real one on loopback, spoken to as any other."""
+"""Videos and results on a real S3 server on loopback."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ODD = 'deep/it\'s "odd"?x=1&%20 [1].mp4'
 
 @pytest.fixture(scope="module")
 def films(samples: Path) -> Iterator[fs.S3FileSystem]:
-    """A bucket `films` with a clip at a plain and at an odd name, and what is no video."""
+    """A bucket `films` with a clip under a plain and an odd name, and files that are not videos."""
     with s3_server():
         system = bucket("films")
         clip = (samples / "single_face.mp4").read_bytes()
@@ -77,20 +77,20 @@ def test_hidden_files_and_bins_are_skipped_there_too(films: fs.FileSystem) -> No
         ("nosuch://films", "cannot open nosuch://films: Protocol not known: nosuch"),
     ],
 )
-def test_what_is_not_there_is_said_in_one_line(films: fs.FileSystem, url: str, says: str) -> None:
+def test_missing_objects_are_reported_in_one_line(films: fs.FileSystem, url: str, says: str) -> None:
     with pytest.raises(SettingsError) as raised:
         find_videos([url])
     assert str(raised.value) == says
 
 
-def test_a_url_stands_for_itself_whatever_folder_it_is_read_from(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_url_does_not_depend_on_the_working_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     before = video_id("s3://films/a.mp4"), video_id("a.mp4")
     monkeypatch.chdir(tmp_path)
     assert video_id("s3://films/a.mp4") == before[0] != before[1] != video_id("a.mp4")
     assert is_url("s3://films") and not is_url("films/s3") and not is_url("C:/films") and not is_url("odd: name")
 
 
-def test_a_fetched_file_is_the_same_and_goes_when_it_was_read(films: fs.FileSystem, samples: Path) -> None:
+def test_a_fetched_file_has_the_same_bytes_and_is_removed_after_use(films: fs.FileSystem, samples: Path) -> None:
     with fetched(f"s3://films/{ODD}") as file:
         assert Path(file).read_bytes() == (samples / "single_face.mp4").read_bytes()
         assert "odd" not in file
@@ -109,7 +109,7 @@ def test_a_changed_object_has_another_mark(films: fs.S3FileSystem) -> None:
     films.delete_file("films/other/b.mp4")
 
 
-def test_a_video_from_elsewhere_gives_what_it_gives_from_the_disk(films: fs.FileSystem, samples: Path) -> None:
+def test_a_remote_video_gives_the_rows_of_a_local_one(films: fs.FileSystem, samples: Path) -> None:
     settings, detector = load_settings(assignments=["video.fps=2"]), load_detector("centerface")
     (*_, here) = analyse_video(str(samples / "single_face.mp4"), settings, detector)
     (*_, there) = analyse_video(f"s3://films/{ODD}", settings, detector)
@@ -130,7 +130,7 @@ def commit(folder: RunFolder, key: str, mark: str) -> None:
 
 
 @pytest.mark.parametrize("place", ["s3://films/out/run", "memory://out/run"])
-def test_a_run_goes_on_from_its_copy(films: fs.FileSystem, place: str) -> None:
+def test_a_run_resumes_from_its_copy(films: fs.FileSystem, place: str) -> None:
     with Mirror(place) as mirror:
         folder = RunFolder(mirror.path)
         folder.begin({})
@@ -152,10 +152,10 @@ def test_a_run_goes_on_from_its_copy(films: fs.FileSystem, place: str) -> None:
         assert not any("_" in path.name for path in mirror.path.rglob("*"))
 
 
-def test_killed_between_any_two_requests_the_copy_holds_no_commit_without_its_rows(
+def test_after_a_kill_between_any_two_requests_the_copy_holds_no_commit_without_its_rows(
     films: fs.S3FileSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever a push was doing when it ended, every commit there is of one state of the run, with its tables beside it."""
+    """After a push was cut off anywhere, each commit in the copy has its tables, of the same state of the run."""
 
     class Killed(BaseException):
         pass
@@ -204,7 +204,7 @@ def test_killed_between_any_two_requests_the_copy_holds_no_commit_without_its_ro
         assert steps > 3
 
 
-def test_a_place_that_cannot_be_written_is_said_in_one_line(films: fs.FileSystem) -> None:
+def test_a_place_that_cannot_be_written_is_reported_in_one_line(films: fs.FileSystem) -> None:
     mirror = Mirror("s3://nosuch-bucket/run").__enter__()
     commit_to = RunFolder(mirror.path)
     commit_to.begin({})
@@ -223,7 +223,7 @@ def test_a_plain_path_is_its_own(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_what_could_not_be_fetched_is_tried_again(films: fs.FileSystem, tmp_path: Path) -> None:
+def test_videos_that_could_not_be_fetched_are_tried_again(films: fs.FileSystem, tmp_path: Path) -> None:
     (chunk,) = analyse_video("s3://films/gone.mp4", load_settings(), load_detector("centerface"))
     assert chunk.retry and chunk.video is not None
     assert chunk.video["status"] == "failed" and "cannot be fetched" in chunk.video["error"]

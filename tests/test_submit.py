@@ -1,4 +1,4 @@
-"""The main job as a Ray job: sent by `focalface submit` to a real cluster, from an S3 server and back to it."""
+"""`focalface submit` and `focalface jobs` on a real Ray cluster, with videos and results on an S3 server."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ S3 = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REG
 
 
 class Cluster:
-    """The cluster's URLs, and what `focalface submit` said and did there."""
+    """The URLs of a cluster, and commands that use it."""
 
     def __init__(self, address: str, metrics: str) -> None:
         self.address, self.metrics = address, metrics
@@ -42,7 +42,7 @@ class Cluster:
 
 
 def handles_sigterm(word: str) -> bool:
-    """Whether a job with this word among its arguments has begun, and says how it ends when it is stopped."""
+    """Whether the job with this word among its arguments has installed its handler of SIGTERM."""
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or []
         if word in words and "python" in words[0]:
@@ -66,7 +66,7 @@ def cluster(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 @pytest.fixture(scope="module")
 def done(cluster: Cluster) -> subprocess.CompletedProcess[str]:
-    """One run, sent and followed to its end; decoding and describing each on nodes that offer a resource."""
+    """A run that was submitted and followed to its end; each stage asks for a resource of the node."""
     placed = [f"--set=execution.{stage}_resource={resource}" for stage, resource in (("analyser", "decode"), ("describer", "words"))]
     ended = cluster.call("submit", "s3://films", "--out", "s3://results/run", "--fps", "2", *placed, *(f"--env={name}" for name in S3))
     assert ended.returncode == 0, ended.stdout + ended.stderr
@@ -76,7 +76,7 @@ def done(cluster: Cluster) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 def test_the_job_is_followed_to_its_end(done: subprocess.CompletedProcess[str]) -> None:
     assert re.match(r"job      focalface-\w+\n", done.stdout)
-    assert "s3://films/it's $(one).mp4: ok" in done.stdout  # the log says which video
+    assert "s3://films/it's $(one).mp4: ok" in done.stdout  # the log names the video
     assert "s3://films/text.mp4: failed" in done.stdout
     assert "2: 1 with faces, 0 without, 1 failed" in done.stdout
     assert re.search(r"slowest stage:\s+(fetch|decode|detect|track|select|describe|write)", done.stdout)
@@ -87,7 +87,7 @@ def test_the_job_is_followed_to_its_end(done: subprocess.CompletedProcess[str]) 
 
 
 @pytest.mark.slow
-def test_the_tables_are_where_they_were_wanted(done: subprocess.CompletedProcess[str]) -> None:
+def test_the_tables_are_in_the_bucket(done: subprocess.CompletedProcess[str]) -> None:
     with Mirror("s3://results/run") as mirror:
         folder = RunFolder(mirror.path)
         found, info = counts(folder), folder.info
@@ -126,7 +126,7 @@ def test_prometheus_reads_the_run(cluster: Cluster, done: subprocess.CompletedPr
 
 
 @pytest.mark.slow
-def test_jobs_are_listed_asked_after_and_stopped(cluster: Cluster, done: subprocess.CompletedProcess[str]) -> None:
+def test_jobs_are_listed_followed_and_stopped(cluster: Cluster, done: subprocess.CompletedProcess[str]) -> None:
     job = done.stdout.split()[1]
     assert cluster.call("jobs", "status", job).stdout.split()[:2] == [job, "SUCCEEDED"]
     assert "2: 1 with faces, 0 without, 1 failed" in cluster.call("jobs", "logs", job).stdout
@@ -151,7 +151,7 @@ def test_jobs_are_listed_asked_after_and_stopped(cluster: Cluster, done: subproc
 
 
 @pytest.mark.slow
-def test_the_same_run_again_costs_nothing_and_the_scripts_take_plain_ray_job_submit(
+def test_a_second_run_does_nothing_and_the_job_scripts_work_with_ray_job_submit(
     cluster: Cluster, done: subprocess.CompletedProcess[str]
 ) -> None:
     with Mirror("s3://results/run") as mirror:
@@ -175,7 +175,7 @@ def test_the_same_run_again_costs_nothing_and_the_scripts_take_plain_ray_job_sub
 
 
 @pytest.mark.slow
-def test_trends_of_a_run_in_a_bucket_go_there(cluster: Cluster, done: subprocess.CompletedProcess[str]) -> None:
+def test_trends_of_a_run_in_a_bucket_are_written_to_the_bucket(cluster: Cluster, done: subprocess.CompletedProcess[str]) -> None:
     words = [sys.executable, "-m", "pipeline.cli", "trends", "s3://results/run"]
     ended = subprocess.run(words, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
@@ -188,7 +188,7 @@ def test_trends_of_a_run_in_a_bucket_go_there(cluster: Cluster, done: subprocess
         assert len(RunFolder(mirror.path).committed()) == 2
 
 
-def test_what_is_sent_is_the_package_and_small(tmp_path: Path) -> None:
+def test_only_the_package_is_sent(tmp_path: Path) -> None:
     from ray._private.runtime_env.packaging import create_package
 
     package = tmp_path / "package.zip"

@@ -63,7 +63,7 @@ def test_a_run_without_faces_leaves_readable_tables(folder: RunFolder) -> None:
         assert folder.read(table).num_rows == (1 if table == "videos" else 0)
 
 
-def test_what_an_uncommitted_video_left_is_removed(folder: RunFolder) -> None:
+def test_rows_of_an_uncommitted_video_are_removed(folder: RunFolder) -> None:
     folder.commit(row("a"), faces("a", (1, 1)), empty("descriptions"), "1-1")
     folder.commit(row("b"), faces("b", (1, 1)), empty("descriptions"), "1-1")
     (folder.path / "videos" / "b.parquet").unlink()  # as if killed before the commit
@@ -116,7 +116,7 @@ def test_overwriting_touches_nothing_but_the_run(folder: RunFolder) -> None:
     assert (folder.path / "notes.txt").read_text() == "mine"
 
 
-def test_a_file_is_known_by_its_place_and_its_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_identified_by_its_path_and_its_last_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clip = tmp_path / "clip.mp4"
     clip.write_bytes(b"one")
     before = file_mark(clip)
@@ -129,7 +129,7 @@ def test_a_file_is_known_by_its_place_and_its_change(tmp_path: Path, monkeypatch
 
 @pytest.fixture
 def many(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
-    """Twenty videos, each of three faces, in a folder that keeps at most eight of them apart."""
+    """Twenty videos with three faces each, in a folder that keeps at most eight single files."""
     monkeypatch.setattr(tables, "KEEP_SINGLE", 8)
     monkeypatch.setattr(tables, "MERGE_EVERY", 12)
     for index in range(20):
@@ -143,7 +143,7 @@ def contents(folder: RunFolder) -> list[list[dict[str, Any]]]:
 
 
 def test_many_small_videos_share_a_few_files(many: RunFolder) -> None:
-    assert {len(list((many.path / table).iterdir())) for table in TABLES} == {1 + 8}  # twelve were put together on the way
+    assert {len(list((many.path / table).iterdir())) for table in TABLES} == {1 + 8}  # twelve were merged on the way
     before, marks = contents(many), many.committed()
     many.merge_small()
     assert {len(list((many.path / table).iterdir())) for table in TABLES} == {2}
@@ -157,7 +157,7 @@ def test_many_small_videos_share_a_few_files(many: RunFolder) -> None:
     assert many.file("faces", key)[1]
 
 
-def test_a_video_done_again_leaves_its_part(many: RunFolder) -> None:
+def test_a_video_done_again_leaves_its_merged_file(many: RunFolder) -> None:
     many.merge_small()
     key = f"{3:016x}"
     many.commit(row(key, "no_faces"), empty("faces"), empty("descriptions"), "9-9")
@@ -168,14 +168,14 @@ def test_a_video_done_again_leaves_its_part(many: RunFolder) -> None:
     assert len(list((many.path / "faces").iterdir())) == 2
 
 
-def test_large_videos_stay_alone(many: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_videos_keep_files_of_their_own(many: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables, "MERGED_BYTES", 4 * (many.path / "faces" / f"{19:016x}.parquet").stat().st_size)
     many.merge_small()
     assert len(list((many.path / "faces").iterdir())) == 1 + 8
 
 
 @pytest.mark.parametrize("joining", [True, False])
-def test_killed_while_putting_together_or_apart_no_row_is_lost_or_doubled(
+def test_a_kill_during_a_merge_loses_and_doubles_no_row(
     many: RunFolder, monkeypatch: pytest.MonkeyPatch, joining: bool
 ) -> None:
     before, marks = contents(many), many.committed()
@@ -201,7 +201,7 @@ def test_killed_while_putting_together_or_apart_no_row_is_lost_or_doubled(
             try:
                 if joining:
                     many.merge_small()
-                elif parts := many._parts():  # none where it was killed behind the commit
+                elif parts := many._parts():  # none where the kill came after the commit
                     many._split(min(parts))
                 break
             except Killed:
@@ -215,11 +215,11 @@ def test_killed_while_putting_together_or_apart_no_row_is_lost_or_doubled(
     assert deadline > 3
 
 
-def test_a_full_disk_is_said_in_a_line_and_leaves_what_is_committed(folder: RunFolder) -> None:
+def test_a_full_disk_is_reported_in_one_line_and_keeps_committed_videos(folder: RunFolder) -> None:
     folder.commit(row("a"), faces("a", (1, 1)), empty("descriptions"), "1-1")
     large = faces("b", *((frame, 1) for frame in range(20000)))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20000, limits[1]))  # what the system says then is EFBIG, where a full disk says ENOSPC
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20000, limits[1]))  # the error is EFBIG here, ENOSPC on a full disk
     try:
         with pytest.raises(FocalfaceError, match=r"cannot write to .*make room, then run the same command to resume"):
             folder.commit(row("b"), large, empty("descriptions"), "1-1")

@@ -1,1 +1,1 @@
-"""What several tests share: clips, corpora, runs, servers and processes."""
+"""Helpers that several tests share: clips, corpora, runs, packages, servers and processes."""

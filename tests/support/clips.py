@@ -13,6 +13,7 @@ import pytest
 
 
 def pictures(path: Path, count: int) -> list[np.ndarray]:
+    """The first `count` frames of a video."""
     with av.open(str(path)) as container:
         return [frame.to_ndarray(format="rgb24") for frame in itertools.islice(container.decode(video=0), count)]
 

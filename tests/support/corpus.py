@@ -1,4 +1,4 @@
-"""What archives hold: small files of every kind, good and bad, made from real clips, each with the row it is promised."""
+"""Small files of every kind that archives hold, good and bad, made from real clips, each with its expected row."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ SIDE = (160, 90)
 """Width and height of most clips."""
 
 Promise = tuple[str, str | None]
-"""Status, and a part of the error; None for a file with nothing wrong, nothing for one where that is for the decoder to say."""
+"""Expected status, and a part of the expected error: None for no error, empty for any."""
 
 
 def small_clip(source: Path, path: Path, count: int = 16, **options: object) -> Path:
-    """The first pictures of a clip, small."""
+    """A small copy of the first frames of a clip."""
     return write_clip(path, pictures(source, count), **({"size": SIDE} | options))  # type: ignore[arg-type]
 
 
 def _rotate(path: Path) -> None:
-    """A quarter turn in the display matrix of an MP4 file."""
+    """Put a quarter turn into the display matrix of an MP4 file."""
     content = bytearray(path.read_bytes())
     unity = struct.pack(">9i", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
     at = content.rindex(unity)  # the track's; the movie's comes first
@@ -35,7 +35,7 @@ def _rotate(path: Path) -> None:
 
 
 def _lengthen(path: Path) -> None:
-    """Eight seconds more in what a file claims to be its stream's length: an MP4's media header, a Matroska's tag."""
+    """Add eight seconds to the length that a file declares: in the media header of an MP4, in a tag of a Matroska file."""
     content = bytearray(path.read_bytes())
     if (header := content.find(b"mdhd")) >= 0:
         scale, length = struct.unpack(">II", content[header + 16 : header + 24])
@@ -46,7 +46,7 @@ def _lengthen(path: Path) -> None:
 
 
 def _flip(path: Path, share: float) -> None:
-    """Bits flipped in the last third of a file."""
+    """Flip bits in the last third of a file."""
     content = np.frombuffer(path.read_bytes(), np.uint8).copy()
     rng = np.random.default_rng(5)
     places = rng.integers(len(content) * 2 // 3, len(content), max(1, round(share * len(content))))
@@ -55,7 +55,7 @@ def _flip(path: Path, share: float) -> None:
 
 
 def _sound(path: Path) -> None:
-    """A tone without a picture."""
+    """Write a file with sound only."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("aac", rate=16000)
         tone = (np.sin(np.arange(16000) / 10) * 9000).astype(np.int16)[None]
@@ -104,7 +104,7 @@ def make_corpus(folder: Path, samples: Path) -> dict[Path, Promise]:
     clip("late.mkv", times=[7 + i / 30 for i in range(16)])
     clip("jump.mkv", times=[i / 30 + (i >= 8) * 3600 for i in range(16)])
     _rotate(clip("turned.mp4"))
-    _lengthen(clip("boast.mp4"))  # its list of frames tells the truth
+    _lengthen(clip("boast.mp4"))  # its list of frames has the true length
     _lengthen(clip("boast.mkv", ("ok", "cut short: it ends at 0.5 of 8.5 s")))
     raw("interlaced.mpg", lambda path: _interlaced(face, path), ("ok", None))
 

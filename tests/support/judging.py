@@ -13,7 +13,7 @@ from tests.support.servers import ChatServer
 
 
 def by_words(body: dict[str, Any]) -> str:
-    """The server's rule. A description of n words gets n on everything, 1 to 5; of two, the one of more words is better."""
+    """Rule of the server: a description of n words gets n (1 to 5) for every criterion; of two, the longer one is better."""
     texts = [json.loads(found) for found in re.findall(r'^Description(?: [AB])?: (".*")$', body["messages"][1]["content"][0]["text"], re.M)]
     words = [len(text.split()) for text in texts]
     if len(words) == 1:
@@ -36,4 +36,5 @@ def items(count: int) -> list[JudgeItem]:
 
 
 def said(*counts: int) -> list[str]:
+    """Descriptions of so many words."""
     return [" ".join(["word"] * count) for count in counts]

@@ -12,15 +12,15 @@ from typing import Any
 
 import psutil
 
-ANALYSING, DESCRIBING = "(_Analyse)).submit", "(_Describe)).submit"  # in the titles of workers that are at it
+ANALYSING, DESCRIBING = "(_Analyse)).submit", "(_Describe)).submit"  # in the titles of Ray workers that are busy
 
 
 def orphan(module: str, starts: str) -> psutil.Process:
-    """The process that another one started, which has been killed since.
+    """A process whose parent has been killed.
 
     Args:
-        module: where names come from.
-        starts: an expression that starts it; its value has the `pid`.
+        module: module whose names the expression uses.
+        starts: expression that starts the process; its value has the `pid`.
     """
     code = f"import time; from {module} import *; print(({starts}).pid, flush=True); time.sleep(600)"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
@@ -31,7 +31,7 @@ def orphan(module: str, starts: str) -> psutil.Process:
 
 
 def workers(stage: str) -> list[psutil.Process]:
-    """The processes of Rays started here whose title says that they are at a stage's work."""
+    """Processes of Ray below this one that are busy with a stage (`ANALYSING`, `DESCRIBING`)."""
     return [process for process in psutil.Process().children(recursive=True) if stage in title(process)]
 
 
@@ -43,22 +43,22 @@ def title(process: psutil.Process) -> str:
 
 
 def wait(job: subprocess.Popen[Any], seen: Callable[[], object]) -> None:
-    """Until there is something to see of a run that goes on."""
+    """Wait until `seen` is true, while the job runs."""
     while job.poll() is None and not seen():
         time.sleep(0.05)
     assert job.poll() is None, "it ended too early"
 
 
 def wait_until(seen: Callable[[], object], at_most_s: float = 300) -> None:
-    """Wait for something to see, on a machine that may be busy."""
+    """Wait until `seen` is true."""
     ends = time.monotonic() + at_most_s
     while not seen():
-        assert time.monotonic() < ends, "nothing to see"
+        assert time.monotonic() < ends, "it did not happen in time"
         time.sleep(0.2)
 
 
 def seconds_at_work(words: list[str]) -> float:
-    """Run a command to its end: the seconds from its first look at a video."""
+    """Run a command to its end; returns the seconds since the first video was begun."""
     with subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as job:
         wait(job, partial(workers, ANALYSING))
         began = time.monotonic()
@@ -68,7 +68,7 @@ def seconds_at_work(words: list[str]) -> float:
 
 
 def kill_at_work(job: subprocess.Popen[Any], seconds: float) -> None:
-    """Kill a run so many seconds after its first look at a video."""
+    """Kill a run some seconds after its first video was begun."""
     wait(job, partial(workers, ANALYSING))
     with suppress(subprocess.TimeoutExpired):
         job.wait(seconds)

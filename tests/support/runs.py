@@ -1,4 +1,4 @@
-"""Runs for tests of what stands on a run folder, and the comparison of two of them."""
+"""Run folders of real clips, and the comparison of two of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def make_run(folder: Path, paths: Sequence[Path], **options: Any) -> RunFolder:
 
 
 def assert_same(one: Path, other: Path) -> None:
-    """The tables are equal, but for the time they took."""
+    """Check that the tables of two runs are equal, apart from the time that they took."""
     for table in TABLES:
         rows = [RunFolder(out).read(table) for out in (one, other)]
         if table == "videos":
@@ -32,5 +32,5 @@ def assert_same(one: Path, other: Path) -> None:
 
 
 def committed(out: Path) -> int:
-    """How many videos a run has committed."""
+    """Number of videos that a run has committed."""
     return sum(1 for _ in (out / "videos").glob("*.parquet"))
