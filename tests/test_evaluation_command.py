@@ -53,6 +53,7 @@ def figures(out: Path) -> dict[str, Any]:
     return dict(json.loads((out / "figures.json").read_text()))
 
 
+@pytest.mark.slow
 def test_nano_is_useful_on_faces_it_never_saw(figures: dict[str, Any]) -> None:
     """Chance is 1/7 in emotion; the bounds leave room for a small slice."""
     assert figures["faces"] == 94
@@ -77,6 +78,7 @@ def test_conversations_are_measured_beside_single_questions(figures: dict[str, A
     assert figures["in_turn_f1"]["1"] == pytest.approx(figures["apart_f1"]["1"], abs=0.2), "nothing was said before the first turn"
 
 
+@pytest.mark.slow
 def test_nano_looks_at_the_region(figures: dict[str, Any]) -> None:
     blind = figures["baselines"]["whole_face"]
     assert figures["region_au_f1"] > blind["region_au_f1"]
@@ -86,6 +88,7 @@ def test_nano_looks_at_the_region(figures: dict[str, Any]) -> None:
     assert blind["locality_violations"] > 0.5
 
 
+@pytest.mark.slow
 def test_nano_beats_the_majority(figures: dict[str, Any]) -> None:
     most = figures["baselines"]["majority"]
     assert figures["emotion_accuracy"]["web"] > most["emotion_accuracy"]["web"]
@@ -93,6 +96,7 @@ def test_nano_beats_the_majority(figures: dict[str, Any]) -> None:
     assert figures["text"]["rouge_l"] > most["text"]["rouge_l"]
 
 
+@pytest.mark.slow
 def test_figures_lie_in_their_intervals(figures: dict[str, Any]) -> None:
     ends = figures["confidence_intervals"]
     for name in ("au_f1_mean", "age_mae", "region_au_f1"):
@@ -100,6 +104,7 @@ def test_figures_lie_in_their_intervals(figures: dict[str, Any]) -> None:
     assert ends["text"]["rouge_l"][0] < figures["text"]["rouge_l"] < ends["text"]["rouge_l"][1]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_worked_out_is_named(figures: dict[str, Any]) -> None:
     assert figures["text_missing"]["meteor"] == "needs Java"
     assert figures["text"]["meteor"] is None
@@ -107,12 +112,14 @@ def test_what_cannot_be_worked_out_is_named(figures: dict[str, Any]) -> None:
     assert "NaN" not in json.dumps(figures)
 
 
+@pytest.mark.slow
 def test_the_confusions_count_every_labelled_face(figures: dict[str, Any], slice_: Path) -> None:
     labelled = sum(emotion in figures["emotion_confusion"]["labels"] for emotion in pq.read_table(slice_)["emotion"].to_pylist())
     assert sum(sum(map(sum, figures["emotion_confusion"]["counts"][source])) for source in ("web", "ferplus")) == labelled
     assert sum(figures["emotion_reliability"]["count"]) == labelled
 
 
+@pytest.mark.slow
 def test_the_folder_holds_report_predictions_and_figures(out: Path, figures: dict[str, Any]) -> None:
     report = (out / "benchmark.md").read_text()
     assert f"| ↑ emotion accuracy, web | {figures['emotion_accuracy']['web']:.3f} (" in report
@@ -128,6 +135,7 @@ def test_the_folder_holds_report_predictions_and_figures(out: Path, figures: dic
             assert min(picture.size) > 300
 
 
+@pytest.mark.slow
 def test_its_own_predictions_score_to_the_same_digits(out: Path, figures: dict[str, Any], slice_: Path, tmp_path: Path) -> None:
     again = run(slice_, tmp_path / "again.json", "--answers", str(out / "predictions.parquet"))
     assert again.pop("regions_per_second") is None
@@ -135,12 +143,14 @@ def test_its_own_predictions_score_to_the_same_digits(out: Path, figures: dict[s
     assert len(again) == len(figures) - 1
 
 
+@pytest.mark.slow
 def test_two_runs_ask_and_answer_the_same(slice_: Path) -> None:
     describer = load_describer("nano", device="cpu")
     first, second = (to_table(ask(describer, slice_, limit=6)) for _ in range(2))
     assert first.equals(second)
 
 
+@pytest.mark.slow
 def test_a_dataset_is_asked_about_its_own_boxes(slice_: Path, tmp_path: Path) -> None:
     """The dataset's crops are JPEG again, so answers may differ a little; boxes and labels are the dataset's."""
     build([slice_], tmp_path / "set", limit=14)
@@ -174,6 +184,7 @@ class _AlwaysTheFirst(BaseHTTPRequestHandler):
         pass
 
 
+@pytest.mark.slow
 def test_a_judge_marks_and_compares(out: Path, slice_: Path, tmp_path: Path) -> None:
     """One that goes by the place alone is found out: all ties."""
     with ThreadingHTTPServer(("127.0.0.1", 0), _AlwaysTheFirst) as server:
@@ -210,6 +221,7 @@ def test_a_judge_marks_and_compares(out: Path, slice_: Path, tmp_path: Path) -> 
         (["--judge-model", "m", "--judge", "http://localhost:9/v1"], "--judge needs --out"),
     ],
 )
+@pytest.mark.slow
 def test_a_wrong_option_is_said_in_a_line(
     options: list[str], message: str, slice_: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

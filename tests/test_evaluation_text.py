@@ -274,6 +274,7 @@ def test_rege_of_nothing_and_of_all() -> None:
 
 
 @needs_meteor
+@pytest.mark.slow
 def test_a_meteor_program_that_dies_is_missing(scores: TextScores) -> None:
     text_metrics._meteor_program().kill()
     text_metrics._meteor_program().wait()

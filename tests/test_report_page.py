@@ -434,6 +434,7 @@ def test_an_index_of_five_thousand_videos_is_searched_at_once(tmp_path: Path, lo
     assert "clip-0000.mp4" in page.column("name")[-1]
 
 
+@pytest.mark.slow
 def test_two_hours_of_two_people_are_at_hand(tmp_path: Path, look: Open) -> None:
     run = new_run(tmp_path / "run")
     tables = rows_of(video_id("long.mp4"), 7200, people=2)

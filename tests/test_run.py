@@ -35,7 +35,7 @@ from pipeline.vocabulary import AUS, EMOTIONS, REGION_AUS, claims
 from tests.support.runs import assert_same
 
 CLIPS = ("WolfgangLanger_Pexels.mp4", "single_face.mp4", "no_face.mp4", "face_noface.mov", "noface_face.mov")
-FPS = 5
+FPS = 3
 
 
 def command(inputs: list[Path], out: Path, *more: str, executor: str = "ray") -> list[str]:

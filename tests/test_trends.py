@@ -325,6 +325,7 @@ def test_what_is_refused(tmp_path: Path, options: list[str], message: str) -> No
     assert len(err.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_the_job_is_a_script(run: Path) -> None:
     script = Path(__file__).parents[1] / "jobs" / "trends.py"
     done = subprocess.run([sys.executable, script, run, "--relative"], capture_output=True, text=True, cwd=script.parents[1])
