@@ -128,7 +128,7 @@ def test_the_folder_holds_report_predictions_and_figures(out: Path, figures: dic
     assert figures["label_origin"]["emotion"] == {"ferplus": "majority of annotators", "web": "label of the collection"}
     table = pq.read_table(out / "predictions.parquet")
     assert table.schema.equals(PREDICTIONS)
-    assert table.num_rows == sum(figures["questions"].values()) == 94 * 2 + 47 * 3 + 6 * 8
+    assert table.num_rows == sum(figures["questions"].values()) == 94 * 2 + 47 * 3 + 12 * 8
     for name in ("action_units", "confusion", "reliability", "worst"):
         assert f"![{name.replace('_', ' ')}]({name}.png)" in report
         with Image.open(out / f"{name}.png") as picture:

@@ -41,7 +41,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 def test_marks_are_the_servers(server: Server, tmp_path: Path) -> None:
     steps: list[tuple[int, int]] = []
     with Judge(Endpoint(server.url, "judge-7b"), tmp_path / "kept.sqlite") as judge:
-        found = judge.absolute(items(4), said(2, 5, 0, 9), say=lambda done, total: steps.append((done, total)))
+        found = judge.absolute(items(4), said(2, 5, 0, 9), progress=lambda done, total: steps.append((done, total)))
     assert found.scores.tolist() == [[2] * 6, [5] * 6, [1] * 6, [5] * 6]
     assert found.reasons == ("2 words", "5 words", "0 words", "9 words")
     assert found.figures() == {

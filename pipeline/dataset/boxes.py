@@ -12,30 +12,30 @@ from pipeline.regions.placement import MIN_SIDE, pad
 from pipeline.vocabulary import CUSTOM_BOX, JOINED_REGIONS, SINGLE_REGIONS, WHOLE_FACE, Box, region_aus, visible_aus
 
 KINDS = ("whole", "named", "joined", "jittered", "random", "empty")
-"""How a box came about, in the order in which a face's boxes are drawn."""
+"""How a box is drawn; the boxes of a face are drawn in this order."""
 
 GRID = 4
-"""Corners lie on a grid of so many steps a pixel: exact in float32, so what a box can show can be worked out again from its row."""
+"""Corners lie on a grid of this many steps a pixel: exact in float32, so that what a box can show can be computed again from its row."""
 
 WHOLE_PAD = (-0.02, 0.10)
 """The whole face is its regions' extent grown by a share of its side within these; wider shows more hair, less may cut the chin."""
 
 JITTER_PAD = (0.05, 0.30)
-"""Jittered boxes are padded within these shares; the pipeline pads by `regions.PADDING`, people who draw a box rather by more."""
+"""Jittered boxes are padded within these shares. The pipeline pads by `placement.PADDING`; people who draw a box leave more room."""
 
 JITTER_SHIFT = 0.10
 """Standard deviation of a jittered box's shift, in shares of its longer side; more loses the region more often."""
 
 JITTER_STRETCH = 0.15
-"""Standard deviation of the logarithm of a jittered box's width and height, each its own; more makes odder shapes."""
+"""Standard deviation of the logarithms of a jittered box's width and height; more makes odder shapes."""
 
 PLACEMENT = 0.04
-"""Standard deviation of each edge of whole, named and joined boxes, in shares of the root of their area: how far landmarks lead boxes
-astray."""
+"""Standard deviation of each edge of whole, named and joined boxes, in shares of the root of their area: the error of boxes that are placed
+by landmarks."""
 
 KEEPS_NAME = 0.6
-"""A jittered box keeps its region's name where it overlaps the region's padded box by so much (intersection over union); beyond it is
-a box like any other. Less would call half a mouth a mouth."""
+"""A jittered box keeps its region's name if it overlaps the region's padded box by this much (intersection over union); otherwise it is a
+box without a name. Less would call half a mouth a mouth."""
 
 RANDOM_SIDE = (0.10, 0.95)
 """Width and height of random rectangles, in shares of the crop's side."""
@@ -44,22 +44,22 @@ EMPTY_SIDE = (0.08, 0.50)
 """Shorter side of empty boxes; the longer one goes up to the crop's whole side."""
 
 GLIMPSE = 0.2
-"""Something of an action unit shows in a box that holds this share of one of its areas, though too little to name it (`MIN_VISIBLE`).
-Such a box is neither empty nor, where the unit is active, at rest: half an open mouth. More would let sentences deny what can be seen."""
+"""An action unit is glimpsed in a box that holds this share of one of its areas: too little to name it (`MIN_VISIBLE`), but too much to
+call the box empty, or at rest if the unit is active (half an open mouth). More would let sentences deny what can be seen."""
 
 EMPTY_TRIES = 200
-"""Draws of an empty box before the upper left corner is taken; most faces need about twenty."""
+"""Attempts to draw an empty box before the upper left corner is taken; most faces need about twenty."""
 
 TURNS = (2, 5)
-"""Boxes in a dialogue."""
+"""Fewest and most boxes in a dialogue."""
 
 OPENS_WITH_WHOLE = 0.6
-"""Share of dialogues that begin at the whole face and then look closer."""
+"""Share of dialogues that begin with the whole face."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """How many boxes of each kind a face gets; of named and joined regions that many different ones, and how many dialogues over them."""
+    """Number of boxes of each kind in a face (of named and joined regions: different ones), and number of dialogues over them."""
 
     whole: int = 2
     named: int = len(SINGLE_REGIONS)
@@ -76,11 +76,11 @@ class DrawnRegion:
 
     Attributes:
         kind: one of `KINDS`.
-        region: the name that it is asked for by, or `box`.
+        region: name by which it is asked for, or `box`.
         box: aligned-crop pixels, inside the crop.
         can_show: the action units that the box can show, labelled or not.
-        glimpsed: those of which at least something shows in it.
-        empty: there is nothing to see in it: no unit glimpsed, nor on this very face anything of eyes, brows or mouth.
+        glimpsed: those of which at least a part shows in it (`GLIMPSE`).
+        empty: nothing is to be seen in it: no unit is glimpsed, and on this face no part of eyes, brows or mouth.
     """
 
     kind: str
@@ -92,12 +92,12 @@ class DrawnRegion:
 
 
 def draw_regions(tight: Mapping[str, Box], counts: Counts, chance: random.Random) -> list[DrawnRegion]:
-    """Boxes of one face.
+    """Draw the boxes of one face.
 
     Args:
         tight: tight box of each of `SINGLE_REGIONS`, aligned-crop pixels.
-        counts: how many of each kind.
-        chance: the source of randomness.
+        counts: number of each kind.
+        chance: source of randomness.
     """
     extent = _union([tight[name] for name in SINGLE_REGIONS])
     padded = {name: pad(tight[name]) for name in SINGLE_REGIONS}
@@ -115,19 +115,21 @@ def draw_regions(tight: Mapping[str, Box], counts: Counts, chance: random.Random
     regions = []
     for kind, region, box in drawn:
         glimpsed = visible_aus(box, GLIMPSE)
-        regions.append(DrawnRegion(kind, region, box, region_aus(region, box), glimpsed, not glimpsed and _beside(box, tight)))
+        regions.append(DrawnRegion(kind, region, box, region_aus(region, box), glimpsed, not glimpsed and _misses_features(box, tight)))
     return regions
 
 
 def draw_dialogues(usable: Collection[int], regions: list[DrawnRegion], count: int, chance: random.Random) -> list[list[int]]:
-    """Orders in which several boxes of one face are asked about.
+    """Draw orders in which several boxes of one face are asked about.
 
     Args:
-        usable: indexes into `regions` of those that there is something to say about.
-        count: how many dialogues; none where fewer than two boxes are usable.
+        usable: indices into `regions` of the boxes that have a sentence.
+        regions: the boxes of the face.
+        count: number of dialogues; there is none if fewer than two boxes are usable.
+        chance: source of randomness.
 
     Returns:
-        Indexes into `regions`; no box twice in one dialogue.
+        Indices into `regions`; no box is twice in one dialogue.
     """
     if len(usable) < TURNS[0]:
         return []
@@ -152,7 +154,7 @@ def _union(boxes: list[Box]) -> Box:
 
 
 def _fit(box: Box) -> Box:
-    """The part of a box that lies in the crop, on the grid, moved and widened where a side would be under `MIN_SIDE`."""
+    """The part of a box that lies in the crop, on the grid, moved and widened if a side is shorter than `MIN_SIDE`."""
 
     def side(low: float, high: float) -> tuple[float, float]:
         low, high = (min(max(value, 0.0), float(CROP_SIZE)) for value in (low, high))
@@ -167,7 +169,7 @@ def _fit(box: Box) -> Box:
 
 
 def _placed(box: Box, chance: random.Random) -> Box:
-    """A box as landmarks would place it, each edge a little off."""
+    """A box as landmarks place it, each edge with a small error."""
     error = PLACEMENT * math.sqrt(_area(box))
     x0, y0, x1, y1 = (edge + chance.gauss(0, error) for edge in box)
     return _fit((x0, y0, x1, y1))
@@ -192,23 +194,23 @@ def _rectangle(sides: list[float], chance: random.Random) -> Box:
 
 
 def _empty(tight: Mapping[str, Box], chance: random.Random) -> Box:
-    """A rectangle with nothing to see in it: background, hair, a sliver of skin."""
+    """A rectangle in which nothing is to be seen: background, hair, a sliver of skin."""
     for _ in range(EMPTY_TRIES):
         short = chance.uniform(*EMPTY_SIDE)
         sides = [short, chance.uniform(short, 1)]
         chance.shuffle(sides)
         box = _rectangle(sides, chance)
-        if _beside(box, tight) and not visible_aus(box, GLIMPSE):
+        if _misses_features(box, tight) and not visible_aus(box, GLIMPSE):
             return box
     return _CORNER
 
 
-def _beside(box: Box, tight: Mapping[str, Box]) -> bool:
-    """Whether next to nothing of what acts on this very face lies in a box."""
-    return all(_common(box, tight[name]) < GLIMPSE * _area(tight[name]) for name in _ACTING)
+def _misses_features(box: Box, tight: Mapping[str, Box]) -> bool:
+    """Whether hardly any part of this face's eyes, brows and mouth lies in a box."""
+    return all(_common(box, tight[name]) < GLIMPSE * _area(tight[name]) for name in _FEATURES)
 
 
-_ACTING = ("left_eye", "right_eye", "left_brow", "right_brow", "mouth")
+_FEATURES = ("left_eye", "right_eye", "left_brow", "right_brow", "mouth")
 _CORNER: Box = (0.0, 0.0, 12.0, 12.0)
 
 

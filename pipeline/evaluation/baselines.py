@@ -1,4 +1,4 @@
-"""Who a describer is compared with: answers made of the labels or of its own answers to other questions."""
+"""Baselines: answers made from the labels, or from the describer's own answers to other questions."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from pipeline.records import Answer
 from pipeline.vocabulary import AUS, EMOTIONS, region_aus
 
 UNLABELLED_EMOTION, UNLABELLED_AGE = "neutral", 30.0
-"""What an answer made of labels says where there is none; it is scored nowhere."""
+"""Answer of a baseline where the labels are unknown; such answers are not scored."""
 
 
 def from_labels(rows: Sequence[Prediction]) -> list[Prediction]:
-    """The perfect describer: every question answered with its labels."""
+    """A perfect describer: every question is answered with its labels."""
 
     def answer(row: Prediction) -> Answer:
         q = row.question
@@ -31,8 +31,8 @@ def from_labels(rows: Sequence[Prediction]) -> list[Prediction]:
 
 
 def majority(rows: Sequence[Prediction]) -> list[Prediction]:
-    """Every face called what most of them are: units active where most faces have them (and the box can show them), the most frequent
-    emotion, the median age. Scores are the shares among the labels.
+    """The most frequent labels for every face: units that most faces have (and the box can show), the most frequent emotion, the median
+    age. Scores are the shares among the labels.
     """
     whole = [row.question for row in rows if row.question.kind == "face"]
     known = {au: [au in q.aus for q in whole if au in q.visible] for au in AUS}
@@ -51,13 +51,13 @@ def majority(rows: Sequence[Prediction]) -> list[Prediction]:
 
 
 def whole_face(rows: Sequence[Prediction]) -> list[Prediction]:
-    """The describer's answer about the whole face, whatever the box."""
+    """The describer's answer about the whole face, for every box."""
     whole = {row.question.image_id: row.answer for row in rows if row.question.kind == "face"}
     return [replace(row, answer=whole[row.question.image_id]) for row in rows]
 
 
 def random_box(rows: Sequence[Prediction]) -> list[Prediction]:
-    """The describer's answer about a random box instead of the one asked for, on the faces that have one."""
+    """The describer's answer about a random box instead of the box in question, on the faces that have one."""
     answers = {row.question.image_id: row.answer for row in rows if row.question.kind == "random"}
     kinds = ("face", "region", "other")
     return [

@@ -1,4 +1,4 @@
-"""The benchmark's figures: action units with intervals, confusions, reliability, and the pictures where the describer is furthest off."""
+"""Plots: F1 of action units with intervals, confusion matrices, calibration, and the faces with the greatest errors."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from pipeline.evaluation.scoring import MODEL, Evaluation
 from pipeline.vocabulary import EMOTIONS, UNIT
 
 WORST = 20
-"""Pictures on the sheet of the worst."""
+"""Number of faces in the plot of the greatest errors."""
 
 AGE_SPAN = 20.0
-"""Years of age error that weigh as much as a wrong emotion, or as no action unit in common, when the worst are ranked."""
+"""Age error in years that weighs as much as a wrong emotion, or as no action unit in common."""
 
 _OWN, _OTHER, _INK, _GOOD, _BAD = "#0072B2", "#B8BEC7", "#1E232B", "#00795A", "#B34700"
 
@@ -48,10 +48,11 @@ _STYLE: dict[Any, Any] = {
 
 
 def draw_figures(evaluation: Evaluation, faces: Path, folder: Path) -> list[Path]:
-    """Draw every figure that there is something to draw of.
+    """Draw every plot for which there is data.
 
     Args:
-        faces: the file that was asked about, for its pictures.
+        evaluation: what is drawn.
+        faces: file of the faces, for its pictures.
         folder: where the PNG files go.
 
     Returns:
@@ -73,7 +74,7 @@ def draw_figures(evaluation: Evaluation, faces: Path, folder: Path) -> list[Path
 
 
 def action_units(evaluation: Evaluation) -> Figure | None:
-    """A bar for each unit's F1 on whole faces with its interval, best first; a mark for what guessing the majority gives."""
+    """A bar for the F1 of each unit on whole faces, best first, with its interval; a mark shows the F1 of always naming the unit."""
     own = evaluation.columns[MODEL]
     units = [name.partition("/")[2] for name in own.values if name.startswith("au_f1/")]
     if not units:
@@ -88,7 +89,7 @@ def action_units(evaluation: Evaluation) -> Figure | None:
     axes.barh(range(len(units)), values, color=_OWN, height=0.68, label=evaluation.predictions.model)
     span = np.abs(ends.T - values)
     axes.errorbar(values, range(len(units)), xerr=span, fmt="none", ecolor=_INK, elinewidth=1.2, capsize=2.5, label="95% interval")
-    axes.plot(always, range(len(units)), "|", color=_BAD, markersize=11, markeredgewidth=2.2, label="naming it always")
+    axes.plot(always, range(len(units)), "|", color=_BAD, markersize=11, markeredgewidth=2.2, label="always naming it")
     axes.set_yticks(range(len(units)), [f"{UNIT[au].name}  {au}" for au in units])
     axes.set(
         xlim=(0, 1), xlabel=f"F1 against {evaluation.origin.aus.partition(chr(58))[0]}", title=f"Action units on {len(whole)} whole faces"
@@ -100,7 +101,7 @@ def action_units(evaluation: Evaluation) -> Figure | None:
 
 
 def confusions(evaluation: Evaluation) -> Figure | None:
-    """For each source a matrix of labelled against answered emotions: shares of each label, and counts."""
+    """For each source the confusion matrix: counts, coloured by their share of the label."""
     whole = evaluation.table.of_kinds("face")
     sources = sorted({row.question.source for row in whole.rows if row.question.emotion})
     if not sources:
@@ -131,14 +132,14 @@ def confusions(evaluation: Evaluation) -> Figure | None:
 
 
 def reliability_curve(evaluation: Evaluation) -> Figure | None:
-    """How often answers of each confidence are right; and how many there are."""
+    """Calibration: share of right answers by confidence, and number of answers."""
     bins = reliability(evaluation.table.of_kinds("face"))
     if bins is None:
         return None
     count, confidence, hits = bins.sum(0)
     some = count > 0
     figure, (axes, below) = plt.subplots(2, 1, figsize=(5.6, 6.4), layout="constrained", height_ratios=(4, 1), sharex=True)
-    axes.plot([0, 1], [0, 1], color=_OTHER, linewidth=1.2, label="as sure as right")
+    axes.plot([0, 1], [0, 1], color=_OTHER, linewidth=1.2, label="perfectly calibrated")
     x, y = confidence[some] / count[some], hits[some] / count[some]
     error = 1.96 * np.sqrt(y * (1 - y) / count[some])
     axes.errorbar(
@@ -154,8 +155,8 @@ def reliability_curve(evaluation: Evaluation) -> Figure | None:
     return figure
 
 
-def badness(row: Prediction) -> float:
-    """How far an answer about a whole face is off: (1 - Jaccard index of units) + emotion wrong + age error / `AGE_SPAN` (1 at most)."""
+def total_error(row: Prediction) -> float:
+    """Error of an answer about a whole face: (1 - Jaccard index of units) + emotion wrong + age error / `AGE_SPAN` (at most 1)."""
     q, a = row.question, row.answer
     off = 1 - jaccard(tuple(au for au in a.aus if au in q.visible), tuple(q.aus))
     off += q.emotion is not None and a.emotion != q.emotion
@@ -163,13 +164,13 @@ def badness(row: Prediction) -> float:
 
 
 def worst_faces(evaluation: Evaluation, faces: Path) -> Figure | None:
-    """The whole faces with the greatest `badness`: picture, labels, answer."""
-    rows = sorted(evaluation.table.of_kinds("face").rows, key=lambda row: (-badness(row), row.question.image_id))[:WORST]
+    """The whole faces with the greatest `total_error`: picture, labels, answer."""
+    rows = sorted(evaluation.table.of_kinds("face").rows, key=lambda row: (-total_error(row), row.question.image_id))[:WORST]
     pictures = read_pictures(faces, {row.question.image_id for row in rows})
     across = min(4, len(rows))
     down = -(-len(rows) // across)
     figure, panels = plt.subplots(down, across, figsize=(4.1 * across, 2.1 * down + 0.5), layout="constrained", squeeze=False)
-    figure.suptitle(f"The {len(rows)} faces on which {evaluation.predictions.model} is furthest off", x=0.01, ha="left")
+    figure.suptitle(f"The {len(rows)} faces with the greatest errors of {evaluation.predictions.model}", x=0.01, ha="left")
     for axes in panels.flat:
         axes.set_axis_off()
     for axes, row in zip(panels.flat, rows, strict=False):

@@ -84,26 +84,17 @@ def ask(
         asked = [(question, Request(face.crop, question.box, question.region)) for face in faces for question in face.questions]
         needed = [i for i, (question, _) in enumerate(asked) if question.kind in NEEDED]
         alone = [i for i, (question, _) in enumerate(asked) if question.kind not in (*NEEDED, *IN_TURN)]
+        in_turn = [i for i, (question, _) in enumerate(asked) if question.kind in IN_TURN]
         answers = dict(zip(needed, describer.describe([asked[i][1] for i in needed]), strict=True))
         needed_count += len(needed)
         began = time.perf_counter()  # the speed is that of the needed questions, whatever else is asked
         answers |= zip(alone, describer.describe([asked[i][1] for i in alone]), strict=True)
-        for conversation in _conversations(asked):
-            answers |= zip(conversation, describer.converse([asked[i][1] for i in conversation]), strict=True)
+        answers |= zip(in_turn, describer.converse([asked[i][1] for i in in_turn]), strict=True)
         extra_s += time.perf_counter() - began
         rows += [Prediction(question, answers[i]) for i, (question, _) in enumerate(asked)]
         done += len(faces)
         progress(done, total)
     return Predictions(describer.name, describer.aus, rows, needed_count / (time.perf_counter() - started - extra_s))
-
-
-def _conversations(asked: Sequence[tuple[Question, Request]]) -> list[list[int]]:
-    """Indices of the questions that are asked in turn, one list for each face."""
-    found: dict[str, list[int]] = {}
-    for i, (question, _) in enumerate(asked):
-        if question.kind in IN_TURN:
-            found.setdefault(question.image_id, []).append(i)
-    return list(found.values())
 
 
 def to_table(predictions: Predictions) -> pa.Table:

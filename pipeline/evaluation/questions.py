@@ -43,9 +43,8 @@ NEEDED = KINDS[:2]
 EXTRA_EVERY = 2
 """Every so many-th face has the questions `nudged`, `other` and `random`; 1 narrows their intervals and takes two thirds longer."""
 
-TURNS_EVERY = 16
-"""Every so many-th face has a conversation. A conversation is asked one question after the other, so it takes as long as dozens of
-others; fewer faces widen the intervals."""
+TURNS_EVERY = 8
+"""Every so many-th face has a conversation; fewer faces widen the intervals and take less time."""
 
 NUDGE = 0.1
 """A nudged box moves by up to this share of its sides in each direction; more asks for answers that hold for cruder boxes."""

@@ -1,6 +1,7 @@
-"""Recognition: action units, emotion and age against the labels. Formulas stand in docs/benchmark.md too.
+"""Figures of recognition: action units, emotion and age against the labels.
 
-Counts are kept by face, so that every figure can be resampled (`pipeline.evaluation.bootstrap`); tests hold them against scikit-learn.
+The formulas are in docs/benchmark.md as well. All figures are functions of face weights (`pipeline.evaluation.bootstrap`), which
+scikit-learn's are not; tests compare their values with scikit-learn's.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from pipeline.evaluation.bootstrap import Figure, mean, ratio, summed
 from pipeline.vocabulary import EMOTIONS, excludes
 
 ECE_BINS = 15
-"""Bins of equal width over the confidence in [0, 1]; more bins see finer faults and more noise."""
+"""Bins of equal width over the confidence in [0, 1]; more bins show finer errors and more noise."""
 
 AGE_TOLERANCE = 5.0
-"""Years within which an age counts as right."""
+"""Error in years up to which an age counts as right."""
 
 LEAST_PROBABILITY = 1e-4
 """Least answered probability of an emotion in its divergence from votes: a single answer of 0 would otherwise make the mean infinite."""
@@ -62,10 +63,10 @@ def f1(hits: np.ndarray, alarms: np.ndarray, misses: np.ndarray) -> np.ndarray:
 
 
 def _units(table: AnswerTable) -> dict[str, Figure]:
-    """`au_precision`, `au_recall`, `au_f1` of each unit (0 where nothing is to divide), their means and their micro forms.
+    """`au_precision`, `au_recall`, `au_f1` of each unit (0 where there is nothing to divide), their means and their micro forms.
 
-    precision = TP / (TP + FP), recall = TP / (TP + FN), F1 = 2 TP / (2 TP + FP + FN); a mean weighs all units alike, micro adds up the
-    counts first.
+    precision = TP / (TP + FP), recall = TP / (TP + FN), F1 = 2 TP / (2 TP + FP + FN); a mean weighs all units alike, the micro form
+    sums the counts first.
     """
     counts = count_units(table)
     flat, units = counts.reshape(len(counts), -1), len(table.units)
@@ -107,7 +108,7 @@ def _units_by_region(table: AnswerTable) -> dict[str, Figure]:
 
 
 def _average_precision(table: AnswerTable) -> dict[str, Figure]:
-    """`au_ap` of each unit and `au_ap_mean`: AP = sum over falling thresholds of (recall gained) * precision; none without scores."""
+    """`au_ap` of each unit and `au_ap_mean`: AP = sum over falling thresholds of (recall gained) * precision; absent without scores."""
     figures: dict[str, Figure] = {}
     for au in table.units:
         judged = [(face, row) for face, row in zip(table.row_faces, table.rows, strict=True) if au in row.question.visible]
@@ -120,7 +121,7 @@ def _average_precision(table: AnswerTable) -> dict[str, Figure]:
 
 
 def _ap(face: np.ndarray, scores: np.ndarray, gold: np.ndarray) -> Figure:
-    """Average precision of (M,) scores against (M,) gold; rows of equal score enter together."""
+    """Average precision of (M,) scores against (M,) labels; rows of equal score enter together."""
     order = np.argsort(-scores, kind="stable")
     face, scores, gold = face[order], scores[order], gold[order]
     first = np.flatnonzero(np.r_[True, np.diff(scores) != 0])  # where a new score begins
@@ -143,7 +144,7 @@ def _ap(face: np.ndarray, scores: np.ndarray, gold: np.ndarray) -> Figure:
 
 
 def _emotion(table: AnswerTable) -> dict[str, Figure]:
-    """`emotion_accuracy` and `emotion_macro_f1` by source, and `emotion_ece`, over faces with one of the seven emotions as label.
+    """`emotion_accuracy` and `emotion_macro_f1` by source, and `emotion_ece`, over faces labelled with one of the seven emotions.
 
     Macro F1 is the mean of the F1 of those emotions that occur among the labels. ECE is the expected calibration error (Guo et al. 2017,
     "On Calibration of Modern Neural Networks"): with `ECE_BINS` bins of equal width over the highest probability, the sum over bins of
@@ -163,7 +164,7 @@ def _emotion(table: AnswerTable) -> dict[str, Figure]:
 
 
 def confusion(table: AnswerTable) -> np.ndarray:
-    """(M, 7, 7): a one at each row's gold and answered emotion, over `EMOTIONS`; nothing where the gold is unlabelled."""
+    """(M, 7, 7) over `EMOTIONS`: a one at the labelled and answered emotion of each row; zeros for an unlabelled row."""
     index = {name: i for i, name in enumerate(EMOTIONS)}
     matrix = np.zeros((len(table.rows), len(EMOTIONS), len(EMOTIONS)))
     for i, row in enumerate(table.rows):
@@ -173,7 +174,7 @@ def confusion(table: AnswerTable) -> np.ndarray:
 
 
 def reliability(table: AnswerTable) -> np.ndarray | None:
-    """(M, 3, ECE_BINS): each row's count, confidence and hit in the bin of its highest probability; None where there are none."""
+    """(M, 3, ECE_BINS): count, confidence and hit of each row in the bin of its highest probability; None without probabilities."""
     bins, some = np.zeros((len(table.rows), 3, ECE_BINS)), False
     for i, row in enumerate(table.rows):
         if row.question.emotion is not None and row.answer.emotion_scores:

@@ -1,6 +1,6 @@
-"""What only a describer of regions can be asked: does it keep to the box, to the truth and to itself, and does the box matter to it?
+"""Figures of region-level quality: locality, faithfulness, consistency, discrimination and perturbation.
 
-Formulas stand in docs/benchmark.md too. Every figure is over faces that can be resampled (`pipeline.evaluation.bootstrap`).
+The formulas are in docs/benchmark.md as well. All figures are functions of face weights (`pipeline.evaluation.bootstrap`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pipeline.records import Answer
 from pipeline.vocabulary import REGION_AUS, REGIONS, WHOLE_FACE, region_aus
 
 FOLDS = 5
-"""Parts of the faces in the cross-validation of discrimination; more trains on more and takes longer."""
+"""Folds of the cross-validation of discrimination; more folds train on more sentences and take longer."""
 
 
 def region_figures(table: AnswerTable) -> dict[str, Figure]:
@@ -49,7 +49,7 @@ def _locality(table: AnswerTable) -> dict[str, Figure]:
 
 
 def _facts(row: Prediction, said_units: frozenset[str], said_emotions: frozenset[str], said_ages: frozenset[int]) -> np.ndarray:
-    """(2, 3): what a sentence claims truly, falsely, and leaves out: of the action units, and of all facts."""
+    """(2, 3): true claims, false claims and omissions of a sentence; row 0 of action units, row 1 of all facts."""
     q = row.question
     judged = said_units & frozenset(q.visible)
     units = np.array([len(judged & q.aus), len(judged - q.aus), len(q.aus - judged)])
@@ -67,9 +67,9 @@ def _faithfulness(table: AnswerTable) -> dict[str, Figure]:
     """Facts of the sentences against the labels, on whole faces and named regions.
 
     A sentence's facts are the action units, emotions and ages that its words claim (`sentence_reader`). A claim is true when the labels
-    have it (an age: within `AGE_TOLERANCE` years) and false when they have otherwise; claims that the box cannot show (`_locality` counts
+    have it (an age: within `AGE_TOLERANCE` years) and false when they contradict it; claims that the box cannot show (`_locality` counts
     them) or that the labels do not know are not judged. precision = true / (true + false); recall = true / (true + gold facts left
-    out); F1 their harmonic mean. `faithfulness` is over all facts, `faithfulness_aus` over action units alone.
+    out); F1 is their harmonic mean. `faithfulness` is over all facts, `faithfulness_aus` over action units alone.
     """
     part = table.of_kinds("face", "region")
     facts = [_facts(row, said.aus, said.emotions, said.ages) for row, said in zip(part.rows, part.readings(), strict=True)]
@@ -108,7 +108,7 @@ def _consistency(table: AnswerTable) -> dict[str, Figure]:
 
 
 def region_classes() -> dict[str, str]:
-    """Region name -> class for discrimination: regions that share an action unit cannot be told apart by their action, and count as one."""
+    """Region name -> class for discrimination. Regions that share an action unit cannot be told apart and form one class."""
     groups: list[tuple[list[str], set[str]]] = []
     for region in REGIONS:
         if region == WHOLE_FACE:
@@ -125,13 +125,13 @@ _CLASS = region_classes()
 
 
 def _discrimination(table: AnswerTable) -> dict[str, Figure]:
-    """Can one tell from the description which region of the face it is about?
+    """Does the sentence tell which region of the face it is about?
 
     A multinomial naive Bayes classifier with equal priors, on counts of words and pairs of words, is trained on the sentences of named
     regions and guesses the class (`region_classes`) of the others, in `FOLDS`-fold cross-validation with all sentences of a face in one
-    fold. Only boxes with an active unit among their labels count: elsewhere there is nothing to tell them by.
+    fold. Only boxes with an active unit among their labels count: the others cannot be told apart.
     `discrimination/accuracy` is balanced: the mean over classes of the share guessed. `discrimination/chance` is 1 / classes.
-    `discrimination/score` = (accuracy - chance) / (1 - chance): 1 for sentences that always tell, 0 for those that never do.
+    `discrimination/score` = (accuracy - chance) / (1 - chance): 1 if sentences always tell, 0 if they never do.
     """
     part = table.of_kinds("region", "other")
     part = AnswerTable([row for row in part.rows if row.question.aus], table.face_index, table.units)
@@ -141,7 +141,7 @@ def _discrimination(table: AnswerTable) -> dict[str, Figure]:
     if len(classes) < 2 or folds < 2:
         return {}
     right = np.zeros(len(names), bool)
-    marked = [f"start {row.answer.description}" for row in part.rows]  # so that pairs know the first word, and an empty sentence has one
+    marked = [f"start {row.answer.description}" for row in part.rows]  # pairs then include the first word, and an empty sentence has a word
     words = CountVectorizer(ngram_range=(1, 2), token_pattern=r"\b\w+\b").fit_transform(marked)
     for train, test in GroupKFold(folds).split(words, names, groups):
         right[test] = MultinomialNB(fit_prior=False).fit(words[train], names[train]).predict(words[test]) == names[test]
@@ -167,7 +167,7 @@ def jaccard(a: tuple[str, ...], b: tuple[str, ...]) -> float:
 
 
 def agreement(a: Answer, b: Answer) -> float:
-    """How far two answers say the same: mean of the Jaccard index of their active units, same emotion, ages within `AGE_TOLERANCE`."""
+    """Agreement of two answers: mean of the Jaccard index of units, same emotion (0 or 1), ages within `AGE_TOLERANCE` (0 or 1)."""
     return (jaccard(a.aus, b.aus) + (a.emotion == b.emotion) + (abs(a.age - b.age) <= AGE_TOLERANCE)) / 3
 
 
@@ -176,8 +176,8 @@ def _perturbation(table: AnswerTable) -> dict[str, Figure]:
 
     `perturbation/stability`: mean `agreement` of a region's answer with that for the nudged box. `perturbation/sensitivity`: mean of
     1 - Jaccard index of the units answered for a region and for another one that shares no unit with it, over faces where the labels
-    have an active unit in either (so that the right value is 1). `perturbation/combined`: their harmonic mean; who always says the same,
-    or anything at random, gets little.
+    have an active unit in either (so that the right value is 1). `perturbation/combined`: their harmonic mean, which is low for a describer
+    that always says the same and for one that answers at random.
     """
     near, far = table.pairs("region", "nudged"), table.pairs("region", "other")
     if not near or not far:

@@ -1,4 +1,4 @@
-"""A transformer that reads sentences, for the text metrics that compare what words mean."""
+"""A transformer that encodes sentences, for the text metrics that compare meanings."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy as np
 from pipeline.errors import ModelError
 
 MODEL_TOKENS = 256
-"""Longer sentences are cut before a sentence model or BERT reads them; more takes memory."""
+"""Tokens after which a sentence is cut; more takes memory."""
 
 MODEL_BATCH = 64
-"""Sentences that a sentence model or BERT reads at once; more takes memory."""
+"""Sentences in a batch; more takes memory."""
 
 
 class Encoder:
-    """A transformer from a folder, reading sentences; no remote code, no pickle."""
+    """A transformer from a folder; no remote code, no pickle."""
 
     def __init__(self, folder: Path) -> None:
         import torch
@@ -38,11 +38,19 @@ class Encoder:
         self.tokens = min(MODEL_TOKENS, getattr(model.config, "max_position_embeddings", MODEL_TOKENS + 2) - 2)
 
     def read(self, texts: Sequence[str], layer: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """For each text the (T, D) float32 hidden states of its T tokens, and (T,) bool: which are words, not marks of start and end."""
+        """Encode texts.
+
+        Args:
+            texts: may repeat.
+            layer: hidden layer, -1 for the last.
+
+        Returns:
+            For each text the (T, D) float32 hidden states of its T tokens, and (T,) bool, True for words and False for special tokens.
+        """
         import torch
 
         found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        unique = sorted(set(texts), key=lambda text: (len(text), text))  # like lengths together: little padding
+        unique = sorted(set(texts), key=lambda text: (len(text), text))  # similar lengths together need little padding
         for start in range(0, len(unique), MODEL_BATCH):
             batch = unique[start : start + MODEL_BATCH]
             tokens = self.tokenizer(

@@ -1,7 +1,7 @@
-"""Text metrics: how near a describer's sentences come to the reference sentences, by the implementations that people cite.
+"""Text metrics: similarity of a describer's sentences to reference sentences, by the implementations that papers cite.
 
-Each metric gives what every answer adds to some sums (`TextScores.parts`) and the figure that follows from these sums (`pool`), so that
-bootstrap intervals are of the very figure that is reported: BLEU and METEOR pool counts, they are not means over sentences.
+Each metric gives the contribution of every answer to some sums (`TextScores.parts`) and the figure that follows from these sums (`pool`).
+Bootstrap intervals are then those of the reported figure: BLEU and METEOR pool counts and are not means over sentences.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from pipeline.errors import FocalfaceError, ModelError
 from pipeline.evaluation.text_encoder import Encoder
 
 METRICS = ("bleu4", "rouge_l", "meteor", "cider_d", "embedding_similarity", "bertscore")
-"""What `text_scores` works out. bleu4 is in 0-100 and cider_d in 0-10, the others at most 1, as their libraries give them."""
+"""The metrics. bleu4 is within 0 and 100, cider_d within 0 and 10, the others are at most 1, as their libraries give them."""
 
 FABA_AUS = ("AU01", "AU02", "AU04", "AU05", "AU06", "AU10", "AU12", "AU17", "AU24", "AU25", "AU26", "AU43")
-"""The twelve action units over which FABA-Bench takes its mean F1."""
+"""The twelve action units whose F1 FABA-Bench averages."""
 
 BERTSCORE_LAYERS = {("bert", 12): 9, ("bert", 24): 18, ("roberta", 12): 10, ("roberta", 24): 17, ("distilbert", 6): 5, ("deberta", 48): 40}
-"""The hidden layer that BERTScore reads, by architecture and depth: those its authors found to agree best with people (the package
-bert-score's table). Of any other model it is the last."""
+"""Hidden layer that BERTScore uses, by architecture and depth: the layers that its authors found to agree best with people (table of the
+package bert-score). Other models use their last layer."""
 
 
 @dataclass(frozen=True)
 class TextScores:
-    """Text metrics of N answers; every mapping is by name of `METRICS`.
+    """Text metrics of N answers; the keys of each mapping are names of `METRICS`.
 
     Attributes:
-        overall: the figure over all answers; None where it could not be worked out.
-        missing: why, for each that is None.
+        overall: the figure over all answers; None where it could not be computed.
+        missing: the reason for each that is None.
         per_item: (N,) float64, each answer's own score.
-        parts: (N, K) float64, what each answer adds to the K sums from which `pool` takes the figure.
+        parts: (N, K) float64, contribution of each answer to the K sums from which `pool` computes the figure.
         signatures: what exactly was computed (library, version, settings), for the report.
     """
 
@@ -55,7 +55,7 @@ class TextScores:
 
 @dataclass(frozen=True)
 class _Scored:
-    """One metric's outcome; `pool` says what `parts` mean."""
+    """Result of one metric, as in `TextScores`."""
 
     per_item: np.ndarray
     parts: np.ndarray
@@ -63,7 +63,7 @@ class _Scored:
 
 
 class _MissingError(Exception):
-    """A metric cannot be worked out here; says why."""
+    """A metric cannot be computed here; the message is the reason."""
 
 
 def text_scores(
@@ -72,9 +72,9 @@ def text_scores(
     sentence_model: Path | None = None,
     bert_model: Path | None = None,
 ) -> TextScores:
-    """Hold sentences against reference sentences.
+    """Compare sentences with reference sentences.
 
-    BLEU-4 is sacrebleu's corpus BLEU (Post 2018); ROUGE-L rouge-score's F-measure, the best of an answer's references; METEOR 1.5
+    BLEU-4 is sacrebleu's corpus BLEU (Post 2018); ROUGE-L rouge-score's F-measure with the best of an answer's references; METEOR 1.5
     (Denkowski and Lavie 2014) and CIDEr-D (Vedantam et al. 2015) are those of COCO's caption evaluation, over words split as sacrebleu
     splits them ("13a"), in lower case and without punctuation (COCO splits with a Java program; nothing else differs). Embedding similarity
     is the cosine of mean-pooled sentence embeddings and BERTScore its F (Zhang et al. 2020; no weighting by rarity, no rescaling), each the
@@ -87,8 +87,8 @@ def text_scores(
         bert_model: a folder with an encoder for BERTScore, likewise.
 
     Raises:
-        FocalfaceError: when there are not as many references as answers, or an answer has none.
-        ModelError: when a given folder holds no such model.
+        FocalfaceError: there are not as many references as answers, or an answer has none.
+        ModelError: a given folder holds no such model.
 
     >>> text_scores(["The brows are raised."], [["The brows are raised."]]).overall["rouge_l"]
     1.0
@@ -123,7 +123,7 @@ def text_scores(
 
 
 def pool(metric: str, sums: np.ndarray) -> np.ndarray:
-    """A metric's figure from sums of `TextScores.parts`.
+    """The figure of a metric from sums of `TextScores.parts`.
 
     Args:
         metric: one of `METRICS`.
@@ -143,7 +143,7 @@ def pool(metric: str, sums: np.ndarray) -> np.ndarray:
 
 
 def _mean_of(values: Sequence[float] | np.ndarray, signature: str) -> _Scored:
-    """A metric that is the mean of its sentences' scores."""
+    """A metric that is the mean of the sentences' scores."""
     array = np.asarray(values, np.float64)
     return _Scored(array, np.stack([array, np.ones_like(array)], 1), signature)
 
@@ -151,10 +151,10 @@ def _mean_of(values: Sequence[float] | np.ndarray, signature: str) -> _Scored:
 def _bleu(answers: list[str], references: list[list[str]]) -> _Scored:
     from sacrebleu.metrics.bleu import BLEU
 
-    single = BLEU(effective_order=True)  # counts as any other; only a sentence's own score leaves out orders longer than itself
+    single = BLEU(effective_order=True)  # same counts; a sentence's own score leaves out orders longer than itself
     scores = [single.sentence_score(answer, texts) for answer, texts in zip(answers, references, strict=True)]
     corpus = BLEU()
-    corpus.corpus_score(answers, list(itertools.zip_longest(*references)))  # of which only the signature is taken
+    corpus.corpus_score(answers, list(itertools.zip_longest(*references)))  # only for the signature
     parts = np.array([[*s.counts, *s.totals, s.sys_len, s.ref_len] for s in scores], np.float64)
     return _Scored(np.array([s.score for s in scores]), parts, f"sacrebleu {corpus.get_signature()}")
 
@@ -172,7 +172,7 @@ def _has_words(text: str | None) -> bool:
 
 
 def _words(texts: Sequence[str]) -> list[str]:
-    """Sentences as words with single spaces between, as CIDEr and METEOR take them."""
+    """Sentences as words separated by single spaces, as CIDEr and METEOR take them."""
     from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 
     split = Tokenizer13a()
@@ -180,7 +180,7 @@ def _words(texts: Sequence[str]) -> list[str]:
 
 
 def _coco() -> tuple[Path, str]:
-    """COCO's caption evaluation: its folder and version."""
+    """Folder and version of COCO's caption evaluation."""
     found = util.find_spec("pycocoevalcap")
     if found is None or not found.submodule_search_locations:
         raise _MissingError("needs the package pycocoevalcap")
@@ -191,7 +191,7 @@ def _coco() -> tuple[Path, str]:
 def _cider_d(answers: list[str], references: list[list[str]]) -> _Scored:
     _, version = _coco()
     if len(answers) < 2:
-        raise _MissingError("weighs words by how many answers' references hold them: needs two answers at least")
+        raise _MissingError("weighs words by how many answers' references hold them, so it needs at least two answers")
     from pycocoevalcap.cider.cider import Cider
 
     gold = {row: _words(texts) for row, texts in enumerate(references)}
@@ -201,7 +201,7 @@ def _cider_d(answers: list[str], references: list[list[str]]) -> _Scored:
 
 @functools.cache
 def _meteor_program() -> subprocess.Popen[str]:
-    """METEOR's own Java program, which takes about 10 s to start: it stays, waiting for lines, until this process ends."""
+    """METEOR's own Java program. It takes about 10 s to start, so it stays open and waits for lines until this process ends."""
     folder, _ = _coco()
     java = shutil.which("java")
     if java is None:
@@ -227,7 +227,7 @@ def _meteor(answers: list[str], references: list[list[str]]) -> _Scored:
         _meteor_program.cache_clear()
         raise _MissingError("METEOR's Java program ended without an answer") from error
     word_for_word = (parts[:, 20] == 1) & (parts[:, 21] == parts[:, 0]) & (parts[:, 22] == parts[:, 1])
-    parts[word_for_word, 20] = 0  # as METEOR does: no penalty, and no chunk in the sums
+    parts[word_for_word, 20] = 0  # as in METEOR: no penalty, and no chunk in the sums
     return _Scored(_meteor_score(parts.T), parts, f"METEOR 1.5 -l en -norm, {version}")
 
 
@@ -259,7 +259,7 @@ def _over(above: np.ndarray, below: np.ndarray) -> np.ndarray:
 
 
 def _best(answers: list[str], references: list[list[str]], score: Callable[[str, str], float]) -> list[float]:
-    """Each answer's score with the reference that it fits best; 0 for an empty answer."""
+    """The score of each answer with its best reference; 0 for an empty answer."""
     return [
         max(score(answer, text) for text in texts) if answer.strip() else 0.0 for answer, texts in zip(answers, references, strict=True)
     ]
@@ -270,7 +270,7 @@ def _embedding_similarity(answers: list[str], references: list[list[str]], folde
         raise _MissingError("needs a local sentence model")
     pooling = folder / "1_Pooling" / "config.json"
     if pooling.is_file() and not json.loads(pooling.read_text(encoding="utf-8")).get("pooling_mode_mean_tokens", True):
-        raise ModelError(f"{folder} is a sentence model that does not take the mean over its words; choose one that does")
+        raise ModelError(f"{folder} is a sentence model without mean pooling; choose one that has it")
     states = Encoder(folder).read([*answers, *itertools.chain(*references)], -1)
     vectors = {text: vectors.mean(0) / np.linalg.norm(vectors.mean(0)) for text, (vectors, _) in states.items()}
     return _mean_of(
@@ -308,12 +308,12 @@ def rege(
     rouge_l: Sequence[float] | np.ndarray,
     units: Sequence[str] = FABA_AUS,
 ) -> dict[str, float | None]:
-    """REGE of FABA-Bench: recognition and generation in one figure, S_rege = S_re + S_ge, all in points.
+    """REGE of FABA-Bench: recognition and generation in one figure, S_rege = S_re + S_ge, in points.
 
-    From Li et al. 2024, "Facial Affective Behavior Analysis with Instruction Tuning" (EmoLA, arXiv 2404.05052), as its code works it out:
+    From Li et al. 2024, "Facial Affective Behavior Analysis with Instruction Tuning" (EmoLA, arXiv 2404.05052), as in its code:
     S_re is the accuracy for emotion and the mean F1 over twelve action units (those that occur at all) for action units; S_ge is the mean
-    ROUGE-L F over answers. There an emotion's and the action units' descriptions are two texts with a ROUGE each; here one sentence says
-    both, so S_ge is shared. There fields are read off words; here they are the answer's own. EmoLA's ROUGE is the package `rouge`, whose
+    ROUGE-L F over answers. EmoLA describes emotion and action units in two texts with a ROUGE each; here one sentence says
+    both, so S_ge is shared. EmoLA reads fields off the words; here they are the answer's own. EmoLA's ROUGE is the package `rouge`, whose
     longest subsequence counts a repeated word once: on this project's sentences it gives about a point less.
 
     Args:
@@ -323,7 +323,7 @@ def rege(
         units: the action units to average over.
 
     Returns:
-        `emotion_recognition`, `au_recognition`, `generation`, `emotion_rege`, `au_rege`, in points (a REGE is 200 at most); None
+        `emotion_recognition`, `au_recognition`, `generation`, `emotion_rege`, `au_rege`, in points (a REGE is at most 200); None
         where there is nothing to measure.
 
     >>> rege(["fear"], ["fear"], [frozenset()], [frozenset()], [0.5])["emotion_rege"]

@@ -1,8 +1,8 @@
 """A judge of descriptions: a vision-language model behind an OpenAI-compatible endpoint marks them by a rubric.
 
-Absolute: every description gets 1 to 5 on each criterion. Pairwise: of two descriptions the better one, asked in both orders, since
-judges favour a place (Zheng et al. 2023, "Judging LLM-as-a-Judge"); what the two orders do not agree on is a tie. Every reply is kept in
-a file as it comes, so that a killed run goes on where it was and a second one makes no call.
+Absolute: every description gets 1 to 5 on each criterion. Pairwise: the better of two descriptions, asked in both orders, since judges
+prefer a position (Zheng et al. 2023, "Judging LLM-as-a-Judge"); if the two orders disagree, it is a tie. Every reply is stored in a file
+when it arrives, so that a killed run resumes and a second run makes no call.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from pipeline.errors import FocalfaceError
 from pipeline.evaluation.judge.prompts import AGAIN, CRITERIA, SYSTEM, JudgeItem, Marks, Reply, Verdict, ask_marks, ask_verdict, picture
 
 CONCURRENCY = 8
-"""Questions under way at once; more is faster until the server says that it is too much."""
+"""Questions sent at the same time; more is faster until the server refuses some."""
 
 SAMPLING: Mapping[str, Any] = {"temperature": 0.0, "max_tokens": 1024}
-"""Sent with every question. A temperature above 0 makes repeated runs differ; too few tokens cut replies short."""
+"""Fields sent with every question. A temperature above 0 makes repeated runs differ; too few tokens cut replies short."""
 
 _R = TypeVar("_R", bound=Reply)
 _COUNTED = ("calls", "kept", "asked_again", "unparsable", "refused")
@@ -42,10 +42,10 @@ class Absolute:
     """Marks of N descriptions.
 
     Attributes:
-        scores: (N, 6) float64, 1 to 5 by criterion (`CRITERIA`); NaN rows were not judged.
-        reasons: why, for each; empty where not judged.
-        counts: `calls` made, replies taken from the `kept`, questions `asked_again`, left `unparsable` after that, `refused`.
-        refusal: the server's words on the first refused.
+        scores: (N, 6) float64, 1 to 5 by criterion (`CRITERIA`); NaN where not judged.
+        reasons: the judge's reason for each; empty where not judged.
+        counts: `calls` to the server, replies found in the file (`kept`), questions `asked_again`, replies still `unparsable`, `refused`.
+        refusal: the server's message on the first refused question.
     """
 
     scores: np.ndarray
@@ -54,7 +54,7 @@ class Absolute:
     refusal: str = ""
 
     def figures(self) -> dict[str, Any]:
-        """Means by criterion and over all, with how many were judged; None where none was."""
+        """Means by criterion and over all, and the number judged; None where nothing was judged."""
         marks = self.scores[~np.isnan(self.scores).any(1)]
         means = {name: float(marks[:, i].mean()) if len(marks) else None for i, name in enumerate(CRITERIA)}
         return {**means, "overall": float(marks.mean()) if len(marks) else None, "judged": len(marks), **self.counts}
@@ -67,7 +67,7 @@ class Pairwise:
     Attributes:
         verdicts: (N, 2) float64: 1 the first description is better, -1 the second, 0 a tie, NaN not judged. Column 0: the first was shown
             first; column 1: the second was.
-        counts, refusal: as of `Absolute`.
+        counts, refusal: as in `Absolute`.
     """
 
     verdicts: np.ndarray
@@ -76,16 +76,16 @@ class Pairwise:
 
     @property
     def outcome(self) -> np.ndarray:
-        """(N,) 1, -1 or 0: what both orders say, and a tie where they differ; NaN where one was not judged."""
+        """(N,) 1, -1 or 0: the verdict of both orders, 0 where they differ; NaN where one was not judged."""
         first, second = self.verdicts.T
         return np.where(np.isnan(first + second), np.nan, np.where(first == second, first, 0.0))
 
     def figures(self) -> dict[str, Any]:
-        """How often the first description won, and how far to trust it.
+        """How often the first description won, and how reliable that is.
 
-        `win_rate`: wins and half the ties, of the pairs judged. `order_agreement`: share of pairs on which both orders say the same, and
-        `order_kappa` above chance (Cohen). `shown_first`: of verdicts for one side, the share for the text that was shown first; 0.5 is
-        fair, and 1 or 0 is a judge that looks at the place alone.
+        `win_rate`: share of wins among the pairs judged, a tie counting half. `order_agreement`: share of pairs on which both orders
+        agree; `order_kappa`: the same beyond chance (Cohen). `shown_first`: share of the verdicts for one side that are for the text shown
+        first; 0.5 is fair, 1 or 0 is a judge that looks at the position alone.
         """
         judged = ~np.isnan(self.outcome)
         first, second = self.verdicts[judged].T
@@ -107,12 +107,12 @@ class Pairwise:
 
 
 def agreement(runs: Sequence[Absolute] | Sequence[Pairwise]) -> dict[str, float | None]:
-    """How far repeated runs, or several judges, agree beyond chance: Cohen's kappa, the mean over their pairs (Light 1971).
+    """Agreement beyond chance of repeated runs or several judges: Cohen's kappa, averaged over their pairs (Light 1971).
 
-    Marks weigh a disagreement by its square (Cohen 1968); only what both judged counts.
+    A disagreement of marks is weighed by its square (Cohen 1968); only items that both judged count.
 
     Returns:
-        Kappa by criterion, or of the `outcome`; None where no two runs judged the same item.
+        Kappa by criterion, or of the `outcome`; None if no two runs judged the same item.
     """
 
     def mean(columns: Sequence[np.ndarray], labels: Sequence[int], weights: str | None) -> float | None:
@@ -131,24 +131,24 @@ def _kappa(a: np.ndarray, b: np.ndarray, labels: Sequence[int], weights: str | N
     if not both.any():
         return None
     if np.array_equal(a[both], b[both]):
-        return 1.0  # where all say one thing, chance agrees too and kappa is 0/0
+        return 1.0  # if all progress one thing, chance agrees as well and kappa is 0/0
     return float(cohen_kappa_score(a[both].astype(int), b[both].astype(int), labels=list(labels), weights=weights))
 
 
 class Judge:
-    """Asks an endpoint and keeps what it replies.
+    """Asks an endpoint and stores its replies.
 
     >>> with Judge(Endpoint("http://localhost:8000/v1", "Qwen2.5-VL-7B"), Path("judge.sqlite")) as judge:  # doctest: +SKIP
     ...     judge.absolute(items, answers).figures()["overall"]
 
     Args:
-        cache: a file for the replies, made where it is not there; several judges may share it.
-        concurrency: questions under way at once.
+        cache: file for the replies, created if it does not exist; several judges may share it.
+        concurrency: questions sent at the same time.
         sampling: fields sent with every question.
-        schema: send the reply's JSON schema too, which servers that know it keep to; a server that refuses it needs False.
+        schema: send the JSON schema of the reply, which servers that support it obey; False for a server that refuses it.
 
     Raises:
-        FocalfaceError: when the file is another kind of file; and from `absolute` and `pairwise`, when the server cannot be asked.
+        FocalfaceError: the file is of another kind; and from `absolute` and `pairwise`: the server cannot be asked.
     """
 
     def __init__(
@@ -168,7 +168,7 @@ class Judge:
             self._kept.execute("pragma journal_mode=wal")
             self._kept.execute("create table if not exists replies (key text primary key, model text not null, reply text not null)")
         except sqlite3.Error as error:
-            raise FocalfaceError(f"{cache} cannot keep a judge's replies ({error}); name another file") from error
+            raise FocalfaceError(f"{cache} cannot store a judge's replies ({error}); name another file") from error
 
     def __enter__(self) -> Judge:
         return self
@@ -182,17 +182,17 @@ class Judge:
         items: Sequence[JudgeItem],
         answers: Sequence[str],
         run: int = 0,
-        say: Callable[[int, int], None] = lambda done, total: None,
+        progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> Absolute:
         """Mark descriptions by the rubric.
 
         Args:
             items, answers: N each.
-            run: tells repeated runs apart (it is the seed sent); `agreement` compares them.
-            say: told how many are judged, of how many.
+            run: number of a repeated run, sent as the seed; `agreement` compares runs.
+            progress: called with the number judged and the number in all.
         """
         asked = [ask_marks(item, answer) for item, answer in zip(items, answers, strict=True)]
-        replies, counts = self._ask(Marks, items, asked, run, say)
+        replies, counts = self._ask(Marks, items, asked, run, progress)
         scores = [[getattr(reply, name) if reply else np.nan for name in CRITERIA] for reply in replies]
         reasons = tuple(reply.reason if reply else "" for reply in replies)
         return Absolute(np.array(scores, np.float64).reshape(len(items), len(CRITERIA)), reasons, counts, self._refusal)
@@ -203,28 +203,28 @@ class Judge:
         first: Sequence[str],
         second: Sequence[str],
         run: int = 0,
-        say: Callable[[int, int], None] = lambda done, total: None,
+        progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> Pairwise:
         """Compare two descriptions of each item, shown in both orders.
 
         Args:
             items, first, second: N each.
-            run, say: as of `absolute`; there are 2 N questions.
+            run, progress: as in `absolute`; there are 2 N questions.
         """
         asked = [
             ask_verdict(item, *shown)
             for item, one, other in zip(items, first, second, strict=True)
             for shown in ((one, other), (other, one))
         ]
-        replies, counts = self._ask(Verdict, [item for item in items for _ in range(2)], asked, run, say)
+        replies, counts = self._ask(Verdict, [item for item in items for _ in range(2)], asked, run, progress)
         value = {"A": 1.0, "B": -1.0, "tie": 0.0}
         verdicts = np.array([value[reply.better] if reply else np.nan for reply in replies]).reshape(len(items), 2)
         return Pairwise(verdicts * [1, -1], counts, self._refusal)
 
     def _ask(
-        self, kind: type[_R], items: Sequence[JudgeItem], asked: Sequence[str], run: int, say: Callable[[int, int], None]
+        self, kind: type[_R], items: Sequence[JudgeItem], asked: Sequence[str], run: int, progress: Callable[[int, int], None]
     ) -> tuple[list[_R | None], dict[str, int]]:
-        """A reply to every question, in order; None where it was refused or could not be read."""
+        """The reply to every question, in order; None where it was refused or could not be parsed."""
         self._counts.clear()
         self._refusal = ""
         with ThreadPoolExecutor(self.concurrency) as workers:
@@ -232,7 +232,7 @@ class Judge:
             try:
                 for done, future in enumerate(as_completed(futures), 1):
                     future.result()
-                    say(done, len(futures))
+                    progress(done, len(futures))
             except BaseException:
                 workers.shutdown(wait=False, cancel_futures=True)
                 raise
@@ -241,7 +241,7 @@ class Judge:
         return [future.result() for future in futures], {name: self._counts[name] for name in _COUNTED}
 
     def _settle(self, kind: type[_R], item: JudgeItem, text: str, run: int) -> _R | None:
-        """One question, asked once more where the reply is not the object wanted."""
+        """Ask one question, and once more if the reply is not the object wanted."""
         content = [{"type": "text", "text": text}, {"type": "image_url", "image_url": {"url": picture(item)}}]
         messages: list[dict[str, Any]] = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": content}]
         body = {"model": self.endpoint.model, "seed": run, **self.sampling, "messages": messages}
@@ -264,7 +264,7 @@ class Judge:
         return None
 
     def _reply(self, body: Mapping[str, Any]) -> str:
-        """What the model says, from the file where it was asked the very same before."""
+        """The model's reply, from the file if the same question was asked before."""
         key = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
         kept = self._look_up(key)
         if kept is not None:
@@ -274,11 +274,11 @@ class Judge:
         try:
             reply = str(found["choices"][0]["message"]["content"] or "").encode(errors="replace").decode()
         except (KeyError, IndexError, TypeError) as error:
-            raise RefusedError(f"{self.endpoint.url} answers without a message, unlike an OpenAI-compatible endpoint") from error
+            raise RefusedError(f"{self.endpoint.url} answers without a message, which an OpenAI-compatible endpoint has") from error
         self._count("calls")
         with self._lock:
             self._kept.execute("insert or ignore into replies values (?, ?, ?)", [key, self.endpoint.model, reply])
-        return self._look_up(key) or reply  # of two that asked the same at once, both take the first's
+        return self._look_up(key) or reply  # of two equal questions asked at once, both take the first reply
 
     def _look_up(self, key: str) -> str | None:
         with self._lock:

@@ -13,13 +13,13 @@ def find_endpoint(url: str | None, model: str | None = None, key_variable: str =
     """The endpoint at an address.
 
     Args:
-        url: its base; None where there is none.
-        model: the name there; None asks the server, which must then serve just one.
+        url: its base; None for no endpoint.
+        model: name of the model there; None asks the server, which must then serve exactly one.
         key_variable: environment variable with the server's key.
 
     Raises:
-        SettingsError: when the address is not one, or the model must be named.
-        FocalfaceError: when the server cannot be asked.
+        SettingsError: the address is not one, or the model must be named.
+        FocalfaceError: the server cannot be asked.
     """
     if not url:
         return None

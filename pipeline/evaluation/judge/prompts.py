@@ -1,4 +1,4 @@
-"""What a judge of descriptions is asked: the rubric, the words and the picture; and the form of its reply."""
+"""Questions to a judge of descriptions: the rubric, the text, the picture, and the form of the reply."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from pipeline.vocabulary import UNIT, Box
 
 SIDE = 448
-"""Pixels of the longer side of the picture shown; more shows more of a large picture and costs more of the judge's tokens."""
+"""Longer side in pixels of the picture shown; more shows more detail of a large picture and costs more tokens."""
 
-Mark = Annotated[int, Field(ge=1, le=5), WithJsonSchema({"type": "integer", "enum": [1, 2, 3, 4, 5]})]  # not all servers know ranges
+Mark = Annotated[int, Field(ge=1, le=5), WithJsonSchema({"type": "integer", "enum": [1, 2, 3, 4, 5]})]  # not all servers support ranges
 
 
 class Reply(BaseModel):
-    """What a judge must reply: one JSON object with just these fields. The reason comes first, so that the marks follow from it."""
+    """A judge's reply: one JSON object with exactly these fields. The reason comes first, so that the marks follow from it."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
     reason: str = Field(description="what decided, in one or two sentences")
@@ -42,7 +42,7 @@ class Marks(Reply):
 
 
 class Verdict(Reply):
-    """Which of two descriptions is better."""
+    """Which of two descriptions is the better one."""
 
     better: Literal["A", "B", "tie"] = Field(description="A or B, or tie where neither is better")
 
@@ -63,13 +63,13 @@ AGAIN = "That was not the JSON object asked for. Reply with the object alone, wi
 
 @dataclass(frozen=True)
 class JudgeItem:
-    """What a description is about.
+    """The region that a description is about.
 
     Attributes:
         image: (H, W, 3) uint8 RGB.
         box: the region in pixels of the image.
         region: its name.
-        aus, emotion, age: the labels, for the judge to go by; None where unknown.
+        aus, emotion, age: the labels, shown to the judge; None where unknown.
     """
 
     image: np.ndarray
@@ -101,7 +101,7 @@ def _quoted(text: str) -> str:
 
 
 def _about(item: JudgeItem) -> str:
-    """What the judge is told beside the picture."""
+    """Region and labels in words."""
     labels = [
         *([] if item.aus is None else ["facial movements: " + (", ".join(UNIT[au].name for au in item.aus) or "none")]),
         *([] if item.emotion is None else [f"emotion: {item.emotion}"]),
@@ -111,12 +111,12 @@ def _about(item: JudgeItem) -> str:
 
 
 def picture(item: JudgeItem) -> str:
-    """The image with its box outlined, as a data address."""
+    """The image with its box outlined, as a data URI."""
     image = Image.fromarray(item.image)
     zoom = SIDE / max(image.size)
     image = image.resize((max(1, round(image.width * zoom)), max(1, round(image.height * zoom))), Image.Resampling.LANCZOS)
     x0, y0, x1, y1 = (round(value * zoom) for value in item.box)
-    ImageDraw.Draw(image).rectangle((x0 - 2, y0 - 2, x1 + 1, y1 + 1), outline="#FF0000", width=2)  # around what is asked, not over it
+    ImageDraw.Draw(image).rectangle((x0 - 2, y0 - 2, x1 + 1, y1 + 1), outline="#FF0000", width=2)  # around the region, not over it
     file = io.BytesIO()
     image.save(file, "PNG")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

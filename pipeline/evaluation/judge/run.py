@@ -1,4 +1,4 @@
-"""The judge's part of the benchmark: which answers it sees, and against whose."""
+"""What a judge is shown in an evaluation: a sample of the answers, and the baselines' answers to compare them with."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from pipeline.evaluation.predictions import Prediction
 from pipeline.evaluation.scoring import MODEL, Evaluation
 
 JUDGED = 200
-"""Named regions that a judge sees, the same for every describer; it is asked five times about each. More costs more calls."""
+"""Named regions that a judge is shown, the same for every describer; each costs five calls."""
 
 OPPONENTS = ("majority", "whole_face")
-"""The baselines that a describer's sentences are held against in pairs."""
+"""Baselines whose sentences a describer's are compared with."""
 
 
 def judge_answers(
@@ -30,17 +30,19 @@ def judge_answers(
     faces: Path,
     endpoint: Endpoint,
     cache: Path,
-    say: Callable[[str, int, int], None] = lambda step, done, total: None,
+    progress: Callable[[str, int, int], None] = lambda step, done, total: None,
 ) -> dict[str, Any]:
-    """Let a judge mark the describer's sentences on named regions, and compare them with baselines'.
+    """Let a judge mark the describer's sentences on named regions, and compare them with those of baselines.
 
     Args:
-        faces: what was asked about, for the pictures.
-        cache: a file where the replies are kept.
-        say: told the step, how many are done, of how many.
+        evaluation: the answers.
+        faces: file of the faces, for the pictures.
+        endpoint: where the judge is.
+        cache: file in which the replies are stored.
+        progress: called with the step, the number done and the number in all.
 
     Returns:
-        `model`, `absolute` (marks by criterion) and `pairwise` by opponent, as `pipeline.evaluation.judge.client` gives them.
+        `model`, `absolute` (marks by criterion) and `pairwise` by opponent, as in `pipeline.evaluation.judge.client`.
     """
     rows = evaluation.table.of_kinds("region").rows
     rows = random.Random(SEED).sample(rows, min(JUDGED, len(rows)))
@@ -52,9 +54,9 @@ def judge_answers(
     }
     said = {name: [found[row.question.image_id] for row in rows] for name, found in sentences.items()}
     with Judge(endpoint, cache) as judge:
-        marks = judge.absolute(items, said[MODEL], say=lambda done, total: say("judging", done, total))
+        marks = judge.absolute(items, said[MODEL], progress=lambda done, total: progress("judging", done, total))
         pairs = {
-            name: judge.pairwise(items, said[MODEL], said[name], say=lambda done, total: say("comparing", done, total)).figures()
+            name: judge.pairwise(items, said[MODEL], said[name], progress=lambda done, total: progress("comparing", done, total)).figures()
             for name in OPPONENTS
         }
     return {"model": endpoint.model, "absolute": marks.figures(), "pairwise": pairs}
