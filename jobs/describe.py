@@ -1,9 +1,8 @@
-"""The main job as a Ray job, on the cluster that it is started in; what `focalface submit` sends:
+"""`focalface run` as a Ray job, from a clone of the project (`focalface submit` does the same from an installation):
 
     ray job submit --address http://HEAD:8265 --working-dir . -- python jobs/describe.py VIDEO_OR_FOLDER_OR_GLOB... --out DIR
 
-Takes what `focalface run` takes. Videos and the output folder must be where every node sees them: on storage that all have at the same
-path, or at a URL (s3://...).
+Takes the arguments of `focalface run`. Every node must reach the videos and the output folder, at the same path or at a URL (s3://...).
 """
 
 from __future__ import annotations

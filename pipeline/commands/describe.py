@@ -17,7 +17,19 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.commands.checks import check_checkpoint, check_detector, check_inputs
-from pipeline.commands.options import Adapter, Backend, Debug, Detector, Device, Endpoint, MinFace, Model, Sentences, check_image_name
+from pipeline.commands.options import (
+    IMAGE_FORMATS,
+    Adapter,
+    Backend,
+    Debug,
+    Detector,
+    Device,
+    Endpoint,
+    MinFace,
+    Model,
+    Sentences,
+    check_image_name,
+)
 from pipeline.describe.heavy_imports import without_gc
 from pipeline.errors import SettingsError, writing
 from pipeline.settings import load_settings, parse_box, parse_regions
@@ -80,7 +92,7 @@ def describe(
     single = paths == inputs and len(paths) == 1
     if save and single:
         check_image_name("--save", save)
-    elif save and save.suffix:
+    elif save and (save.suffix.lower() in IMAGE_FORMATS or save.is_file()):
         raise SettingsError(f"--save takes a folder for several images, not {save}")
 
     if single:  # a mistake is reported before anything heavy is imported

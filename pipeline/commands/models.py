@@ -1,4 +1,4 @@
-"""`focalface models`: what comes with the project."""
+"""`focalface models`: the checkpoints that come with focalface."""
 
 from __future__ import annotations
 

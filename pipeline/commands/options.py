@@ -12,6 +12,9 @@ from pipeline.settings import Settings
 
 DEFAULTS = Settings()
 
+IMAGE_FORMATS = frozenset({".png", ".jpg", ".jpeg", ".webp"})
+"""Suffixes of the image files that commands write."""
+
 
 def setting(help: str, default: object, *names: str) -> Any:
     """An option for a setting: None where it is not given. The help shows the setting's default."""
@@ -24,7 +27,7 @@ def check_image_name(option: str, path: Path) -> None:
     Raises:
         SettingsError: when the suffix names no image format.
     """
-    if path.suffix.lower() not in {".png", ".jpg", ".jpeg", ".webp"}:
+    if path.suffix.lower() not in IMAGE_FORMATS:
         raise SettingsError(f"{option} takes a .png, .jpg or .webp file, not {path}")
 
 
