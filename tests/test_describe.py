@@ -271,7 +271,7 @@ def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
 def test_a_conversation_goes_on_from_what_was_said(requests_: list[Request]) -> None:
     """For a checkpoint that reads fields in context: the second turn reads what the reference model reads after the first answer."""
     checkpoint = open_checkpoint("nano", device="cpu")
-    plain = TransformersDescriber(replace(checkpoint, grammar=replace(checkpoint.grammar, mirror=False, fields_in_context=True)))
+    plain = TransformersDescriber(replace(checkpoint, grammar=replace(checkpoint.grammar, mirror=False, earlier_turns="all")))
     asked = [requests_[1], requests_[2]]
     first, second = plain.converse(asked)
     (alone,) = plain.describe(asked[:1])
@@ -284,24 +284,35 @@ def test_a_conversation_goes_on_from_what_was_said(requests_: list[Request]) -> 
     assert second.au_scores[au] == pytest.approx(float(logits[tokens].softmax(-1)[0]), abs=1e-4)
 
 
-def test_nanos_turns_have_the_fields_of_single_questions(
+def test_nanos_turns_are_answered_like_single_questions(
     describer: TransformersDescriber, requests_: list[Request], answers: list[Answer]
 ) -> None:
-    """And sentences that follow what was said before."""
+    """nano answers later turns badly if it sees the earlier ones, so its checkpoint says that it does not."""
+    assert describer.grammar.earlier_turns == "ignored"
+    assert _alike(describer.converse(requests_), answers)
+
+
+def test_a_checkpoint_may_let_only_its_sentences_see_the_earlier_turns(requests_: list[Request], answers: list[Answer]) -> None:
+    """For conversations about several faces at once."""
+    checkpoint = open_checkpoint("nano", device="cpu")
+    describer = TransformersDescriber(replace(checkpoint, grammar=replace(checkpoint.grammar, earlier_turns="sentence")))
     turns = describer.converse(requests_)
     for one, other in zip(turns, answers, strict=True):
         assert (one.aus, one.emotion, one.age) == (other.aus, other.emotion, other.age)
         assert one.au_scores == pytest.approx(other.au_scores, abs=1e-5)
-        assert claims(one.description) == claims(other.description)
-    checkpoint = open_checkpoint("nano", device="cpu")
     tokens = PromptTokens(checkpoint.tokenizer, describer.grammar, 112)
     asked, (first, second) = requests_[:2], turns[:2]
     text = _second_turn(describer, asked, first) + fields_text(second.aus, second.emotion, round(second.age))
     inputs = _conversation(checkpoint, asked[0], text)
     written = checkpoint.model.generate(**inputs, max_new_tokens=96, do_sample=False, suppress_tokens=tokens.barred(second))
     assert second.own_sentence == tokens.decode(written[0, inputs["input_ids"].shape[1] :])
-    assert describer.converse(requests_[::-1])[::-1][-1].au_scores == pytest.approx(turns[-1].au_scores, abs=1e-5)
     assert describer.converse([]) == []
+
+
+def test_a_grammar_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    Grammar(earlier_turns="some").save(tmp_path)
+    with pytest.raises(ModelError, match="earlier_turns is 'some', not one of ignored, sentence, all"):
+        Grammar.load(tmp_path)
 
 
 def _second_turn(describer: TransformersDescriber, asked: list[Request], first: Answer) -> str:

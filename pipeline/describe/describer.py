@@ -19,8 +19,8 @@ from pipeline.describe.sentences import agrees, compose, speaks_of_region_first
 from pipeline.records import Answer, ModelInfo, Request
 from pipeline.vocabulary import WHOLE_FACE, region_aus
 
-READ_TOGETHER = 256
-"""Boxes whose fields `BaseDescriber.read` reads in one pass; more takes more memory, and is little faster."""
+READ_BATCHES = 4
+"""Batches that `BaseDescriber.read` reads together, as no sentences are written; more takes more memory, and is little faster."""
 
 
 @dataclass(frozen=True)
@@ -70,24 +70,26 @@ class BaseDescriber(ABC):
     def read(self, requests: Sequence[Request], mirror: bool = True) -> list[Answer]:
         """See `pipeline.describe.backends.Describer.read`."""
         answers: list[Answer] = []
-        for start in range(0, len(requests), READ_TOGETHER):
-            answers += self._decide([Prompt(request) for request in requests[start : start + READ_TOGETHER]], mirror=mirror)
+        size = self.batch_size * READ_BATCHES
+        for start in range(0, len(requests), size):
+            answers += self._decide([Prompt(request) for request in requests[start : start + size]], mirror=mirror)
         return answers
 
     def converse(self, requests: Sequence[Request]) -> list[Answer]:
         """See `pipeline.describe.backends.Describer.converse`."""
+        if self.grammar.earlier_turns == "ignored":
+            return self.describe(requests)
         conversations: dict[bytes, list[int]] = {}
         for i, request in enumerate(requests):
             conversations.setdefault(request.crop.tobytes(), []).append(i)
-        in_context = self.grammar.fields_in_context
-        decided = {} if in_context else dict(enumerate(self.read(requests)))
+        alone = dict(enumerate(self.read(requests))) if self.grammar.earlier_turns == "sentence" else {}
         answers: dict[int, Answer] = {}
         for turn in range(max(map(len, conversations.values()), default=0)):
             rows = [own[: turn + 1] for own in conversations.values() if len(own) > turn]
             for start in range(0, len(rows), self.batch_size):
                 some = rows[start : start + self.batch_size]
                 prompts = [Prompt(requests[own[-1]], tuple((requests[i], answers[i]) for i in own[:-1])) for own in some]
-                fields = self._decide(prompts, self.writes_sentences) if in_context else [decided[own[-1]] for own in some]
+                fields = [alone[own[-1]] for own in some] if alone else self._decide(prompts, self.writes_sentences)
                 answers |= zip((own[-1] for own in some), self._finish(prompts, fields), strict=True)
         return [answers[i] for i in range(len(requests))]
 

@@ -32,6 +32,9 @@ YES_NO = (" yes", " no")
 EMOTION_CHOICES = tuple(f" {name}" for name in EMOTIONS)
 AGE_CHOICES = tuple(f" {age}" for age in range(101))
 
+EARLIER_TURNS = ("ignored", "sentence", "all")
+"""What a turn can see of the turns before it (`Grammar.earlier_turns`)."""
+
 _INSTRUCTION = (
     "The picture shows one face, aligned. You are a FACS coder who looks at one box of it, given as x0 y0 x1 y1 in pixels, and says "
     "which action units are active inside that box (yes or no), which emotion the face shows (anger, disgust, fear, happiness, "
@@ -50,8 +53,8 @@ class Grammar:
         thresholds: probability from which an action unit counts as active; 0.5 where none is given.
         face_size: width in pixels of the square aligned face that the model is shown.
         mirror: also read the face's mirror image and average the fields, which is more accurate and takes twice as long.
-        fields_in_context: in a conversation, read the fields of a turn after the turns before it. False reads them as if the question
-            were asked alone, and lets only the sentence see the earlier turns; right for models that read later turns worse.
+        earlier_turns: what a turn of a conversation sees of the turns before it. `ignored`: nothing, each turn is answered as if it were
+            asked alone, right for models that answer later turns worse; `sentence`: only the sentence sees them; `all`: the fields too.
     """
 
     instruction: str = _INSTRUCTION
@@ -62,7 +65,7 @@ class Grammar:
     thresholds: dict[str, float] = field(default_factory=dict)
     face_size: int = 336
     mirror: bool = False
-    fields_in_context: bool = False
+    earlier_turns: str = "ignored"
 
     def slots(self) -> list[tuple[str, tuple[str, ...]]]:
         """(question, choices) of every slot: the action units in order, then emotion, then age."""
@@ -92,6 +95,8 @@ class Grammar:
             grammar = cls(**{**values, "aus": tuple(values.get("aus", AUS))})
         except (TypeError, ValueError) as error:
             raise ModelError(f"{path}: not a grammar file ({error})") from error
+        if grammar.earlier_turns not in EARLIER_TURNS:
+            raise ModelError(f"{path}: earlier_turns is {grammar.earlier_turns!r}, not one of {', '.join(EARLIER_TURNS)}")
         if unknown := set(grammar.aus) - set(AUS):
             raise ModelError(f"{path}: unknown action units {', '.join(sorted(unknown))}")
         return grammar

@@ -52,8 +52,10 @@ class Describer(Protocol):
         ...
 
     def converse(self, requests: Sequence[Request]) -> list[Answer]:
-        """One answer for each request, in order. Requests with the same face are the turns of one conversation, in their order;
-        conversations about different faces do not see each other."""
+        """One answer for each request, in order. Requests with the same face are the turns of one conversation, in their order.
+
+        What a turn sees of the turns before it, the checkpoint says (`pipeline.describe.grammar.Grammar.earlier_turns`).
+        """
         ...
 
 

@@ -90,7 +90,7 @@ class OpenAIDescriber(BaseDescriber):
             batch_size: regions whose requests are sent together.
             side: width of the square picture that the model is shown, in pixels.
         """
-        super().__init__(connection.endpoint.model, Grammar(face_size=side), batch_size)
+        super().__init__(connection.endpoint.model, Grammar(face_size=side, earlier_turns="sentence"), batch_size)
         self._connection, self._side = connection, side
         self._form = 0  # index into _FORMS
         self._lock = threading.Lock()
