@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from types import TracebackType
@@ -117,7 +118,10 @@ class Decoding:
             context = source.codec_context
             context.thread_count = DECODE_THREADS
             if self._seek_dts is not None:
-                container.seek(self._seek_dts, stream=source)
+                depth = context.reorder_depth
+                with suppress(av.error.FFmpegError):  # without an index entry before it: reading begins at the beginning
+                    container.seek(self._seek_dts, stream=source)
+                context.reorder_depth = depth  # forgotten when the decoder is flushed, which loses the first frames shown out of order
             for frame in self._deinterlaced(self._frames(container, source)):
                 self.device = stream.hardware if context.is_hwaccel else None
                 last = self._stamp(frame, last)
@@ -127,6 +131,8 @@ class Decoding:
         """When a frame is shown: what the decoder says, else one usual frame after the last one."""
         if self._stream.timeline.counted:
             return last + 1
+        if self._stream.reordered is not None:
+            return last + 1 if frame.dts is None else frame.dts - self._stream.reordered
         for stamp in (frame.pts, frame.dts):
             if stamp is not None:
                 return stamp
@@ -139,23 +145,24 @@ class Decoding:
         yield from self._deinterlacer.finish()
 
     def _frames(self, container: av.container.InputContainer, source: av.VideoStream) -> Iterator[av.video.frame.VideoFrame]:
-        """Frames as decoded, without those that lean on what is not there."""
+        """Frames as decoded, without those that depend on what is not there."""
         stream, context = self._stream, source.codec_context
         waits = stream.codec not in WAIT_BY_THEMSELVES and bool(stream.packets.keyframe.any())
-        waiting = waits and self._seek_dts is None and not stream.packets.keyframe[0]
+        waiting, begin = waits, None
         for place, packet in enumerate(self._packets(container, source)):
-            if place in stream.timeline.joints:  # the next recording knows nothing of the one before
-                for frame in decode(context, None):
-                    waiting = waiting and not frame.key_frame
-                    if not waiting:
-                        yield frame
-                context.flush_buffers()
-                waiting = waits and not packet.is_keyframe
-            for frame in decode(context, packet):
-                waiting = waiting and not frame.key_frame
-                if not waiting:
-                    yield frame
-        yield from decode(context, None)
+            if place in stream.restarts and self._seek_dts is None:  # what follows knows nothing of what comes before
+                yield from _from(begin, decode(context, None))
+                _flush(context)
+                waiting, begin = waits, None
+            if waiting and packet.is_keyframe:
+                waiting, begin = False, packet.pts
+            if not waiting:
+                frames = decode(context, packet)
+                yield from _from(begin, frames)
+                if frames is None and stream.codec in RESTART_AFTER_ERRORS:
+                    _flush(context)
+                    waiting = True
+        yield from _from(begin, decode(context, None))
 
     def _packets(self, container: av.container.InputContainer, source: av.VideoStream) -> Iterator[av.Packet]:
         """The stream's packets, their time stamps corrected."""
@@ -174,6 +181,18 @@ class Decoding:
                 yield packet
         except av.error.FFmpegError:
             self.broken_off = True
+
+
+def _from(begin: int | None, frames: list[av.video.frame.VideoFrame] | None) -> Iterator[av.video.frame.VideoFrame]:
+    """Frames that are shown at the keyframe with which decoding began, or later: those before it depend on what is not there."""
+    return (frame for frame in frames or () if begin is None or frame.pts is None or frame.pts >= begin)
+
+
+def _flush(context: av.VideoCodecContext) -> None:
+    """Make a decoder forget all frames, but not by how many it has to reorder them, which would lose some."""
+    depth = context.reorder_depth
+    context.flush_buffers()
+    context.reorder_depth = depth
 
 
 def decode(context: av.VideoCodecContext, packet: av.Packet | None) -> list[av.video.frame.VideoFrame] | None:
