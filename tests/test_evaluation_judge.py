@@ -218,7 +218,7 @@ def test_faults_for_good_are_said_without_the_key(server: Server, tmp_path: Path
 
 def test_a_file_that_cannot_keep_replies(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("these are my notes, and not a table of replies " * 50)
-    with pytest.raises(FocalfaceError, match=r"notes\.txt cannot keep"):
+    with pytest.raises(FocalfaceError, match=r"notes\.txt cannot store"):
         Judge(Endpoint("http://127.0.0.1:9/v1", "judge-7b"), tmp_path / "notes.txt")
 
 
