@@ -89,6 +89,10 @@ def load(
 
     Raises:
         SettingsError: a folder holds no run, its tables cannot be read, the options do not fit the runs, or the groups table does not.
+
+    >>> import pipeline
+    >>> trends = pipeline.load_trends(["outputs/demo"])  # doctest: +SKIP
+    >>> trends.pandas("events").query("au == 'AU12'")  # doctest: +SKIP
     """
     options = options or Options()
     progress("reading the tables")
