@@ -44,7 +44,7 @@ def run(faces: Path, as_json: Path, *options: str) -> dict[str, Any]:
 def out(slice_: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the command writes for nano."""
     folder = tmp_path_factory.mktemp("out") / "new" / "folder"
-    run(slice_, folder / "figures.json", "--out", str(folder))
+    run(slice_, folder / "figures.json", "--out", str(folder), "--by", "sex", "--by", "age")
     return folder
 
 
@@ -105,6 +105,18 @@ def test_figures_lie_in_their_intervals(figures: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
+def test_figures_are_split_by_columns(figures: dict[str, Any], slice_: Path, out: Path) -> None:
+    """Sex and age are known of UTKFace alone; its faces have ages and action units but no emotion."""
+    table = pq.read_table(slice_)
+    sexes = figures["by"]["sex"]["groups"]
+    assert {name: group["faces"] for name, group in sexes.items()} == {
+        name: table["sex"].to_pylist().count(name) for name in ("female", "male")
+    }
+    assert all(0 < group["age_mae"] < 40 and 0 < group["au_f1_micro"] < 1 and "emotion_accuracy" not in group for group in sexes.values())
+    assert sum(group["faces"] for group in figures["by"]["age"]["groups"].values()) == table.num_rows - table["age"].null_count
+    assert "By sex:" in (out / "benchmark.md").read_text()
+
+
 def test_what_cannot_be_worked_out_is_named(figures: dict[str, Any]) -> None:
     assert figures["text_missing"]["meteor"] == "needs Java"
     assert figures["text"]["meteor"] is None
@@ -137,7 +149,7 @@ def test_the_folder_holds_report_predictions_and_figures(out: Path, figures: dic
 
 @pytest.mark.slow
 def test_its_own_predictions_score_to_the_same_digits(out: Path, figures: dict[str, Any], slice_: Path, tmp_path: Path) -> None:
-    again = run(slice_, tmp_path / "again.json", "--answers", str(out / "predictions.parquet"))
+    again = run(slice_, tmp_path / "again.json", "--answers", str(out / "predictions.parquet"), "--by", "sex", "--by", "age")
     assert again.pop("regions_per_second") is None
     assert again == {name: value for name, value in figures.items() if name in again}
     assert len(again) == len(figures) - 1
