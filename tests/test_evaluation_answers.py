@@ -199,7 +199,7 @@ def test_a_file_that_is_not_of_answers_is_refused(content: str, faces: Path, tmp
         ({"image": None}, "image is null"),
         ({"landmarks5": [1.0] * 10}, "landmarks coincide"),
         ({"landmarks5": [1.0] * 4}, "is not a labelled face"),
-        ({"aus": None}, "aus is null"),
+        ({"source": None}, "source is null"),
         ({"image_id": "f0"}, "image_id f0 occurs twice"),
     ],
 )
@@ -210,6 +210,15 @@ def test_a_face_that_cannot_be_asked_about_is_named(change: dict[str, Any], mess
     with pytest.raises(FocalfaceError) as raised:
         asked(tmp_path / "x.parquet")
     assert message in str(raised.value)
+
+
+def test_a_face_without_labels_is_asked_about_and_counts_for_nothing(faces: Path, tmp_path: Path) -> None:
+    rows = pq.read_table(faces).to_pylist()
+    rows[1] |= {"aus": None, "emotion": None, "age": None}
+    pq.write_table(pa.Table.from_pylist(rows, pq.read_schema(faces)), tmp_path / "x.parquet")
+    questions = [row.question for row in asked(tmp_path / "x.parquet") if row.question.image_id == "f1"]
+    assert len(questions) == 2
+    assert all((q.known, q.visible, q.aus, q.emotion, q.age) == ((), (), frozenset(), None, None) for q in questions)
 
 
 def test_no_faces_are_refused(faces: Path, tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def read_faces(path: Path, limit: int | None = None, attributes: Collection[str]
 
 def _asked_face(row: dict[str, Any], number: int, file: FaceFile, attributes: Collection[str]) -> AskedFace:
     """A face with its questions. Raises ValueError if the row is wrong."""
-    for name in ("image_id", "source", "image", "landmarks5", "aus"):
+    for name in ("image_id", "source", "image", "landmarks5"):
         if row[name] is None:
             raise ValueError(f"{name} is null")
     image: Any = cv2.imdecode(np.frombuffer(row["image"], np.uint8), cv2.IMREAD_COLOR_RGB) if row["image"] else None
