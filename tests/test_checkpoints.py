@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from pipeline.describe.backends.transformers import TransformersDescriber
-from pipeline.describe.checkpoints import embedded, fingerprint, locate, open_checkpoint, open_in_transformers
+from pipeline.describe.checkpoints import embedded, fingerprint, locate, open_checkpoint
 from pipeline.errors import ModelError
 from pipeline.records import Request
 
@@ -30,7 +30,7 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("lora") / "loud"
     config = LoraConfig(r=4, target_modules=r".*language_model.*\.(q_proj|v_proj)", init_lora_weights=False)
-    get_peft_model(open_in_transformers("nano", device="cpu").model, config).save_pretrained(str(folder))
+    get_peft_model(open_checkpoint("nano", device="cpu").model, config).save_pretrained(str(folder))
     return folder
 
 

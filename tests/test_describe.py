@@ -15,7 +15,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForCond
 
 from pipeline.describe.backends import load_describer
 from pipeline.describe.backends.transformers import TransformersDescriber
-from pipeline.describe.checkpoints import TransformersCheckpoint, locate, open_checkpoint, open_in_transformers
+from pipeline.describe.checkpoints import Checkpoint, locate, open_checkpoint
 from pipeline.describe.describer import checked
 from pipeline.describe.describer import plain as plain_wording
 from pipeline.describe.grammar import ANSWER_END, IMAGE_TOKEN, USER_IMAGE_END, USER_START, Grammar, fields_text, region_text
@@ -175,7 +175,7 @@ def test_a_request_alone_and_in_any_batch_gets_the_same_answer(
 
 def _plain_inputs(describer: TransformersDescriber, request: Request, tail: str) -> dict[str, torch.Tensor]:
     """One conversation laid out flat, as any user of the model library would."""
-    checkpoint = open_in_transformers("nano", device="cpu")
+    checkpoint = open_checkpoint("nano", device="cpu")
     text = USER_START + IMAGE_TOKEN * 16 + USER_IMAGE_END + describer.grammar.instruction + region_text(request.box) + tail
     ids = torch.tensor([checkpoint.tokenizer.encode(text, add_special_tokens=False)])
     image = torch.from_numpy(request.crop).permute(2, 0, 1)[None]
@@ -197,7 +197,7 @@ def reference() -> Any:
 def test_scores_are_the_reference_models_token_probabilities(
     describer: TransformersDescriber, plain: TransformersDescriber, reference: Any, requests_: list[Request], index: int
 ) -> None:
-    tokenizer = open_in_transformers("nano", device="cpu").tokenizer
+    tokenizer = open_checkpoint("nano", device="cpu").tokenizer
     request = requests_[index]
     (answer,) = plain.describe([request])
     for au, score in answer.au_scores.items():
@@ -228,7 +228,7 @@ def test_sentences_are_what_the_reference_generates(
 ) -> None:
     """Or the plain wording of the fields, where what it generates contradicts them."""
     kept = 0
-    tokenizer = open_in_transformers("nano", device="cpu").tokenizer
+    tokenizer = open_checkpoint("nano", device="cpu").tokenizer
     tokens = PromptTokens(tokenizer, describer.grammar, 112)
     for request, answer in list(zip(requests_, answers, strict=True))[::3]:
         inputs = _plain_inputs(describer, request, fields_text(answer.aus, answer.emotion, round(answer.age)))
@@ -270,7 +270,7 @@ def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
 
 def test_a_conversation_goes_on_from_what_was_said(requests_: list[Request]) -> None:
     """For a checkpoint that reads fields in context: the second turn reads what the reference model reads after the first answer."""
-    checkpoint = open_in_transformers("nano", device="cpu")
+    checkpoint = open_checkpoint("nano", device="cpu")
     plain = TransformersDescriber(replace(checkpoint, grammar=replace(checkpoint.grammar, mirror=False, earlier_turns="all")))
     asked = [requests_[1], requests_[2]]
     first, second = plain.converse(asked)
@@ -294,7 +294,7 @@ def test_nanos_turns_are_answered_like_single_questions(
 
 def test_a_checkpoint_may_let_only_its_sentences_see_the_earlier_turns(requests_: list[Request], answers: list[Answer]) -> None:
     """For conversations about several faces at once."""
-    checkpoint = open_in_transformers("nano", device="cpu")
+    checkpoint = open_checkpoint("nano", device="cpu")
     describer = TransformersDescriber(replace(checkpoint, grammar=replace(checkpoint.grammar, earlier_turns="sentence")))
     turns = describer.converse(requests_)
     for one, other in zip(turns, answers, strict=True):
@@ -320,7 +320,7 @@ def _second_turn(describer: TransformersDescriber, asked: list[Request], first: 
     return describer.grammar.instruction + region_text(asked[0].box) + said + region_text(asked[1].box)
 
 
-def _conversation(checkpoint: TransformersCheckpoint, request: Request, text: str) -> dict[str, Any]:
+def _conversation(checkpoint: Checkpoint, request: Request, text: str) -> dict[str, Any]:
     """A picture and a text as inputs of the reference model."""
     prefix = USER_START + IMAGE_TOKEN * 16 + USER_IMAGE_END
     ids = checkpoint.tokenizer(prefix + text, add_special_tokens=False, return_tensors="pt").input_ids

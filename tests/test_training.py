@@ -21,7 +21,7 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from pipeline.cli import main
 from pipeline.dataset.build import build
 from pipeline.describe.backends.transformers import TransformersDescriber
-from pipeline.describe.checkpoints import open_checkpoint, open_in_transformers
+from pipeline.describe.checkpoints import open_checkpoint
 from pipeline.describe.grammar import ANSWER_END, Grammar, fields_text, region_text
 from pipeline.describe.patches import grid_thw, patchify
 from pipeline.describe.prefix import build_prefix
@@ -338,7 +338,7 @@ def test_adapters_on_another_model(data: Path, faces: LabelledFaces, tmp_path: P
 
 
 def test_adapters_sit_in_language_tower_and_merger_and_nowhere_else(tmp_path: Path) -> None:
-    model = with_lora(open_in_transformers(str(small_model(tmp_path / "base")), device="cpu").model, rank=4)
+    model = with_lora(open_checkpoint(str(small_model(tmp_path / "base")), device="cpu").model, rank=4)
     trained = {
         name.partition(".lora_")[0].removeprefix("base_model.model.") for name, value in model.named_parameters() if value.requires_grad
     }

@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from pipeline.describe.backends import Describer, load_describer
-from pipeline.describe.checkpoints import open_in_transformers
+from pipeline.describe.checkpoints import open_checkpoint
 from pipeline.errors import ModelError, SettingsError
 from pipeline.faces.alignment import align, crop
 from pipeline.faces.detectors import load_detector
@@ -50,7 +50,7 @@ def asked(samples: Path) -> list[Request]:
 def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A LoRA on every layer that training adapts, the vision tower's and the merger's among them, with random weights."""
     torch.manual_seed(0)
-    model = with_lora(open_in_transformers("nano", device="cpu").model, rank=12)
+    model = with_lora(open_checkpoint("nano", device="cpu").model, rank=12)
     for name, weight in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.4)

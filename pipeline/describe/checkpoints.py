@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +15,6 @@ from pipeline.settings import DescribeGroup
 if TYPE_CHECKING:  # finding a checkpoint needs neither of them, and importing them takes seconds
     import torch
     from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
-
-    from pipeline.describe.network import Qwen25VL
-    from pipeline.describe.tokenizer import TextTokenizer
 
 EMBEDDED = Path(__file__).parents[1] / "models"
 """Folder of the checkpoints that come with the package; each is a folder of its name."""
@@ -45,19 +40,11 @@ class Checkpoint:
     """
 
     name: str
-    model: Qwen25VL | Qwen2_5_VLForConditionalGeneration
-    tokenizer: TextTokenizer
+    model: Qwen2_5_VLForConditionalGeneration
+    tokenizer: PreTrainedTokenizerBase
     grammar: Grammar
     mean: torch.Tensor
     std: torch.Tensor
-
-
-@dataclass(frozen=True)
-class TransformersCheckpoint(Checkpoint):
-    """A checkpoint whose model and tokenizer are transformers' own, for training."""
-
-    model: Qwen2_5_VLForConditionalGeneration
-    tokenizer: PreTrainedTokenizerBase
 
 
 def embedded() -> dict[str, Path]:
@@ -145,10 +132,7 @@ def fingerprint(folder: Path) -> str:
 
 
 def open_checkpoint(model: str = "nano", *, adapter: str | None = None, device: str = "auto") -> Checkpoint:
-    """Load a Qwen2.5-VL for inference: float32 on the CPU, bfloat16 on CUDA.
-
-    The model is `pipeline.describe.network.Qwen25VL`. transformers is imported only to merge an adapter, and for a checkpoint with a
-    feature that the network does not implement; such a checkpoint keeps transformers' own model.
+    """Load a Qwen2.5-VL: float32 on the CPU, bfloat16 on CUDA.
 
     Args:
         model: an embedded name, a checkpoint folder or a hub id.
@@ -159,85 +143,31 @@ def open_checkpoint(model: str = "nano", *, adapter: str | None = None, device: 
         ModelError: when the checkpoint or the adapter is missing or does not fit, or there is no such device.
     """
     import torch
-
-    from pipeline.describe.network import Qwen25VL
-    from pipeline.describe.network_config import parse_config, read_config, unsupported_feature
-    from pipeline.describe.tokenizer import load_tokenizer
-    from pipeline.describe.weights import fill, load_network
-
-    device = _known_device(device)
-    folder, added = locate(model), locate_adapter(adapter)
-    values = read_config(folder)
-    network: Any
-    if added or unsupported_feature(values):
-        opened = open_in_transformers(model, device=device)
-        network, tokenizer, mean, std = opened.model, opened.tokenizer, opened.mean, opened.std
-        if added:
-            network = _with_adapter(network, added).eval()
-        if not unsupported_feature(values):
-            network = fill(Qwen25VL(parse_config(values)), network.state_dict())
-    else:
-        with _in_one_line(folder):
-            network = load_network(folder, torch.float32 if device == "cpu" else torch.bfloat16, device)
-            tokenizer = load_tokenizer(folder)
-            mean, std = _normalisation(folder, device)
-    return Checkpoint(name_of(model, added), network, tokenizer, grammar_of(folder, added), mean, std)
-
-
-def open_in_transformers(model: str = "nano", *, device: str = "auto") -> TransformersCheckpoint:
-    """Load a Qwen2.5-VL as transformers' own model and tokenizer, for training. Arguments and errors as for `open_checkpoint`."""
-    import torch
     from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
     from transformers.utils import logging as transformers_logging
 
     from pipeline.describe.vision_tower import speed_up
 
-    device = _known_device(device)
-    folder = locate(model)
-    transformers_logging.disable_progress_bar()
-    with _in_one_line(folder):
-        network = Qwen2_5_VLForConditionalGeneration.from_pretrained(
-            folder,
-            dtype=torch.float32 if device == "cpu" else torch.bfloat16,
-            use_safetensors=True,
-            trust_remote_code=False,
-            attn_implementation="sdpa",
-        )
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        mean, std = _normalisation(folder, device)
-    return TransformersCheckpoint(model, speed_up(network).to(device).eval(), tokenizer, grammar_of(folder, None), mean, std)
-
-
-def _known_device(device: str) -> str:
-    """The device that `auto` stands for.
-
-    Raises:
-        ModelError: when the machine has no such device.
-    """
-    import torch
-
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ModelError(f"device {device!r}: torch finds no CUDA device on this machine; use --device cpu")
-    return device
-
-
-@contextmanager
-def _in_one_line(folder: Path) -> Iterator[None]:
-    """Turn whatever goes wrong while a checkpoint loads into a `ModelError` of one line; the libraries raise exceptions of many types."""
+    folder, added = locate(model), locate_adapter(adapter)
+    dtype = torch.float32 if device == "cpu" else torch.bfloat16
+    transformers_logging.disable_progress_bar()
     try:
-        yield
-    except Exception as error:
+        network = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, attn_implementation="sdpa"
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        pixels = json.loads((folder / "preprocessor_config.json").read_text())
+        mean, std = torch.tensor(pixels["image_mean"]), torch.tensor(pixels["image_std"])
+    except Exception as error:  # the libraries raise exceptions of many types
         raise ModelError(f"{folder}: not a Qwen2.5-VL checkpoint that can be opened ({str(error).partition(chr(10))[0]})") from error
-
-
-def _normalisation(folder: Path, device: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """(3,) mean and standard deviation of the pixels."""
-    import torch
-
-    values = json.loads((folder / "preprocessor_config.json").read_text())
-    return torch.tensor(values["image_mean"], device=device), torch.tensor(values["image_std"], device=device)
+    if added:
+        network = _with_adapter(network, added)
+    network = speed_up(network).to(device).eval()
+    return Checkpoint(name_of(model, added), network, tokenizer, grammar_of(folder, added), mean.to(device), std.to(device))
 
 
 def _with_adapter(network: Qwen2_5_VLForConditionalGeneration, folder: Path) -> Any:

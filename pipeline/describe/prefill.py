@@ -9,15 +9,12 @@ import torch
 from pipeline.describe.patches import grid_thw, patchify
 
 if TYPE_CHECKING:
-    from transformers import Qwen2_5_VLForConditionalGeneration
+    from transformers import DynamicCache, Qwen2_5_VLForConditionalGeneration
 
-    from pipeline.describe.network import KeyValueCache, Qwen25VL
     from pipeline.describe.prefix import Prefix
 
 
-def encode_images(
-    model: Qwen25VL | Qwen2_5_VLForConditionalGeneration, images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor
-) -> torch.Tensor:
+def encode_images(model: Qwen2_5_VLForConditionalGeneration, images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
     """Run the vision tower over equally sized pictures.
 
     Args:
@@ -42,7 +39,7 @@ def encode_images(
 
 
 def embed_with_images(
-    model: Qwen25VL | Qwen2_5_VLForConditionalGeneration, ids: torch.Tensor, prefix: Prefix, image_tokens: torch.Tensor
+    model: Qwen2_5_VLForConditionalGeneration, ids: torch.Tensor, prefix: Prefix, image_tokens: torch.Tensor
 ) -> torch.Tensor:
     """(B, S) token ids that begin with `prefix`, and (B, N, D) image tokens -> (B, S, D) embeddings with the image tokens in place."""
     embeds = model.model.language_model.embed_tokens(ids)
@@ -50,11 +47,11 @@ def embed_with_images(
 
 
 def decode(
-    model: Qwen25VL | Qwen2_5_VLForConditionalGeneration,
+    model: Qwen2_5_VLForConditionalGeneration,
     embeds: torch.Tensor,
     positions: torch.Tensor,
     mask: torch.Tensor,
-    cache: KeyValueCache | None = None,
+    cache: DynamicCache | None = None,
 ) -> torch.Tensor:
     """Run the language model's layers.
 

@@ -12,7 +12,7 @@ from pipeline.records import Answer, Request
 from pipeline.vocabulary import EMOTION_WORDS
 
 if TYPE_CHECKING:
-    from pipeline.describe.tokenizer import TextTokenizer
+    from transformers import PreTrainedTokenizerBase
 
 MAX_SENTENCE = 96
 """Tokens after which a sentence is cut; nano's longest take about 60."""
@@ -27,7 +27,7 @@ class PromptTokens:
         slots: question and choices of each slot of the grammar.
     """
 
-    def __init__(self, tokenizer: TextTokenizer, grammar: Grammar, side: int) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, grammar: Grammar, side: int) -> None:
         """Encode what all prompts share.
 
         Args:

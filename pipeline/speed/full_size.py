@@ -18,14 +18,12 @@ from transformers import AutoTokenizer, Qwen2_5_VLConfig, Qwen2_5_VLForCondition
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from pipeline.describe.backends.transformers import TransformersDescriber
-from pipeline.describe.checkpoints import Checkpoint, TransformersCheckpoint, locate
+from pipeline.describe.checkpoints import Checkpoint, locate
 from pipeline.describe.grammar import Grammar, fields_text, region_text
-from pipeline.describe.network import Qwen25VL
-from pipeline.describe.network_config import parse_config
 from pipeline.describe.prefix import build_prefix
 from pipeline.describe.slots import add_slot
 from pipeline.describe.token_tree import TokenTree
-from pipeline.describe.weights import fill
+from pipeline.describe.vision_tower import speed_up
 from pipeline.errors import ModelError
 from pipeline.faces.alignment import CROP_SIZE, TEMPLATE
 from pipeline.records import Alignment, Request
@@ -73,11 +71,11 @@ SHAPES = {
 """Qwen2.5-VL-3B and 7B (Bai et al. 2025, arXiv 2502.13923), and a tiny one for tests."""
 
 
-def build(shape: Shape, device: str) -> tuple[Checkpoint, TransformersCheckpoint]:
-    """A model with random weights, the same ones each time: bfloat16 on CUDA, float32 elsewhere.
+def build(shape: Shape, device: str, own_tower: bool) -> Checkpoint:
+    """A checkpoint with random weights, the same ones each time: bfloat16 on CUDA, float32 elsewhere.
 
-    Returns:
-        (as the describer runs it, as transformers runs it); both share their weights.
+    Args:
+        own_tower: whether to use this project's implementation of the vision tower; otherwise transformers' own.
     """
     tokenizer = AutoTokenizer.from_pretrained(locate("nano"), padding_side="left")
     token = tokenizer.convert_tokens_to_ids
@@ -108,10 +106,8 @@ def build(shape: Shape, device: str) -> tuple[Checkpoint, TransformersCheckpoint
             config, dtype=torch.bfloat16 if device.startswith("cuda") else torch.float32, attn_implementation="sdpa"
         )
     half = torch.full((3,), 0.5, device=device)
-    model.to(device).eval()
-    network = fill(Qwen25VL(parse_config(config.to_dict())), model.state_dict())
-    how: dict[str, Any] = {"grammar": Grammar(face_size=shape.face_size), "mean": half, "std": half / 2}
-    return Checkpoint("random", network, tokenizer, **how), TransformersCheckpoint("random", model, tokenizer, **how)
+    network = (speed_up(model) if own_tower else model).to(device).eval()
+    return Checkpoint("random", network, tokenizer, Grammar(face_size=shape.face_size), half, half / 2)
 
 
 def questions(faces: int) -> list[Request]:
@@ -209,7 +205,7 @@ def measure(name: str, device: str, faces: int, repeats: int) -> dict[str, Any]:
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ModelError(f"--shape {name} needs a CUDA device and torch sees none here; use another machine, or --shape tiny --device cpu")
     shape, asked = SHAPES[name], questions(faces)
-    own, other = build(shape, device)
+    own, other = build(shape, device, own_tower=True), build(shape, device, own_tower=False)
     ours = TransformersDescriber(own, batch_size=len(asked))
     size = {"shortest_edge": shape.face_size**2, "longest_edge": shape.face_size**2}
     processor = Qwen2VLImageProcessorPil(size=size, image_mean=own.mean.tolist(), image_std=own.std.tolist())

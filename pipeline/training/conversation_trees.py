@@ -12,12 +12,12 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from pipeline.describe.grammar import Grammar, region_text, scaled
 from pipeline.describe.prefix import Prefix
 from pipeline.describe.slots import Slot, add_slot
 from pipeline.describe.token_tree import TokenTree
-from pipeline.describe.tokenizer import TextTokenizer
 from pipeline.faces.alignment import CROP_SIZE
 from pipeline.vocabulary import Box
 
@@ -93,7 +93,7 @@ class ConversationLayout:
         slots: the grammar's slots.
     """
 
-    def __init__(self, tokenizer: TextTokenizer, grammar: Grammar, prefix: Prefix) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, grammar: Grammar, prefix: Prefix) -> None:
         self._tokenizer = tokenizer
         self._prefix = prefix
         self._scale = prefix.side / CROP_SIZE

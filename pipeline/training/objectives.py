@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pipeline.describe.checkpoints import TransformersCheckpoint
+from pipeline.describe.checkpoints import Checkpoint
 from pipeline.describe.prefill import decode, embed_with_images, encode_images
 from pipeline.describe.prefix import Prefix
 from pipeline.describe.slots import Slot, log_probabilities
@@ -92,7 +92,7 @@ class FocalObjective(Objective):
 
     def __init__(
         self,
-        checkpoint: TransformersCheckpoint,
+        checkpoint: Checkpoint,
         slots: Sequence[Slot],
         prefix: Prefix,
         stage: FocalStage,

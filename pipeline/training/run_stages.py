@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from pipeline.describe.checkpoints import TransformersCheckpoint, locate, open_in_transformers
+from pipeline.describe.checkpoints import Checkpoint, locate, open_checkpoint
 from pipeline.describe.prefix import build_prefix
 from pipeline.describe.vision_tower import speed_up
 from pipeline.storage.atomic import replacing
@@ -159,14 +159,14 @@ def _train_focal(
 
 def _starting_point(
     stage: FocalStage, out: Path, model: str | None, adapter: Path | None, faces: LabelledFaces
-) -> tuple[TransformersCheckpoint, DenseHead | None, dict[str, Any]]:
+) -> tuple[Checkpoint, DenseHead | None, dict[str, Any]]:
     """The checkpoint and dense head that a stage trains, and the checkpoint's preprocessor settings."""
     if model is None:
         tokenizer = build_tokenizer()
-        checkpoint = TransformersCheckpoint("nano", speed_up(build_model(tokenizer)), tokenizer, GRAMMAR, MEAN, STD)
+        checkpoint = Checkpoint("nano", speed_up(build_model(tokenizer)), tokenizer, GRAMMAR, MEAN, STD)
         preprocessor = PREPROCESSOR_CONFIG
     else:
-        checkpoint = open_in_transformers(model, device="auto")
+        checkpoint = open_checkpoint(model, device="auto")
         preprocessor = json.loads((locate(model) / "preprocessor_config.json").read_text())
         known = tuple(au for au in checkpoint.grammar.aus if au in AUS_LABELLED)
         checkpoint = replace(checkpoint, grammar=replace(checkpoint.grammar, aus=known))
@@ -191,7 +191,7 @@ def _starting_point(
 
 
 def _objective(
-    stage: FocalStage, out: Path, checkpoint: TransformersCheckpoint, head: DenseHead | None, faces: LabelledFaces
+    stage: FocalStage, out: Path, checkpoint: Checkpoint, head: DenseHead | None, faces: LabelledFaces
 ) -> tuple[ConversationLayout, FocalObjective]:
     teacher = None
     if stage.teacher_share:
@@ -218,7 +218,7 @@ def _finish(folder: StageFolder, stage: Stage, logged: list[dict[str, float]], f
 
 def _export_nano(checkpoint: Path, folder: Path) -> None:
     """Convert a stage's checkpoint for release: for colour pictures, in bfloat16."""
-    opened = open_in_transformers(str(checkpoint), device="cpu")
+    opened = open_checkpoint(str(checkpoint), device="cpu")
     model = copy.deepcopy(opened.model)
     grey_to_colour(model)
     shutil.rmtree(folder, ignore_errors=True)

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from transformers import DynamicCache
 
 from pipeline.describe.checkpoints import Checkpoint, open_checkpoint
 from pipeline.describe.describer import BaseDescriber, Prompt, resized
 from pipeline.describe.fields import Fields
-from pipeline.describe.network import KeyValueCache
 from pipeline.describe.prefill import decode, embed_with_images, encode_images
 from pipeline.describe.prefix import build_prefix
 from pipeline.describe.slots import Slot, add_slot, probabilities
@@ -52,14 +52,14 @@ class _Group:
     """
 
     rows: list[int]
-    cache: KeyValueCache
+    cache: DynamicCache
     length: int
     position: int
     pending: list[list[int]]
 
 
 class TransformersDescriber(BaseDescriber):
-    """The describer over a Qwen2.5-VL in this process."""
+    """The describer over `Qwen2_5_VLForConditionalGeneration`."""
 
     def __init__(self, checkpoint: Checkpoint, batch_size: int = 32) -> None:
         """Describe with an opened checkpoint.
@@ -106,7 +106,7 @@ class TransformersDescriber(BaseDescriber):
             sentences |= zip(group.rows, self._write_group(group, [answers[i] for i in group.rows]), strict=True)
         return [sentences[i] for i in range(len(prompts))]
 
-    def _prefill(self, prompts: Sequence[Prompt]) -> tuple[KeyValueCache, list[int]]:
+    def _prefill(self, prompts: Sequence[Prompt]) -> tuple[DynamicCache, list[int]]:
         """Prefill the prefix of each distinct face: a cache with one row for each, and the row of each prompt."""
         places: dict[bytes, int] = {}
         crops: list[np.ndarray] = []
@@ -120,16 +120,16 @@ class TransformersDescriber(BaseDescriber):
         images = torch.from_numpy(np.stack(crops)).to(self._device).permute(0, 3, 1, 2)  # [F, 3, side, side]
         seen = encode_images(self._model, images, self._mean, self._std)  # [F, N, D]
         ids = self._prefix.ids.to(self._device).repeat(len(crops), 1)
-        cache = KeyValueCache()
+        cache = DynamicCache(config=self._model.config.text_config)
         size = len(self._prefix)
         mask = torch.ones(size, size, dtype=torch.bool, device=self._device).tril().expand(len(crops), 1, -1, -1)
         positions = self._prefix.positions.to(self._device).unsqueeze(1).expand(-1, len(crops), -1)
         decode(self._model, embed_with_images(self._model, ids, self._prefix, seen), positions, mask, cache)
         return cache, face_of
 
-    def _group(self, rows: Sequence[int], cache: KeyValueCache, face_of: Sequence[int], questions: Sequence[list[int]]) -> _Group:
+    def _group(self, rows: Sequence[int], cache: DynamicCache, face_of: Sequence[int], questions: Sequence[list[int]]) -> _Group:
         """Some prompts in a cache of their own, right after the prefix."""
-        own = cache.select([face_of[i] for i in rows])
+        own = _select(cache, [face_of[i] for i in rows])
         return _Group(list(rows), own, len(self._prefix), self._prefix.end, [questions[i] for i in rows])
 
     def _read_group(self, group: _Group) -> list[Fields]:
@@ -197,3 +197,11 @@ class TransformersDescriber(BaseDescriber):
             hidden = decode(self._model, embeds, position.view(1, -1, 1).expand(3, -1, -1), seen[:, None, None, :], group.cache)[:, -1]
             position = position + 1
         return [self._tokens.decode(row) for row in written]
+
+
+def _select(cache: DynamicCache, rows: Sequence[int]) -> DynamicCache:
+    """A new cache with some rows of another one."""
+    chosen = DynamicCache()
+    for index, layer in enumerate(cache.layers):
+        chosen.update(layer.keys[list(rows)], layer.values[list(rows)], index)
+    return chosen
