@@ -1,8 +1,8 @@
 """The OpenAI backend: any vision-language model behind an OpenAI-compatible endpoint, such as a vLLM server or a hosted one.
 
 For each box the server gets the aligned face as a PNG data URI with the box's coordinates, and is asked for the fields as one JSON object.
-If the reply comes with log-probabilities of its tokens, the scores are the model's own probabilities of the values that it wrote. If not,
-the answer has the values that the model states and no scores. A second request asks for the sentence.
+If the reply comes with log-probabilities of its tokens, the scores are the model's own probabilities of the values, each given the values
+before it. If not, the answer has the values that the model states and no scores. A second request asks for the sentence.
 """
 
 from __future__ import annotations
