@@ -65,6 +65,19 @@ def untimed(result: Result) -> tuple[pa.Table, pa.Table]:
     return result.chunk.faces, result.descriptions
 
 
+def test_the_first_chunk_holds_the_first_window_alone(samples: Path) -> None:
+    """The first words of a long video need not wait until a batch is full."""
+    first, *later = analyse_video(str(samples / "WolfgangLanger_Pexels.mp4"), settings("video.fps=2"), load_detector())
+    assert {selection.window_index for selection in first.selections} == {0}
+    assert first.frames <= 4 and first.faces.num_rows == first.frames
+    assert later and all(selection.window_index > 0 for chunk in later for selection in chunk.selections)
+
+
+def test_a_video_shorter_than_a_window_is_one_chunk(samples: Path) -> None:
+    (only,) = analyse_video(str(samples / "single_face.mp4"), settings("video.fps=3", "select.window=600"), load_detector())
+    assert only.selections and only.video is not None
+
+
 def test_it_describes_as_a_describer_in_this_process_does(chunk: Chunk) -> None:
     here = describe_chunk(chunk, load_describer(threads=1))
     fewer = replace(chunk, selections=chunk.selections[1:])

@@ -110,10 +110,11 @@ def describe(
         place = clipped
     with without_gc():
         from pipeline.describe.backends import load_describer
+        from pipeline.execution.executors import threads_for
         from pipeline.faces.detectors import load_detector
 
         finder = load_detector(settings.detect.detector, min_face=settings.detect.min_face)
-        describer = load_describer(**settings.describe.load_options())
+        describer = load_describer(**settings.describe.load_options(), threads=threads_for(processes=1))
     found: Iterator[DescribedImage]
     if single:
         faces = describe_image(pixels, regions, place, detector=finder, describer=describer, in_turn=in_turn)

@@ -136,7 +136,7 @@ class _Analysis:
                         video = sharing.share(self._path, file, video, self._timer)
                 for time_s, faces, selections in self._select(video):
                     self._add(time_s is not None, faces, selections)
-                    while len(self._selections) > self._batch or len(self._faces) >= FACES_IN_CHUNK:
+                    while self._chunk_is_due(at_end=time_s is None):
                         yield self._chunk(1.0 if time_s is None else time_s / max(video.info.duration_s, 1e-6))
                 problem = video.problem
         except VideoError as fault:
@@ -171,6 +171,11 @@ class _Analysis:
         self._regions_selected += len(selections)
         self._tracks.update(face.track_id for face in faces)
         self._windows.update((face.track_id, floor(face.time_s / self._settings.select.window)) for face in faces)
+
+    def _chunk_is_due(self, at_end: bool) -> bool:
+        """Whether to hand on a chunk. The first one goes with the first selections, so that words come soon; later ones fill a batch."""
+        first = not self._index and bool(self._selections) and not at_end
+        return first or len(self._selections) > self._batch or len(self._faces) >= FACES_IN_CHUNK
 
     def _chunk(self, share: float) -> Chunk:
         """Hand on what has been gathered, up to one batch of selections."""
