@@ -19,10 +19,11 @@ from PIL import Image
 
 from pipeline.faces.detectors import load_detector
 from pipeline.report.index import emotion_strip
-from pipeline.report.page_data import MISSING, load_video, presence
-from pipeline.report.pictures import choose, hide, read_pictures, view_around
+from pipeline.report.page_data import MISSING, SAMPLE_MISSING, SAMPLE_STEPS, load_video, presence
+from pipeline.report.pictures import anonymised, choose, read_pictures, view_around
 from pipeline.schemas import TABLES
 from pipeline.storage.run_folder import RunFolder, empty, file_mark, video_id
+from pipeline.trends import load as load_trends
 from pipeline.video.opening import open_video
 from pipeline.vocabulary import AUS, EMOTIONS
 from tests.support.tables import add_video, command, new_run, rows_of
@@ -34,17 +35,20 @@ def block(page: Path, name: str) -> str:
     return found[1]
 
 
-def payload(page: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Read a page's payload back by its documented form."""
+def payload(page: Path) -> tuple[dict[str, Any], dict[str, dict[str, np.ndarray]]]:
+    """Read a page's payload back by its documented form: the header, and the columns of each table."""
     data = gzip.decompress(base64.b64decode(block(page, "payload")))
     size = int.from_bytes(data[:4], "little")
     header = json.loads(data[4 : 4 + size])
-    columns, at = {}, 4 + size
-    for name, kind in header.get("columns", ()):
-        columns[name] = np.frombuffer(data, f"<{kind}", header["rows"], at)
-        at += columns[name].nbytes
+    tables: dict[str, dict[str, np.ndarray]] = {}
+    at = 4 + size
+    for name, table in header.get("tables", {}).items():
+        tables[name] = {}
+        for column, kind in table["columns"]:
+            tables[name][column] = np.frombuffer(data, f"<{kind}", table["count"], at)
+            at += tables[name][column].nbytes
     assert at == len(data)
-    return header, columns
+    return header, tables
 
 
 @pytest.fixture
@@ -61,20 +65,63 @@ def test_a_page_holds_every_row_to_three_decimals(run: RunFolder) -> None:
     tables = rows_of(video_id("gone.mp4"), 12, people=2)
     key = add_video(run, "gone.mp4", tables)
     assert command("report", run.path) == 0
-    header, columns = payload(run.path / "report" / "videos" / "gone.html")
-    rows = load_video(run, {"video_id": key}).rows.to_pylist()
-    assert header["rows"] == len(rows) == tables[1].num_rows
-    assert [one["id"] for one in header["people"]] == [1, 2]
+    header, packed = payload(run.path / "report" / "videos" / "gone.html")
+    columns, windows = packed["rows"], packed["windows"]
+    rows = load_video(run, {"video_id": key, "fps": 25.0}).rows.to_pylist()
+    assert header["tables"]["rows"]["count"] == len(rows) == tables[1].num_rows
+    assert [one["id"] for one in header["tracks"]] == [1, 2]
+    faces = {(row["track_id"], row["window_index"]): row for row in rows if row["region"] == "face"}
     for i, row in enumerate(rows):
-        assert header["people"][columns["person"][i]]["id"] == row["track_id"]
+        assert header["tracks"][columns["track"][i]]["id"] == row["track_id"]
         assert header["regions"][columns["region"][i]] == row["region"]
         assert header["sentences"][columns["text"][i]] == row["description"]
         assert columns["time_ms"][i] == round(row["time_s"] * 1000)
         assert [au for bit, au in enumerate(AUS) if columns["active"][i] >> bit & 1] == row["aus"]
-        assert EMOTIONS[columns["emotion"][i]] == row["emotion"]
         for au in header["knownAus"]:
             assert columns[au][i] == (MISSING if row[au] is None else pytest.approx(row[au] * 1000, abs=0.51))
+        window, face = columns["window"][i], faces[row["track_id"], row["window_index"]]
+        assert (windows["start_ms"][window], windows["end_ms"][window]) == (round(row["start_s"] * 1000), round(row["end_s"] * 1000))
+        assert EMOTIONS[windows["emotion"][window]] == face["emotion"], "emotion and age are the face's"
+        assert windows["p_fear"][window] == pytest.approx(face["emotion_fear"] * 1000, abs=0.51)
+        assert windows["age"][window] == pytest.approx(face["age"] * 10, abs=0.51)
+    assert header["tables"]["windows"]["count"] == len(faces) and "samples" not in packed
     assert "AU06" not in header["knownAus"]  # nano does not know it
+
+
+def test_a_tracks_age_is_the_one_of_the_trends(run: RunFolder) -> None:
+    key = add_video(run, "gone.mp4", rows_of(video_id("gone.mp4"), 12, people=2))
+    assert command("report", run.path) == 0
+    header, _ = payload(run.path / "report" / "videos" / "gone.html")
+    trends = load_trends([run.path]).pandas("tracks").set_index("track_id")
+    assert {one["id"]: one["age"] for one in header["tracks"]} == {
+        track: [round(row[name], 1) for name in ("age", "age_low", "age_high")] for track, row in trends.iterrows()
+    }
+    assert key and set(trends.index) == {1, 2}
+
+
+def test_scores_of_every_frame_are_on_the_page_where_the_run_has_them(run: RunFolder) -> None:
+    """Ten frames a second, one of which cannot be read; of two active units that exclude each other the surer one counts."""
+    key = video_id("gone.mp4")
+    faces, rows = rows_of(key, 3)
+    face = faces.to_pylist()[0]
+    shares = {f"emotion_{name}": 1.0 if name == "fear" else 0.0 for name in EMOTIONS}
+    frames: list[dict[str, Any]] = []
+    for i in range(30):
+        scores = {"AU12": i / 29, "AU24": 0.8, "AU25": 0.9, "emotion": "fear", "age": 30.0, **shares} if i != 7 else {}
+        frames.append({**face, "frame_index": 3 * i, "time_s": i / 10, **scores})
+    add_video(run, "gone.mp4", (pa.Table.from_pylist(frames, TABLES["faces"]), rows), fps=30.0)
+    run.update_info(thresholds={"AU12": 0.5, "AU24": 0.5, "AU25": 0.5})
+    assert command("report", run.path) == 0
+    header, packed = payload(run.path / "report" / "videos" / "gone.html")
+    samples = packed["samples"]
+    assert header["tables"]["samples"]["count"] == 30
+    assert samples["start_ms"].tolist() == [100 * i for i in range(30)] and samples["end_ms"][3] == 400
+    known = [i for i in range(30) if i != 7]
+    assert samples["AU12"][known].tolist() == [round(i / 29 * SAMPLE_STEPS) for i in known]
+    assert samples["AU12"][7] == samples["p_fear"][7] == SAMPLE_MISSING and samples["p_fear"][6] == SAMPLE_STEPS
+    active = {au: [bool(bits >> AUS.index(au) & 1) for bits in samples["active"]] for au in ("AU12", "AU24", "AU25")}
+    assert active["AU12"] == [i != 7 and i / 29 >= 0.5 for i in range(30)]
+    assert not any(active["AU24"]) and active["AU25"] == [i != 7 for i in range(30)], "lips are not pressed and parted at once"
 
 
 def test_presence_ends_where_the_face_is_long_gone() -> None:
@@ -130,7 +177,7 @@ def test_no_face_is_left_in_blurred_pictures(run: RunFolder, clip: Path) -> None
             rows.append(example | place | {"start_s": frame.time_s, "end_s": frame.time_s + 1})
     tables = pa.Table.from_pylist(faces, TABLES["faces"]), pa.Table.from_pylist(rows, TABLES["descriptions"])
     key = add_video(run, clip, tables)
-    data = load_video(run, {"video_id": key, "path": str(clip)})
+    data = load_video(run, {"video_id": key, "path": str(clip), "fps": 30.0})
 
     def found_in(kind: Any) -> list[int]:
         pictures = read_pictures(data, file_mark(clip), kind).pictures
@@ -140,15 +187,15 @@ def test_no_face_is_left_in_blurred_pictures(run: RunFolder, clip: Path) -> None
 
     assert found_in("show") == [1, 1, 1]
     assert found_in("blur") == [0, 0, 0]
-    still = np.asarray(hide(Image.fromarray(np.random.default_rng(0).integers(0, 255, (200, 200, 3), np.uint8)), np.zeros((0, 4))))
+    still = np.asarray(anonymised(Image.fromarray(np.random.default_rng(0).integers(0, 255, (200, 200, 3), np.uint8)), np.zeros((0, 4))))
     assert still.std() < 20  # also where the detector saw nobody, nothing fine is left
 
 
 def test_many_pictures_keep_within_their_share() -> None:
-    from pipeline.report.pictures import MOST_PICTURES, PICTURE_BYTES, _jpeg
+    from pipeline.report.pictures import MAX_PICTURES, PICTURE_BYTES, _jpeg
 
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (360, 360, 3), np.uint8))
-    assert len(_jpeg(noise, PICTURE_BYTES / MOST_PICTURES)) <= PICTURE_BYTES / MOST_PICTURES
+    assert len(_jpeg(noise, PICTURE_BYTES / MAX_PICTURES)) <= PICTURE_BYTES / MAX_PICTURES
 
 
 def test_pictures_are_left_out_when_asked_or_gone_or_of_another_file(run: RunFolder, tmp_path: Path, clip: Path) -> None:
@@ -159,7 +206,7 @@ def test_pictures_are_left_out_when_asked_or_gone_or_of_another_file(run: RunFol
 
     def shown(*options: str) -> tuple[int, str]:
         assert command("report", run.path, *options) == 0
-        return len(json.loads(block(page, "pictures"))), payload(page)[0]["note"]
+        return len(json.loads(block(page, "pictures"))), payload(page)[0]["pictureNote"]
 
     assert shown() == (3, "")
     assert shown("--no-faces") == (0, "Pictures were left out on request (--no-faces).")
@@ -263,7 +310,7 @@ def test_a_damaged_table_costs_its_own_video_only(run: RunFolder, capsys: pytest
     assert len(errors) == 1 and "cannot be read" in errors[0] and bad in errors[0]
     assert (run.path / "report" / "videos" / "whole.html").exists()
     rows = {row["id"]: row for row in payload(run.path / "report" / "index.html")[0]["videos"]}
-    assert "cannot be read" in rows[bad]["error"] and rows[whole]["error"] == ""
+    assert "cannot be read" in rows[bad]["problems"][0]["text"] and rows[whole]["problems"] == []
 
 
 def test_a_film_that_cannot_be_made_costs_nothing_else(
@@ -281,10 +328,9 @@ def test_a_film_that_cannot_be_made_costs_nothing_else(
     assert len(said.err.splitlines()) == 1 and "1 of 2 videos" in said.err and "gone.mp4" in said.err
     report = run.path / "report"
     rows = {row["id"]: row for row in payload(report / "index.html")[0]["videos"]}
-    assert (
-        rows[gone]["files"] == ["videos/gone.html", "frames/gone.columns.json", "frames/gone.csv"]
-        and "film not written" in rows[gone]["error"]
-    )
+    assert rows[gone]["files"] == ["videos/gone.html", "frames/gone.columns.json", "frames/gone.csv"]
+    assert [one["kind"] for one in rows[gone]["problems"]] == ["film"] and rows[there]["problems"] == []
+    assert "no longer there" in rows[gone]["problems"][0]["text"]
     assert (
         rows[there]["files"] == ["videos/there.html", "frames/there.columns.json", "frames/there.csv", "films/there.mp4"]
         and rows[there]["error"] == ""
@@ -292,10 +338,10 @@ def test_a_film_that_cannot_be_made_costs_nothing_else(
 
     assert command("report", run.path, "--only", "there.mp4", "--video") == 0
     rows = {row["id"]: row for row in payload(report / "index.html")[0]["videos"]}
-    assert "film not written" in rows[gone]["error"], "still so, though nobody tried this time"
+    assert [one["kind"] for one in rows[gone]["problems"]] == ["film"], "still so, though nobody tried this time"
     assert command("report", run.path) == 0, "no film is asked for"
     rows = {row["id"]: row for row in payload(report / "index.html")[0]["videos"]}
-    assert rows[gone]["error"] == ""
+    assert rows[gone]["problems"] == []
 
 
 def test_a_film_of_earlier_tables_is_not_shown_as_this_runs(run: RunFolder, samples: Path, tmp_path: Path) -> None:
@@ -327,8 +373,24 @@ def test_odd_rows_make_a_page(run: RunFolder) -> None:
     pq.write_table(pq.read_table(file).drop_columns(["AU43", "age_low", "model"]), file)
     assert command("report", run.path) == 0
     header, columns = payload(run.path / "report" / "videos" / "odd.html")
-    assert header["rows"] == rows.num_rows and "left_ear" in header["regions"]
-    assert set(columns["age_low"].tolist()) == {MISSING}
+    assert header["tables"]["rows"]["count"] == rows.num_rows and "left_ear" in header["regions"]
+    assert set(columns["windows"]["age_low"].tolist()) == {MISSING}
+
+
+def test_notes_and_kinds_of_errors_stand_in_the_index_and_on_the_page(run: RunFolder) -> None:
+    note = "deinterlaced: interlaced frames are deinterlaced; orientation: mirrored"
+    add_video(run, "old.mpg", rows_of(video_id("old.mpg"), 2), note=note, error="it ends at 0.5 of 8.5 s", error_kind="truncated")
+    failed = {"status": "failed", "error": "broken.mp4: empty file", "error_kind": "empty"}
+    add_video(run, "broken.mp4", (empty("faces"), empty("descriptions")), **failed)
+    assert command("report", run.path) == 0
+    rows = {row["name"]: row for row in payload(run.path / "report" / "index.html")[0]["videos"]}
+    notes = [{"kind": "deinterlaced", "text": "interlaced frames are deinterlaced"}, {"kind": "orientation", "text": "mirrored"}]
+    assert rows["old.mpg"]["notes"] == notes
+    assert rows["old.mpg"]["problems"] == [{"kind": "truncated", "text": "it ends at 0.5 of 8.5 s"}]
+    assert rows["broken.mp4"]["problems"] == [{"kind": "empty", "text": "empty file"}] and rows["broken.mp4"]["notes"] == []
+    page = run.path / "report" / "videos" / "old.html"
+    assert payload(page)[0]["notes"] == notes
+    assert "<dd>mirrored</dd>" in page.read_text(encoding="utf-8"), "also where scripts do not run"
 
 
 def test_names_models_and_errors_stay_text(run: RunFolder, tmp_path: Path) -> None:
@@ -354,7 +416,7 @@ def test_two_hours_of_two_people_are_a_small_page(run: RunFolder) -> None:
     add_video(run, "long.mp4", rows_of(video_id("long.mp4"), 7200, people=2), duration_s=7200.0)
     assert command("report", run.path) == 0
     page = run.path / "report" / "videos" / "long.html"
-    assert payload(page)[0]["rows"] > 25_000
+    assert payload(page)[0]["tables"]["rows"]["count"] > 25_000
     assert page.stat().st_size < 7e6
 
 

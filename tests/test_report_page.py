@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -12,13 +13,17 @@ from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
 from pipeline.report.index import write_index
 from pipeline.report.page_data import load_video
+from pipeline.schemas import TABLES
 from pipeline.storage.output_names import unique_names
 from pipeline.storage.run_folder import RunFolder, empty, video_id
+from pipeline.vocabulary import EMOTIONS, REGIONS
+from tests.support.runs import make_run
 from tests.support.tables import add_video, command, new_run, rows_of
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright to drive a browser")
@@ -102,7 +107,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, samples: Path) -> RunFolder:
     add_video(run, clip, rows_of(video_id(clip), 19, people=2, rate=23.976), duration_s=19.69, windows=38, **size)
     add_video(run, "gone.mp4", rows_of(video_id("gone.mp4"), 5))
     add_video(run, "nobody.mp4", (empty("faces"), empty("descriptions")))
-    broken = {"status": "failed", "error": "broken.mp4: <b>empty</b> file", "duration_s": None}
+    broken = {"status": "failed", "error": "broken.mp4: <b>empty</b> file", "error_kind": "empty", "duration_s": None}
     add_video(run, "broken.mp4", (empty("faces"), empty("descriptions")), **broken)
     assert command("report", run.path) == 0
     return run
@@ -116,21 +121,94 @@ def page_of(run: RunFolder, name: str = EVIL) -> Path:
 
 @pytest.fixture(scope="module")
 def table(run: RunFolder) -> list[dict[str, Any]]:
+    """Rows of the descriptions table as the page shows them: emotion and age are those of the whole face in the same window."""
     (key,) = (row["video_id"] for row in run.read("videos").to_pylist() if Path(row["path"]).name == EVIL)
-    return list(load_video(run, {"video_id": key}).rows.to_pylist())
+    rows = load_video(run, {"video_id": key, "fps": 23.976}).rows.to_pylist()
+    faces = {(row["track_id"], row["window_index"]): row for row in rows if row["region"] == "face"}
+    shared = ["emotion", "age", "age_low", "age_high", *(f"emotion_{name}" for name in EMOTIONS)]
+    return [row | {name: faces[row["track_id"], row["window_index"]][name] for name in shared} for row in rows]
 
 
-def test_a_page_opens_with_its_people_panels_and_pictures(run: RunFolder, look: Open, table: list[dict[str, Any]]) -> None:
+def test_a_page_opens_with_its_tracks_panels_and_pictures(run: RunFolder, look: Open, table: list[dict[str, Any]]) -> None:
     page = look(page_of(run))
     assert page.page.locator("h1").inner_text() == EVIL
     assert EVIL in page.page.title()
-    assert page.page.locator(".personchip img").count() == 2
-    assert page.page.locator("section.person").count() == 2
+    assert page.page.locator(".trackchip img").count() == 2
+    assert page.page.locator("section.track").count() == 2
+    assert "2 tracks" in page.page.locator(".top .facts").inner_text()
     assert page.page.locator(".plot canvas").count() == 4
     assert page.page.locator(".moment .picture img").evaluate("(image) => image.naturalWidth") > 100
     assert page.page.locator(".film .thumb").count() > 10
-    assert page.count() == f"{len(table)} of {len(table)} rows"
+    assert page.count() == f"{len(table)} of {len(table)} descriptions"
     assert len(page.requests) == 1 + sum(url.startswith("data:") for url in page.requests)
+
+
+def test_emotions_are_counted_by_face_and_window(run: RunFolder, look: Open, table: list[dict[str, Any]]) -> None:
+    page = look(page_of(run))
+    faces = [row["emotion"] for row in table if row["region"] == "face"]
+    shown = {chip.get_attribute("data-value"): chip.locator("small").inner_text() for chip in page.page.locator(".emotions .chip").all()}
+    assert shown == {name: str(faces.count(name)) for name in EMOTIONS} and sum(map(int, shown.values())) == len(faces) < len(table)
+
+
+def test_every_card_names_its_frame_and_no_region_claims_an_emotion(run: RunFolder, look: Open, table: list[dict[str, Any]]) -> None:
+    page = look(page_of(run))
+    for _ in range(3):
+        page.page.get_by_label("Next window of this track").click()
+    number = int(page.page.locator(".moment .region").first.get_attribute("data-row"))
+    window = [row for row in table if all(row[name] == table[number][name] for name in ("track_id", "window_index"))]
+    cards = page.page.locator(".moment .region")
+    assert cards.count() == len(window)
+    for card, row in zip(cards.all(), window, strict=True):
+        assert card.locator(".when").inner_text() == f"frame {row['frame_index']} at 0:{row['time_s']:05.2f}"
+        assert card.locator(".swatch").count() == 0
+        assert card.locator(".unit").all_inner_texts() == row["aus"]
+    face = page.page.locator(".facecard").inner_text()
+    assert row["emotion"] in face and f"about {round(row['age'])} years" in face
+
+
+def test_names_of_regions_do_not_cover_each_other(tmp_path: Path, samples: Path, look: Open) -> None:
+    """All fourteen regions of one face, drawn on a picture 320 pixels wide."""
+    clip = tmp_path / "clip.mp4"
+    shutil.copy(samples / "WolfgangLanger_Pexels.mp4", clip)
+    run = make_run(tmp_path / "run", [clip], video_fps=1, select_regions="all", select_window=10.0)
+    assert command("report", run.path) == 0
+    page = look(run.path / "report" / "videos" / "clip.html", PHONE)
+    labels = page.page.locator(".moment .outline span")
+    assert labels.count() == len(REGIONS)
+    boxes = [label.bounding_box() for label in labels.all() if "covered" not in (label.get_attribute("class") or "")]
+    picture = page.page.locator(".moment .picture").bounding_box()
+    assert len(boxes) >= 6
+    for one, other in itertools.combinations(boxes, 2):
+        apart = one["x"] + one["width"] <= other["x"] + 0.6 or other["x"] + other["width"] <= one["x"] + 0.6
+        assert apart or one["y"] + one["height"] <= other["y"] + 0.6 or other["y"] + other["height"] <= one["y"] + 0.6
+    for box in boxes:
+        assert box["x"] >= picture["x"] - 1 and box["x"] + box["width"] <= picture["x"] + picture["width"] + 1
+
+
+def test_scores_of_every_frame_make_the_timeline(tmp_path: Path, look: Open) -> None:
+    """A smile of a third of a second between two described frames shows on the timeline and under the pointer."""
+    key = video_id("gone.mp4")
+    faces, rows = rows_of(key, 6)
+    face = faces.to_pylist()[0]
+    shares = {f"emotion_{name}": 0.04 for name in EMOTIONS} | {"emotion_neutral": 0.76}
+    frames = [
+        {**face, "frame_index": i, "time_s": i / 10, "emotion": "neutral", "age": 30.0, **shares, "AU12": 0.9 if 23 <= i <= 25 else 0.02}
+        for i in range(60)
+    ]
+    run = new_run(tmp_path / "run")
+    run.update_info(thresholds={"AU12": 0.5})
+    add_video(run, "gone.mp4", (pa.Table.from_pylist(frames, TABLES["faces"]), rows), fps=10.0, duration_s=6.0)
+    assert command("report", run.path) == 0
+    page = look(run.path / "report" / "videos" / "gone.html")
+    assert page.page.locator(".readout").inner_text().startswith("60 frames scored")
+    plot = page.page.locator(".plot .u-over").nth(1)
+    box = plot.bounding_box()
+    said = []
+    for time_s in (1.55, 2.45, 3.05):
+        plot.hover(position={"x": box["width"] * time_s / 6, "y": 20})
+        said.append(page.page.locator(".readout").inner_text())
+    assert "active: AU12" not in said[0] and "neutral 76 %" in said[0]
+    assert "active: AU12" in said[1] and "active" not in said[2]
 
 
 def test_each_filter_shows_what_passes_and_changes_the_panels(run: RunFolder, look: Open, table: list[dict[str, Any]]) -> None:
@@ -141,17 +219,17 @@ def test_each_filter_shows_what_passes_and_changes_the_panels(run: RunFolder, lo
         page.settle()
         expected = sum(map(passes, table))
         assert 0 < expected < len(table)
-        assert page.count() == f"{expected} of {len(table)} rows"
+        assert page.count() == f"{expected} of {len(table)} descriptions"
 
     def cleared() -> None:
         page.page.locator(".reset").click()
         page.settle()
-        assert page.count() == f"{len(table)} of {len(table)} rows"
+        assert page.count() == f"{len(table)} of {len(table)} descriptions"
         assert [page.paint(i) for i in range(4)] == before
 
-    page.page.get_by_role("button", name="Person 2", exact=True).click()
+    page.page.get_by_role("button", name="Track 2", exact=True).click()
     filtered(lambda row: row["track_id"] == 2)
-    assert page.page.locator("section.person h3").all_inner_texts() == ["Person 2"]
+    assert page.page.locator("section.track h3").all_inner_texts() == ["Track 2"]
     cleared()
     page.page.locator(".emotions .chip[data-value=sadness]").click()
     filtered(lambda row: row["emotion"] == "sadness")
@@ -161,16 +239,16 @@ def test_each_filter_shows_what_passes_and_changes_the_panels(run: RunFolder, lo
     page.page.locator(".regions .chip[data-value=mouth]").click()
     filtered(lambda row: row["region"] == "mouth")
     assert set(page.column("where")) == {"mouth"}
-    assert page.paint(0) != before[0] and page.paint(1) != before[1]
+    assert page.paint(1) != before[1] and page.paint(0) == before[0], "units of the mouth alone; the emotion is the face's"
     cleared()
     page.page.locator("summary").click()
     height = page.page.locator(".plot").nth(1).bounding_box()["height"]
-    page.page.locator(".units .chip[data-value=AU12]").click()
-    page.page.locator(".units .chip[data-value=AU25]").click()
+    page.page.locator(".field.units .chip[data-value=AU12]").click()
+    page.page.locator(".field.units .chip[data-value=AU25]").click()
     filtered(lambda row: bool({"AU12", "AU25"} & set(row["aus"])))
     assert page.page.locator(".plot").nth(1).bounding_box()["height"] < height / 2
     cleared()
-    page.page.locator("#confidence").fill("0.6")
+    page.page.locator("#score").fill("0.6")
     filtered(lambda row: round(row[f"emotion_{row['emotion']}"] * 1000) >= 600)
     assert page.paint(0) != before[0] and page.paint(1) != before[1]
     cleared()
@@ -197,13 +275,13 @@ def test_a_brush_moves_every_panel_and_the_table(run: RunFolder, look: Open, tab
     assert page.page.locator(".stretch").inner_text() == "0:04.9 to 0:09.8"
     assert all(page.paint(i) != before[i] for i in range(4))
     inside = [row for row in table if row["end_s"] > from_s and row["start_s"] < to_s]
-    assert page.count() == f"{len(inside)} of {len(table)} rows"
+    assert page.count() == f"{len(inside)} of {len(table)} descriptions"
     # A click at the left of every panel is now a click at the stretch's beginning.
     for place, person in ((0, 1), (1, 1), (2, 2), (3, 2)):
         page.page.locator(".plot .u-over").nth(place).click(position={"x": 4, "y": 12})
-        assert page.page.locator(".moment h2").inner_text().startswith(f"Person {person} at 0:04.")
-    page.page.get_by_label("only the stretch in view").uncheck()
-    assert page.count() == f"{len(table)} of {len(table)} rows"
+        assert page.page.locator(".moment h2").inner_text().startswith(f"Track {person} at 0:04.")
+    page.page.get_by_label("only the time in view").uncheck()
+    assert page.count() == f"{len(table)} of {len(table)} descriptions"
     page.page.locator(".overview").scroll_into_view_if_needed()
     overview = page.page.locator(".overview").bounding_box()
     middle = overview["x"] + overview["width"] * 0.375, overview["y"] + 20
@@ -248,7 +326,7 @@ def test_a_click_shows_the_moment_with_its_regions_and_sentences(
 
 def test_the_table_sorts_and_exports_what_it_shows(run: RunFolder, look: Open, table: list[dict[str, Any]]) -> None:
     page = look(page_of(run))
-    page.page.get_by_role("button", name="Person 1", exact=True).click()
+    page.page.get_by_role("button", name="Track 1", exact=True).click()
     head = page.page.locator(".heads .age")
     head.get_by_role("button").click()
     assert head.get_attribute("aria-sort") == "ascending"
@@ -292,7 +370,7 @@ def test_everything_is_done_by_keys(run: RunFolder, look: Open) -> None:
         if reached[-1].startswith("scroller"):
             break
     names = " ".join(reached)
-    for part in ("theme", "Person 1", "sadness", "mouth", "summary" if "summary" in names else "Action units", "confidence", "Zoom in"):
+    for part in ("theme", "Track 1", "sadness", "mouth", "summary" if "summary" in names else "Action units", "score", "Zoom in"):
         assert part in names
     for part in ("handle from", "handle to", "panels", "region", "scroller"):
         assert any(name.startswith(part) for name in reached), part
@@ -304,7 +382,7 @@ def test_everything_is_done_by_keys(run: RunFolder, look: Open) -> None:
     page.page.keyboard.press("ArrowRight")
     first = title.inner_text()
     page.page.keyboard.press("ArrowRight")
-    assert first.startswith("Person 2") and title.inner_text() != first
+    assert first.startswith("Track 2") and title.inner_text() != first
     page.page.keyboard.press("+")
     page.settle()
     closer = page.page.locator(".stretch").inner_text()
@@ -345,7 +423,7 @@ def test_light_and_dark_follow_the_system_and_the_button(run: RunFolder, look: O
     canvas = dark.paint(1)
     dark.page.locator(".theme").click()
     dark.settle()
-    assert dark.page.locator(".theme").inner_text() == "☀ Light"
+    assert dark.page.locator(".theme").inner_text() == "☀ Light theme"
     assert ground(dark) > 200 and dark.paint(1) != canvas
 
 
@@ -360,9 +438,9 @@ def test_a_finger_taps_and_drags_on_a_phone(run: RunFolder, look: Open) -> None:
     page = look(page_of(run), PHONE, has_touch=True, is_mobile=True)
     plot = page.page.locator(".plot .u-over").nth(0)
     plot.tap(position={"x": plot.bounding_box()["width"] * 5.5 / 19.69, "y": 20})
-    assert page.page.locator(".moment h2").inner_text() == "Person 1 at 0:05.38"
+    assert page.page.locator(".moment h2").inner_text() == "Track 1 at 0:05.38"
     page.page.locator(".rows [role=row]").nth(0).tap()
-    assert page.page.locator(".moment h2").inner_text() != "Person 1 at 0:05.38"
+    assert page.page.locator(".moment h2").inner_text() != "Track 1 at 0:05.38"
 
 
 def test_a_video_that_is_gone_is_shown_without_pictures(run: RunFolder, look: Open) -> None:
@@ -375,7 +453,7 @@ def test_a_video_that_is_gone_is_shown_without_pictures(run: RunFolder, look: Op
 def test_a_video_without_faces_says_so(run: RunFolder, look: Open) -> None:
     page = look(page_of(run, "nobody.mp4"))
     assert page.page.locator("h2").inner_text() == "No face was found in this video"
-    assert "50 frames of it were looked at" in page.page.locator(".nothing").inner_text()
+    assert "50 frames of it were searched" in page.page.locator(".nothing").inner_text()
 
 
 def test_without_scripts_the_facts_still_stand(run: RunFolder, browser: Any) -> None:
@@ -390,7 +468,7 @@ def test_the_index_lists_searches_sorts_and_leads_on(run: RunFolder, look: Open)
     page = look(run.path / "report" / "index.html")
     assert page.count() == "4 of 4 videos"
     assert page.page.locator(".strip").count() == 2
-    assert page.page.locator(".error").inner_text() == "<b>empty</b> file"
+    assert page.page.locator(".remarks .error").inner_text() == "empty <b>empty</b> file"
     page.page.get_by_role("button", name="failed").click()
     assert page.count() == "1 of 4 videos" and "broken.mp4" in page.column("name")[0]
     page.page.get_by_role("button", name="failed").click()
@@ -442,11 +520,14 @@ def test_two_hours_of_two_people_are_at_hand(tmp_path: Path, look: Open) -> None
     assert command("report", run.path) == 0
     page = look(run.path / "report" / "videos" / "long.html")
     total = tables[1].num_rows
-    assert page.count() == f"{total:,} of {total:,} rows"
+    assert page.count() == f"{total:,} of {total:,} descriptions"
     assert page.page.locator(".rows [role=row]").count() < 80
     page.page.locator(".emotions .chip[data-value=fear]").click()
     page.settle()
-    assert page.count() == f"{tables[1]['emotion'].to_pylist().count('fear'):,} of {total:,} rows"
+    rows = tables[1].select(["track_id", "window_index", "region", "emotion"]).to_pylist()
+    afraid = {(row["track_id"], row["window_index"]) for row in rows if row["region"] == "face" and row["emotion"] == "fear"}
+    fearful = sum((row["track_id"], row["window_index"]) in afraid for row in rows)
+    assert page.count() == f"{fearful:,} of {total:,} descriptions"
     plot = page.page.locator(".plot .u-over").nth(0)
     plot.click(position={"x": plot.bounding_box()["width"] / 2, "y": 20})
-    assert page.page.locator(".moment h2").inner_text().startswith(("Person 1 at 59:5", "Person 1 at 1:00:0"))
+    assert page.page.locator(".moment h2").inner_text().startswith(("Track 1 at 59:5", "Track 1 at 1:00:0"))

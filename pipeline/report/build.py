@@ -23,7 +23,7 @@ from pipeline.report.export import COLUMNS_FILE, export_frames
 from pipeline.report.film import annotate_video
 from pipeline.report.index import write_index
 from pipeline.report.page import is_report_page, write_page
-from pipeline.report.pictures import Faces, why_none
+from pipeline.report.pictures import Faces, why_without_pictures
 from pipeline.storage.atomic import replacing
 from pipeline.storage.output_names import unique_names
 from pipeline.storage.run_folder import RunFolder
@@ -129,17 +129,17 @@ def write_report(
     known = run.read("videos").to_pylist()
     chosen = known if videos is None else list(videos)
     ledger = _Ledger(out, {row["video_id"]: row["path"] for row in known})
-    fingerprints = run.committed()
+    marks = run.committed()
     report = Report(out / "index.html")
     try:
         for number, row in enumerate(chosen, 1):
             if row["status"] == "failed":
                 continue  # the run has nothing of it; the index shows why
             label = f"video {number}/{len(chosen)}"
-            tables = _tables(run, row["video_id"], fingerprints)
-            video = _Video(run, row, fingerprints.get(row["video_id"], ""), tables, ledger, report)
+            tables = _tables(run, row["video_id"], marks)
+            video = _Video(run, row, marks.get(row["video_id"], ""), tables, ledger, report)
             video.write(outputs, partial(_labelled, progress, label))
-        files = {row["video_id"]: ledger.files(row["video_id"], _tables(run, row["video_id"], fingerprints)) for row in known}
+        files = {row["video_id"]: ledger.files(row["video_id"], _tables(run, row["video_id"], marks)) for row in known}
         failed = {key: entry.failed for key, entry in ledger.entries.items() if entry.failed}
         report.film_notes = {key: entry.notes for key, entry in ledger.entries.items() if entry.notes and "film" in entry.made}
         for key, fault in write_index(run, known, out, files, failed, report.film_notes).items():
@@ -154,11 +154,11 @@ def _labelled(progress: Progress, label: str, what: str, done: int, total: int) 
     progress(f"{label}: {what}", done, total)
 
 
-def _tables(run: RunFolder, key: str, fingerprints: Mapping[str, str]) -> str:
+def _tables(run: RunFolder, key: str, marks: Mapping[str, str]) -> str:
     """Changes when a video's tables, or the file that they were made from, do."""
     files = [run.file(table, key)[0] for table in ("videos", "faces", "descriptions")]
-    marks = [f"{file.stat().st_size}-{file.stat().st_mtime_ns}" if file.is_file() else "" for file in files]
-    return _hash(*marks, fingerprints.get(key, ""))
+    states = [f"{file.stat().st_size}-{file.stat().st_mtime_ns}" if file.is_file() else "" for file in files]
+    return _hash(*states, marks.get(key, ""))
 
 
 def _hash(*parts: str) -> str:
@@ -168,8 +168,8 @@ def _hash(*parts: str) -> str:
 class _Video:
     """Writes the outputs of one video and notes what came of each."""
 
-    def __init__(self, run: RunFolder, row: Mapping[str, Any], fingerprint: str, tables: str, ledger: _Ledger, report: Report) -> None:
-        self._run, self._row, self._fingerprint, self._tables = run, row, fingerprint, tables
+    def __init__(self, run: RunFolder, row: Mapping[str, Any], mark: str, tables: str, ledger: _Ledger, report: Report) -> None:
+        self._run, self._row, self._mark, self._tables = run, row, mark, tables
         self._key: str = row["video_id"]
         self._ledger, self._report = ledger, report
         self._entry = ledger.entries[self._key]
@@ -178,10 +178,10 @@ class _Video:
         """Write all that is asked for and is not up to date."""
         self._entry.failed = {}
         run, key, faces, path = self._run, self._key, outputs.faces, partial(self._ledger.path, self._key)
-        reason = why_none(dict(self._row), self._fingerprint, faces)
+        reason = why_without_pictures(self._row, self._mark, faces)
         with self._writing(["page"], faces, reason) as kinds:
             if kinds:
-                write_page(run, self._row, path("page"), self._fingerprint, faces, partial(progress, "pictures"))
+                write_page(run, self._row, path("page"), self._mark, faces, partial(progress, "pictures"))
                 self._report.pages += 1
         layout = "" if outputs.columns == "focalface" else f"{outputs.columns}."
         tables = {f"{layout}{name}": name for name in outputs.frames}

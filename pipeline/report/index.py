@@ -1,4 +1,4 @@
-"""The index of an archive: every video with its status, its people, its emotions over time and the way to its page."""
+"""The index of a report: every video with its status, its emotions over time, what was noted about it, and the way to its page."""
 
 from __future__ import annotations
 
@@ -9,27 +9,37 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import SettingsError
-from pipeline.report.page import INDEX_SCRIPTS, assemble, write_page_file
+from pipeline.report.inputs import listed_notes
+from pipeline.report.page import INDEX_SCRIPTS, render, write_page_file
 from pipeline.report.page_data import compress
+from pipeline.schemas import STATUSES
 from pipeline.storage.run_folder import RunFolder, printable
 from pipeline.vocabulary import EMOTIONS, WHOLE_FACE
 
 STRIP_CELLS = 72
-"""Cells of a video's emotion strip; more shows shorter moods of long videos and makes the index larger."""
+"""Cells of a video's emotion strip; more show shorter episodes of long videos and make the index larger."""
 
 NOBODY = "."
+"""A cell in which nobody was described."""
+
+MAX_FACTS = 100
+"""Failed videos that are listed where scripts do not run."""
 
 
 def emotion_strip(starts: np.ndarray, ends: np.ndarray, emotions: np.ndarray, duration_s: float, cells: int = STRIP_CELLS) -> str:
-    """The emotion that most of the described time shows, for each of `cells` equal stretches of a video.
+    """The emotion that is described for most of the time in each of `cells` equal stretches of a video.
 
     Args:
         starts, ends: (N,) seconds of the windows.
-        emotions: (N,) places in `EMOTIONS`; others are passed over.
+        emotions: (N,) places in `EMOTIONS`; others are left out.
         duration_s: of the video.
+        cells: most cells.
 
     Returns:
-        A digit a cell, the place in `EMOTIONS`, or `NOBODY`; at most one cell a window's length, so that a short video has few.
+        A digit per cell, the place in `EMOTIONS`, or `NOBODY`. A cell is at least a window long, so that a short video has few.
+
+    >>> emotion_strip(np.array([0.0, 1.0]), np.array([1.0, 2.0]), np.array([3, 4]), 3.0)
+    '34.'
     """
     if not len(starts) or not duration_s > 0:
         return ""
@@ -45,7 +55,7 @@ def emotion_strip(starts: np.ndarray, ends: np.ndarray, emotions: np.ndarray, du
 
 
 def _strip(run: RunFolder, video: Mapping[str, Any]) -> tuple[str, str]:
-    """A video's strip, and the emotion that is seen longest."""
+    """A video's strip, and the emotion of most of its windows."""
     rows = run.read("descriptions", ("start_s", "end_s", "region", "emotion"), video["video_id"])
     if not rows.num_rows:
         return "", ""
@@ -80,20 +90,20 @@ def write_index(
     Returns:
         video_id to what is wrong with its tables, where they cannot be read.
     """
-    faults: dict[str, str] = {}
+    files, failed, film_notes = files or {}, failed or {}, film_notes or {}
+    unreadable: dict[str, str] = {}
     rows = []
     for video in videos:
-        key, error = video["video_id"], video["error"] or ""
+        key, path = video["video_id"], Path(str(video["path"]))
+        problems = [(video.get("error_kind") or "problem", video["error"].removeprefix(f"{path}: "))] if video["error"] else []
         try:
-            strip, dominant = _strip(run, video)
-        except SettingsError as fault:
-            strip, dominant, error = "", "", printable(str(fault))
-            faults[key] = error
+            strip, emotion = _strip(run, video)
+        except SettingsError as error:
+            strip, emotion = "", ""
+            unreadable[key] = printable(str(error))
+            problems.append(("tables", unreadable[key]))
         else:
-            missing = [f"{kind} not written: {reason}" for kind, reason in (failed or {}).get(key, {}).items()]
-            error = "; ".join([*[error] * bool(error), *missing])
-        path = Path(str(video["path"]))
-        error = error.removeprefix(f"{path}: ")  # the name stands beside it
+            problems += [(kind, f"not written: {reason}") for kind, reason in failed.get(key, {}).items()]
         duration = video["duration_s"]
         rows.append(
             {
@@ -101,24 +111,20 @@ def write_index(
                 "name": path.name,
                 "folder": str(path.parent),
                 "status": video["status"],
-                "error": error,
+                "problems": [{"kind": kind, "text": text} for kind, text in problems],
+                "notes": [*listed_notes(video.get("note")), *({"kind": "film", "text": text} for text in film_notes.get(key, ()))],
                 "duration": round(duration, 3) if duration is not None and np.isfinite(duration) else None,
-                "people": video["tracks"] or 0,
+                "tracks": video["tracks"] or 0,
                 "descriptions": video["descriptions"] or 0,
-                "emotion": dominant,
+                "emotion": emotion,
                 "strip": strip,
-                "files": list((files or {}).get(key, ())),
+                "files": list(files.get(key, ())),
             }
         )
-    info, place = run.info, printable(run.path.resolve().name)
-    header = {
-        "videos": rows,
-        "emotions": list(EMOTIONS),
-        "run": {name: info.get(name) for name in ("model", "detector", "timing", "versions")},
-        "place": place,
-    }
-    counts = {status: sum(row["status"] == status for row in rows) for status in ("ok", "no_faces", "failed")}
+    info, name = run.info, printable(run.path.resolve().name)
+    header = {"videos": rows, "emotions": list(EMOTIONS), "run": {key: info.get(key) for key in ("model", "detector")}, "name": name}
+    counts = {status: sum(row["status"] == status for row in rows) for status in STATUSES}
     facts = [("Videos", str(len(rows))), *((status.replace("_", " "), str(count)) for status, count in counts.items())]
-    facts += [("Failed", f"{row['name']}: {row['error']}") for row in rows if row["status"] == "failed"][:100]
-    write_page_file(out / "index.html", assemble(f"{place} · focalface", facts, INDEX_SCRIPTS, {"payload": compress(header)}))
-    return faults
+    facts += [(row["name"], row["problems"][0]["text"]) for row in rows if row["status"] == "failed" and row["problems"]][:MAX_FACTS]
+    write_page_file(out / "index.html", render(f"{name} · focalface", facts, INDEX_SCRIPTS, {"payload": compress(header)}))
+    return unreadable

@@ -56,3 +56,13 @@ def sampling_fps(run: RunFolder) -> float | None:
     """Sampled frames a second of the run; None for every frame."""
     fps = run.info.get("settings", {}).get("video", {}).get("fps")
     return None if fps is None else float(fps)
+
+
+def listed_notes(note: str | None) -> list[dict[str, str]]:
+    """The `note` column of a video as a list of kinds and texts.
+
+    >>> listed_notes("joined: two recordings; orientation: mirrored")
+    [{'kind': 'joined', 'text': 'two recordings'}, {'kind': 'orientation', 'text': 'mirrored'}]
+    """
+    parts = [part.partition(": ") for part in (note or "").split("; ") if part]
+    return [{"kind": kind, "text": text} for kind, _, text in parts]

@@ -1,7 +1,13 @@
-"""What a page knows of one video: its tables, as compact columns that a browser opens at once.
+"""The data of a video's page: its tables as compact columns that a browser opens at once.
 
 The payload is one gzip stream, in base64: the length of a JSON header (four bytes, little-endian), the header, then the columns one
-after another, little-endian, as the header's `columns` lists them. Scores are kept to three decimals, times to a millisecond.
+after another, little-endian, as the header's `tables` lists them:
+
+    rows      the descriptions: one row per track, window and region
+    windows   emotion and age, which belong to the face: one row per track and window
+    samples   scores of the whole face in every sampled frame, where the run has them
+
+Scores of rows and windows are kept to three decimals, those of samples to 1/250, times to a millisecond.
 """
 
 from __future__ import annotations
@@ -10,7 +16,7 @@ import base64
 import gzip
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,46 +24,60 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.report.windows import region_order
+from pipeline.report.frame_scores import FrameScores, read_frame_scores
+from pipeline.report.inputs import listed_notes
+from pipeline.report.windows import merge_regions, region_order
 from pipeline.storage.run_folder import RunFolder
+from pipeline.trends.ages import ages_by_track
 from pipeline.vocabulary import AUS, EMOTIONS, UNIT
 
 PRESENCE_GAP_S = 1.0
-"""Seconds without a face after which a person counts as gone; more joins appearances into one."""
+"""Seconds without a face after which a track counts as off screen; more joins appearances into one."""
 
 MISSING = 65535
-"""Stands for null in a column of scores."""
+"""Stands for null in a column of 16 bits."""
+
+SAMPLE_STEPS, SAMPLE_MISSING = 250, 255
+"""A sample's score of 1, and null, in a column of eight bits."""
 
 _THOUSANDTHS, _TENTHS, _HUNDREDTHS = 1000, 10, 100
+_AGES = ("age", "age_low", "age_high")
+
+FACE_COLUMNS = ("frame_index", "time_s", "track_id", "det_score", "box", "yaw", "pitch", "sharpness")
+
+Columns = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class VideoData:
-    """Everything that a page says of one video, pictures aside.
+    """All that a page shows of one video but its pictures.
 
     Attributes:
-        video: the row of the videos table.
-        rows: its descriptions by time, person and region, without those that lack a time.
+        video: its row of the videos table.
+        rows: its descriptions by time, track and region, without those that have no time.
         faces: its rows of the faces table (columns `FACE_COLUMNS`).
+        samples: scores of every sampled frame, or None.
     """
 
     video: dict[str, Any]
     rows: pa.Table
     faces: pa.Table
-    _numpy: dict[str, np.ndarray] = field(default_factory=dict)
+    samples: FrameScores | None = None
+    _numbers: dict[str, np.ndarray] = field(default_factory=dict)
 
     def column(self, name: str) -> np.ndarray:
         """(N,) a description column as numbers, NaN for null."""
-        if name not in self._numpy:
-            self._numpy[name] = pc.cast(self.rows[name], pa.float64()).to_numpy()
-        return self._numpy[name]
+        if name not in self._numbers:
+            self._numbers[name] = _numbers(self.rows[name])
+        return self._numbers[name]
 
     def boxes(self) -> np.ndarray:
         """(N, 4) float64 the described boxes, in pixels of the frame."""
         return boxes_of(self.rows)
 
 
-FACE_COLUMNS = ("frame_index", "time_s", "track_id", "det_score", "box", "yaw", "pitch", "sharpness")
+def _numbers(column: pa.ChunkedArray) -> np.ndarray:
+    return pc.cast(column, pa.float64()).to_numpy()
 
 
 def boxes_of(table: pa.Table) -> np.ndarray:
@@ -66,8 +86,12 @@ def boxes_of(table: pa.Table) -> np.ndarray:
     return np.array(rows, np.float64).reshape(-1, 4)
 
 
-def load_video(run: RunFolder, video: dict[str, Any]) -> VideoData:
+def load_video(run: RunFolder, video: Mapping[str, Any]) -> VideoData:
     """Read one video's tables.
+
+    Args:
+        run: the run folder.
+        video: its row of the videos table.
 
     Raises:
         SettingsError: when they are damaged.
@@ -76,11 +100,16 @@ def load_video(run: RunFolder, video: dict[str, Any]) -> VideoData:
     timed = pc.and_(pc.is_finite(rows["start_s"]), pc.and_(pc.is_finite(rows["end_s"]), pc.is_finite(rows["time_s"])))
     rows = rows.filter(timed)  # a null in a filter drops the row
     place = np.lexsort((region_order(rows["region"]), rows["track_id"].to_numpy(), rows["start_s"].to_numpy()))
-    return VideoData(video, rows.take(pa.array(place, pa.int64())), run.read("faces", FACE_COLUMNS, video["video_id"]))
+    faces = run.read("faces", FACE_COLUMNS, video["video_id"])
+    return VideoData(dict(video), rows.take(pa.array(place, pa.int64())), faces, read_frame_scores(run, video))
 
 
 def presence(times: np.ndarray, gap_s: float = PRESENCE_GAP_S) -> list[tuple[float, float]]:
-    """Stretches of presence from rising times in seconds: a step longer than `gap_s` ends one."""
+    """Stretches of presence from rising times in seconds: a step longer than `gap_s` ends one.
+
+    >>> presence(np.array([0.0, 0.5, 4.0]))
+    [(0.0, 0.5), (4.0, 4.0)]
+    """
     if not len(times):
         return []
     breaks = np.flatnonzero(np.diff(times) > gap_s)
@@ -88,28 +117,37 @@ def presence(times: np.ndarray, gap_s: float = PRESENCE_GAP_S) -> list[tuple[flo
     return [(float(times[start]), float(times[end])) for start, end in zip(starts, ends, strict=True)]
 
 
-def _people(data: VideoData, pictures: dict[int, int]) -> list[dict[str, Any]]:
+def _tracks(data: VideoData, pictures: Mapping[int, int]) -> list[dict[str, Any]]:
+    """What is said of each track as a whole; its age is the trends' one."""
     ids, times = data.faces["track_id"].to_numpy(), data.faces["time_s"].to_numpy()
     described = data.column("track_id")
     steps = np.diff(np.unique(times))
     step = float(np.median(steps)) if len(steps) else 0.0
-    people = []
+    ages = ages_by_track(data.rows)
+    tracks = []
     for track in sorted({*ids.tolist(), *described.astype(int).tolist()}):
         seen = times[ids == track] if (ids == track).any() else np.unique(data.column("time_s")[described == track])
         spans = presence(seen[np.isfinite(seen)], max(PRESENCE_GAP_S, 3 * step))
-        people.append(
+        age = ages.get(track)
+        tracks.append(
             {
                 "id": track,
                 "faces": int((ids == track).sum()),
                 "spans": [[_ms(start), _ms(end + step)] for start, end in spans],
+                "age": None if age is None else [round(value, 1) for value in age],
                 "picture": pictures.get(track, -1),
             }
         )
-    return people
+    return tracks
 
 
 def _ms(seconds: float) -> int:
     return max(0, round(seconds * 1000))
+
+
+def _times(seconds: np.ndarray) -> np.ndarray:
+    """uint32 milliseconds."""
+    return np.clip(np.round(np.nan_to_num(seconds) * 1000), 0, 2**32 - 1).astype("<u4")
 
 
 def _scaled(values: np.ndarray, scale: int) -> np.ndarray:
@@ -125,58 +163,117 @@ def _coded(values: Sequence[Any]) -> tuple[np.ndarray, list[str]]:
     return np.array(codes, "<u4"), list(places)
 
 
+def _bits(flags: np.ndarray) -> np.ndarray:
+    """(N,) uint32: bit i set where column i of the (N, A) flags is."""
+    return (flags.astype("<u4") << np.arange(flags.shape[1], dtype="<u4")).sum(axis=1, dtype="<u4")
+
+
 def _active(lists: Sequence[Sequence[str] | None]) -> np.ndarray:
-    """uint32: bit i set where `AUS[i]` is active."""
+    """(N,) uint32: bit i set where `AUS[i]` is listed."""
     bits = {code: 1 << place for place, code in enumerate(AUS)}
     return np.array([sum(bits.get(code, 0) for code in set(codes or ())) for codes in lists], "<u4")
 
 
-def pack(data: VideoData, header: dict[str, Any], thumbnails: dict[int, int]) -> str:
+def _emotion_codes(names: Sequence[str | None]) -> np.ndarray:
+    """uint8 places in `EMOTIONS`, their number for an unknown one."""
+    places = {name: place for place, name in enumerate(EMOTIONS)}
+    return np.array([places.get(name or "", len(EMOTIONS)) for name in names], "<u1")
+
+
+def pack(data: VideoData, header: Mapping[str, Any], thumbnails: Mapping[int, int]) -> str:
     """The payload of a page, in base64.
 
     Args:
         data: of the video.
-        header: what else the page is to know, as plain data.
-        thumbnails: track_id to the number of the picture that shows the person best.
+        header: what else the page shows, as plain data.
+        thumbnails: track_id to the number of the picture that shows it best.
     """
-    rows, columns = data.rows, {}
-    regions, region_names = _coded(rows["region"].to_pylist())
-    texts, sentences = _coded(rows["description"].to_pylist())
-    models, model_names = _coded(rows["model"].to_pylist())
-    emotions = [EMOTIONS.index(name) if name in EMOTIONS else len(EMOTIONS) for name in rows["emotion"].to_pylist()]
-    people = _people(data, thumbnails)
-    place = {person["id"]: number for number, person in enumerate(people)}
-    columns["person"] = np.array([place[int(track)] for track in data.column("track_id")], "<u2")
-    for name in ("start_s", "end_s", "time_s"):
-        columns[name.replace("_s", "_ms")] = np.clip(np.round(data.column(name) * 1000), 0, 2**32 - 1).astype("<u4")
-    columns["frame"] = np.nan_to_num(data.column("frame_index")).clip(0, 2**32 - 1).astype("<u4")
-    columns["region"], columns["text"], columns["model"] = regions.astype("<u1"), texts, models.astype("<u1")
-    boxes = np.clip(np.round(np.nan_to_num(data.boxes())), -32768, 32767).astype("<i2")
-    columns |= {name: boxes[:, side] for side, name in enumerate(("x0", "y0", "x1", "y1"))}
-    columns["activity"] = _scaled(data.column("activity"), _HUNDREDTHS)
-    columns["active"] = _active(rows["aus"].to_pylist())
-    columns["emotion"] = np.array(emotions, "<u1")
-    columns |= {f"p_{name}": _scaled(data.column(f"emotion_{name}"), _THOUSANDTHS) for name in EMOTIONS}
-    columns |= {name: _scaled(data.column(name), _TENTHS) for name in ("age", "age_low", "age_high")}
-    known = [code for code in AUS if rows[code].null_count < rows.num_rows]
-    columns |= {code: _scaled(data.column(code), _THOUSANDTHS) for code in known}
-    header = header | {
-        "video": {name: value if not isinstance(value, float) or math.isfinite(value) else None for name, value in data.video.items()},
-        "people": people,
-        "regions": region_names,
-        "sentences": sentences,
-        "models": model_names,
+    tracks = _tracks(data, thumbnails)
+    place = {track["id"]: number for number, track in enumerate(tracks)}
+    windows = merge_regions(data.rows).sort_by([("start_s", "ascending"), ("track_id", "ascending")])
+    sampled = np.isfinite(data.samples.aus).any(axis=0) if data.samples is not None else np.zeros(len(AUS), bool)
+    known = [code for number, code in enumerate(AUS) if sampled[number] or data.rows[code].null_count < data.rows.num_rows]
+    rows, texts = _row_columns(data, place, windows, known)
+    tables = {"rows": rows, "windows": _window_columns(windows, place)}
+    if data.samples is not None:
+        tables["samples"] = _sample_columns(data.samples, place, known)
+    video = {name: value if not isinstance(value, float) or math.isfinite(value) else None for name, value in data.video.items()}
+    header = {
+        **header,
+        **texts,
+        "video": video,
+        "notes": listed_notes(video.get("note")),
+        "tracks": tracks,
         "emotions": list(EMOTIONS),
         "aus": list(AUS),
         "knownAus": known,
         "auNames": {code: UNIT[code].name for code in AUS},
-        "rows": rows.num_rows,
-        "columns": [[name, values.dtype.str[1:]] for name, values in columns.items()],
+        "tables": {
+            name: {"count": len(next(iter(columns.values()))), "columns": [[key, values.dtype.str[1:]] for key, values in columns.items()]}
+            for name, columns in tables.items()
+        },
     }
-    return compress(header, columns.values())
+    return compress(header, [column for columns in tables.values() for column in columns.values()])
 
 
-def compress(header: dict[str, Any], columns: Any = ()) -> str:
+def _row_columns(
+    data: VideoData, place: Mapping[int, int], windows: pa.Table, known: Sequence[str]
+) -> tuple[Columns, dict[str, list[str]]]:
+    """The descriptions, and the texts that their codes stand for."""
+    rows = data.rows
+    window = {key: number for number, key in enumerate(_window_keys(windows))}
+    columns: Columns = {
+        "track": np.array([place[int(track)] for track in data.column("track_id")], "<u2"),
+        "window": np.array([window[key] for key in _window_keys(rows)], "<u4"),
+        "time_ms": _times(data.column("time_s")),
+        "frame": np.nan_to_num(data.column("frame_index")).clip(0, 2**32 - 1).astype("<u4"),
+    }
+    texts: dict[str, list[str]] = {}
+    for name, column, kind in (("region", "region", "<u1"), ("text", "description", "<u4"), ("model", "model", "<u1")):
+        codes, values = _coded(rows[column].to_pylist())
+        columns[name], texts[{"region": "regions", "text": "sentences", "model": "models"}[name]] = codes.astype(kind), values
+    boxes = np.clip(np.round(np.nan_to_num(data.boxes())), -32768, 32767).astype("<i2")
+    columns |= {name: boxes[:, side] for side, name in enumerate(("x0", "y0", "x1", "y1"))}
+    columns["activity"] = _scaled(data.column("activity"), _HUNDREDTHS)
+    columns["active"] = _active(rows["aus"].to_pylist())
+    return columns | {code: _scaled(data.column(code), _THOUSANDTHS) for code in known}, texts
+
+
+def _window_keys(table: pa.Table) -> list[tuple[int, int]]:
+    """(track_id, window_index) of each row."""
+    return list(zip(table["track_id"].to_pylist(), table["window_index"].to_pylist(), strict=True))
+
+
+def _window_columns(windows: pa.Table, place: Mapping[int, int]) -> Columns:
+    """What is said of the face as a whole in each window."""
+    columns: Columns = {
+        "track": np.array([place[track] for track in windows["track_id"].to_pylist()], "<u2"),
+        "start_ms": _times(_numbers(windows["start_s"])),
+        "end_ms": _times(_numbers(windows["end_s"])),
+        "emotion": _emotion_codes(windows["emotion"].to_pylist()),
+    }
+    columns |= {f"p_{name}": _scaled(_numbers(windows[f"emotion_{name}"]), _THOUSANDTHS) for name in EMOTIONS}
+    return columns | {name: _scaled(_numbers(windows[name]), _TENTHS) for name in _AGES}
+
+
+def _sample_columns(samples: FrameScores, place: Mapping[int, int], known: Sequence[str]) -> Columns:
+    """Scores of every frame, in 1/250."""
+
+    def packed(values: np.ndarray) -> np.ndarray:
+        steps = np.round(np.nan_to_num(values) * SAMPLE_STEPS).clip(0, SAMPLE_STEPS)
+        return np.where(np.isnan(values), SAMPLE_MISSING, steps).astype("<u1")
+
+    columns: Columns = {
+        "track": np.array([place[int(track)] for track in samples.track_id], "<u2"),
+        "start_ms": _times(samples.start_s),
+        "end_ms": _times(samples.end_s),
+        "active": _bits(samples.active),
+    }
+    columns |= {f"p_{name}": packed(samples.emotions[:, number]) for number, name in enumerate(EMOTIONS)}
+    return columns | {code: packed(samples.aus[:, AUS.index(code)]) for code in known}
+
+
+def compress(header: Mapping[str, Any], columns: Iterable[np.ndarray] = ()) -> str:
     """A header and columns as base64 of gzip; the same bytes for the same input."""
     text = json.dumps(header, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     parts = [len(text).to_bytes(4, "little"), text, *(np.ascontiguousarray(column).tobytes() for column in columns)]

@@ -1,7 +1,7 @@
 "use strict";
-// What the video page and the index share: opening the payload, making elements, the theme, the table, the export.
+// Shared by the video page and the index: opening the payload, making elements, the theme, the table, the export.
 
-/** Make an element. Text goes in as text, never as HTML: file names and sentences are data. */
+/** Make an element. Text is inserted as text, never as HTML: file names and sentences are data. */
 function el(tag, attributes = {}, ...children) {
   const node = tag === "svg" || tag === "rect" || tag === "g"
     ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
@@ -15,7 +15,7 @@ function el(tag, attributes = {}, ...children) {
   return node;
 }
 
-/** Open a payload: {header, columns}; see pipeline/report/page_data.py for its form. */
+/** Open a payload: {header, tables: {name: {column: typed array}}}; pipeline/report/page_data.py describes its form. */
 async function openPayload(id) {
   const bytes = Uint8Array.from(atob(document.getElementById(id).textContent), (c) => c.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
@@ -23,21 +23,23 @@ async function openPayload(id) {
   const length = new DataView(buffer).getUint32(0, true);
   const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));
   const kinds = { u1: Uint8Array, u2: Uint16Array, u4: Uint32Array, i2: Int16Array };
-  const columns = {};
+  const tables = {};
   let at = 4 + length;
-  for (const [name, kind] of header.columns || []) {
-    const Kind = kinds[kind];
-    const size = header.rows * Kind.BYTES_PER_ELEMENT;
-    columns[name] = new Kind(buffer.slice(at, at + size)); // a copy, as typed arrays want aligned starts
-    at += size;
+  for (const [table, { count, columns }] of Object.entries(header.tables || {})) {
+    tables[table] = {};
+    for (const [name, kind] of columns) {
+      const size = count * kinds[kind].BYTES_PER_ELEMENT;
+      tables[table][name] = new kinds[kind](buffer.slice(at, at + size)); // a copy: typed arrays must start at a multiple of their size
+      at += size;
+    }
   }
-  return { header, columns };
+  return { header, tables };
 }
 
 const plural = (count, one, many = one + "s") => `${count.toLocaleString("en")} ${count === 1 ? one : many}`;
 const words = (name) => name.replaceAll("_", " ");
 const fileName = (path) => path.split("/").at(-1);
-const address = (file) => file.split("/").map(encodeURIComponent).join("/"); // names may hold any sign
+const address = (file) => file.split("/").map(encodeURIComponent).join("/"); // names may contain any character
 const percent = (share) => `${Math.round(share * 100)} %`;
 
 /** Seconds as 1:02:03 or 2:03.4; `digits` after the point. */
@@ -49,39 +51,39 @@ function clock(seconds, digits = 0) {
   return hours ? `${hours}:${String(minutes).padStart(2, "0")}:${rest}` : `${minutes}:${rest}`;
 }
 
-const THEMES = { auto: "light dark", light: "light", dark: "dark" };
+const THEMES = { system: "light dark", light: "light", dark: "dark" };
 
-/** A button that turns auto, light and dark round; `changed` is told after each turn, and when the system turns. */
+/** A button that switches between the system's theme, light and dark; `changed` is called after each switch, and when the system switches. */
 function themeButton(changed) {
   const button = el("button", { type: "button", class: "quiet theme" });
   const names = Object.keys(THEMES);
-  let now = "auto";
-  try { now = localStorage.getItem("focalface-theme") || "auto"; } catch { /* no storage on some file:// pages */ }
+  let now = "system";
+  try { now = localStorage.getItem("focalface-theme") || "system"; } catch { /* some browsers have no storage for files */ }
   const show = () => {
-    document.documentElement.style.colorScheme = THEMES[now] || THEMES.auto;
-    button.textContent = { auto: "◐ Auto", light: "☀ Light", dark: "☾ Dark" }[now];
-    button.setAttribute("aria-label", `Theme: ${now}. Change.`);
+    document.documentElement.style.colorScheme = THEMES[now];
+    button.textContent = { system: "◐ System theme", light: "☀ Light theme", dark: "☾ Dark theme" }[now];
+    button.setAttribute("aria-label", `Theme: ${now}. Switch.`);
   };
   button.addEventListener("click", () => {
     now = names[(names.indexOf(now) + 1) % names.length];
-    try { localStorage.setItem("focalface-theme", now); } catch { /* then it is forgotten */ }
+    try { localStorage.setItem("focalface-theme", now); } catch { /* it is then not remembered */ }
     show();
     changed();
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", changed);
-  if (!THEMES[now]) now = "auto";
+  if (!THEMES[now]) now = "system";
   show();
   return button;
 }
 
-/** The colour that a custom property stands for under the present theme. */
+/** The colour of a custom property under the current theme. */
 function colour(name) {
   const probe = colour.probe || (colour.probe = document.body.appendChild(el("i", { hidden: true })));
   probe.style.color = `var(--${name})`;
   return getComputedStyle(probe).color;
 }
 
-/** Draws an emotion's texture, so that it is told by more than its colour. Each is a tile of 8 by 8. */
+/** Textures of the emotions, which do not rely on colour alone. Each is drawn on a tile of 8 by 8. */
 const TEXTURES = {
   anger: (c) => { for (const x of [-8, 0, 8]) { c.moveTo(x, 8); c.lineTo(x + 8, 0); } },
   disgust: (c) => { c.moveTo(0, 0); c.lineTo(8, 8); c.moveTo(0, 8); c.lineTo(8, 0); },
@@ -92,7 +94,7 @@ const TEXTURES = {
   surprise: (c) => { c.moveTo(2, 0); c.lineTo(2, 8); c.moveTo(6, 0); c.lineTo(6, 8); },
 };
 
-/** A tile of an emotion's colour and texture, `ratio` device pixels to one of ours. */
+/** A tile of an emotion's colour and texture; `ratio`: device pixels per CSS pixel. */
 function emotionTile(emotion, ratio) {
   const tile = el("canvas", { width: 8 * ratio, height: 8 * ratio });
   const context = tile.getContext("2d");
@@ -120,10 +122,10 @@ function paintSwatch(canvas) {
   context.fillRect(0, 0, canvas.width, canvas.height);
 }
 
-/** After a change of theme. */
+/** Call after a change of theme. */
 const repaintSwatches = () => document.querySelectorAll("canvas.swatch").forEach(paintSwatch);
 
-/** A CSV text: quoted where needed; what a spreadsheet would run as a formula is made text by a leading quote. */
+/** CSV text: quoted where needed; text that a spreadsheet would run as a formula gets a leading quote. */
 function csv(lines) {
   const cell = (value) => {
     let text = value === null || value === undefined ? "" : String(value);
@@ -133,7 +135,7 @@ function csv(lines) {
   return lines.map((line) => line.map(cell).join(",")).join("\r\n") + "\r\n";
 }
 
-/** Hand the user a file made here. */
+/** Offer a text as a file to download. */
 function download(name, text) {
   const address = URL.createObjectURL(new Blob([text], { type: "text/csv;charset=utf-8" }));
   const link = el("a", { href: address, download: name });
@@ -143,14 +145,14 @@ function download(name, text) {
 
 /**
  * A table of any length: only the rows in view are in the document. Arrow keys, Page Up and Down, Home and End move; Enter opens.
- * columns: [{key, label, sort?: (row) => number|string, cell: (row) => Node|string, class?}]; open(row, how) with how: move, click or enter.
+ * columns: [{key, label, title?, sort?: (row) => number|string, cell: (row) => Node|string, class?}]; open(row, how) with how: move, click or enter.
  */
 class LongTable {
   constructor(label, columns, { open, sorted }) {
     Object.assign(this, { columns, open, sorted, rows: [], sort: { key: null, down: false }, at: -1 });
     this.heads = columns.map((column) => {
       const button = column.sort
-        ? el("button", { type: "button", onclick: () => this.sortBy(column.key) }, column.label, el("span", { class: "arrow", "aria-hidden": "true" }))
+        ? el("button", { type: "button", title: column.title, onclick: () => this.sortBy(column.key) }, column.label, el("span", { class: "arrow", "aria-hidden": "true" }))
         : column.label;
       return el("div", { role: "columnheader", class: column.class || "", "aria-sort": column.sort ? "none" : undefined }, button);
     });
@@ -173,7 +175,7 @@ class LongTable {
     this.sorted();
   }
 
-  /** All rows in the chosen order; nulls last, ties as they were. */
+  /** All rows in the chosen order: nulls last, ties in their old order. */
   ordered(rows) {
     const column = this.columns.find((one) => one.key === this.sort.key);
     if (!column) return rows;
@@ -191,7 +193,7 @@ class LongTable {
     this.paint(true);
   }
 
-  /** Mark a row as the chosen one, and bring it into view where asked. */
+  /** Mark a row as chosen, and scroll it into view if `reveal`. */
   choose(row, reveal = true) {
     this.at = this.rows.indexOf(row);
     if (this.at >= 0 && reveal) this.reveal();
@@ -205,11 +207,11 @@ class LongTable {
     else if (top + height > this.view.scrollTop + room) this.view.scrollTop = top + height - room;
   }
 
-  move(at, tell = true) {
+  move(at, notify = true) {
     this.at = Math.max(0, Math.min(at, this.rows.length - 1));
     this.reveal();
     this.paint(true);
-    if (tell && this.at >= 0) this.open(this.rows[this.at], "move");
+    if (notify && this.at >= 0) this.open(this.rows[this.at], "move");
   }
 
   key(event) {
@@ -220,11 +222,11 @@ class LongTable {
     else if (event.key === "Enter" && this.at >= 0) this.open(this.rows[this.at], "enter");
   }
 
-  paint(anew = false) {
+  paint(changed = false) {
     const height = this.height;
     const first = Math.max(0, Math.floor(this.view.scrollTop / height) - 4);
     const last = Math.min(this.rows.length, first + Math.ceil(this.view.clientHeight / height) + 8);
-    if (!anew && first === this.first && last === this.last) return;
+    if (!changed && first === this.first && last === this.last) return;
     [this.first, this.last] = [first, last];
     this.body.style.height = `${this.rows.length * height}px`;
     this.body.replaceChildren(...this.rows.slice(first, last).map((row, i) => {

@@ -3,16 +3,16 @@
 
 const STATUS = { ok: ["●", "faces"], no_faces: ["○", "no faces"], failed: ["✕", "failed"] };
 
-/** A strip of a video's commonest emotions over time. */
+/** A strip of the emotion that is most common in each stretch of a video. */
 function strip(video, emotions) {
   if (!video.strip) return "";
-  const canvas = el("canvas", { class: "strip", height: 32, role: "img", "data-strip": video.strip, "aria-label": spoken(video.strip, emotions) });
+  const canvas = el("canvas", { class: "strip", height: 32, role: "img", "data-strip": video.strip, "aria-label": stripText(video.strip, emotions) });
   requestAnimationFrame(() => paintStrip(canvas, emotions));
   return canvas;
 }
 
 function paintStrip(canvas, emotions) {
-  canvas.width = 2 * canvas.clientWidth; // as wide as it is shown, so that textures keep their form
+  canvas.width = 2 * canvas.clientWidth; // as wide as it is drawn, so that textures keep their form
   const context = canvas.getContext("2d"), cells = canvas.dataset.strip, width = canvas.width / cells.length;
   [...cells].forEach((cell, i) => {
     context.fillStyle = cell === "." ? colour("plot") : context.createPattern(paintStrip.tiles[emotions[cell]], "repeat");
@@ -20,12 +20,19 @@ function paintStrip(canvas, emotions) {
   });
 }
 
-/** The strip in words: its emotions by share. */
-function spoken(cells, emotions) {
+/** The strip as text: its emotions by share. */
+function stripText(cells, emotions) {
   const counts = new Map();
   for (const cell of cells) if (cell !== ".") counts.set(emotions[cell], (counts.get(emotions[cell]) || 0) + 1);
   const all = [...counts.values()].reduce((a, b) => a + b, 0) || 1;
-  return [...counts].sort((a, b) => b[1] - a[1]).map(([name, n]) => `${name} ${percent(n / all)}`).join(", ") || "nobody described";
+  return [...counts].sort((a, b) => b[1] - a[1]).map(([name, n]) => `${name} ${percent(n / all)}`).join(", ") || "no face described";
+}
+
+/** What is said about a file: problems, and what was done about it. */
+function remarks(video) {
+  const line = (kind, one) => el("p", { class: kind, title: one.text }, el("b", {}, words(one.kind)), ` ${one.text}`);
+  const lines = [...video.problems.map((one) => line("error", one)), ...video.notes.map((one) => line("note", one))];
+  return lines.length ? el("div", { class: "remarks" }, ...lines) : null;
 }
 
 (async () => {
@@ -43,10 +50,9 @@ function spoken(cells, emotions) {
     { key: "name", label: "Video", class: "name", sort: (v) => v.name.toLowerCase(), cell: (v) => el("span", {},
       page(v) ? el("a", { href: address(page(v)) }, v.name) : el("b", {}, v.name), el("small", { class: "faint" }, v.folder)) },
     { key: "duration", label: "Length", class: "number length", sort: (v) => v.duration, cell: (v) => v.duration === null ? "" : clock(v.duration, v.duration < 60 ? 1 : 0) },
-    { key: "people", label: "People", class: "number howmany", sort: (v) => v.people, cell: (v) => v.status === "failed" ? "" : String(v.people) },
-    { key: "emotion", label: "Mostly", class: "what", sort: (v) => v.emotion || null, cell: (v) => v.emotion ? el("span", { class: "feel" }, swatch(v.emotion), v.emotion) : "" },
-    { key: "strip", label: "Emotions over time", class: "stripcell", cell: (v) => v.error && !v.strip ? el("span", { class: "error", title: v.error }, v.error)
-      : el("span", {}, strip(v, emotions), v.error ? el("small", { class: "error", title: v.error }, v.error) : null) },
+    { key: "tracks", label: "Tracks", class: "number howmany", title: "A track follows one face until it leaves or the picture cuts; one person may have several.", sort: (v) => v.tracks, cell: (v) => v.status === "failed" ? "" : String(v.tracks) },
+    { key: "emotion", label: "Main emotion", class: "what", sort: (v) => v.emotion || null, cell: (v) => v.emotion ? el("span", { class: "feel" }, swatch(v.emotion), v.emotion) : "" },
+    { key: "strip", label: "Emotions over time, and remarks", class: "stripcell", cell: (v) => el("span", {}, strip(v, emotions), remarks(v)) },
     ...(videos.some((v) => v.files.length > 1) ? [{ key: "files", label: "Files", class: "files", cell: (v) => el("span", {}, ...v.files.filter((file) => !file.startsWith("videos/") && !file.endsWith(".columns.json")).flatMap((file) => [el("a", { href: address(file) }, file.replace(/.*?(((openface|openface-spaces|pyfeat)\.)?[^.]+)$/, "$1")), " "])) }] : []),
   ];
   const table = new LongTable("Videos", columns, { open: (video, how) => { if (how !== "move" && page(video)) location.href = address(page(video)); }, sorted: () => fill() });
@@ -56,24 +62,25 @@ function spoken(cells, emotions) {
     const asked = chosen.text.toLowerCase().split(/\s+/).filter(Boolean);
     const found = videos.filter((v) => {
       if (chosen.status && v.status !== chosen.status) return false;
-      const text = `${v.folder}/${v.name} ${v.status} ${v.error} ${v.emotion} ${v.id}`.toLowerCase();
+      const said = [...v.problems, ...v.notes].map((one) => `${one.kind} ${words(one.kind)} ${one.text}`).join(" ");
+      const text = `${v.folder}/${v.name} ${v.status} ${said} ${v.emotion} ${v.id}`.toLowerCase();
       return asked.every((word) => text.includes(word));
     });
     table.show(table.ordered(found));
     count.textContent = `${found.length.toLocaleString("en")} of ${plural(videos.length, "video")}`;
     nothing.hidden = found.length > 0;
   };
-  const search = el("input", { type: "search", placeholder: "Search names, folders, errors, emotions", "aria-label": "Search videos", oninput: () => { chosen.text = search.value; fill(); } });
+  const search = el("input", { type: "search", placeholder: "Search names, folders, problems, notes, emotions", "aria-label": "Search videos", oninput: () => { chosen.text = search.value; fill(); } });
   const chips = Object.keys(STATUS).map((status) => el("button", { type: "button", class: "chip", "aria-pressed": "false", "data-value": status, onclick: (event) => {
     chosen.status = chosen.status === status ? "" : status;
     chips.forEach((chip) => chip.setAttribute("aria-pressed", String(chip.dataset.value === chosen.status)));
     fill();
   } }, STATUS[status][0], ` ${STATUS[status][1]} `, el("small", {}, counts[status].toLocaleString("en"))));
-  const facts = [plural(videos.length, "video"), plural(videos.reduce((sum, v) => sum + v.people, 0), "person", "people"), plural(videos.reduce((sum, v) => sum + v.descriptions, 0), "description"),
+  const facts = [plural(videos.length, "video"), plural(videos.reduce((sum, v) => sum + v.tracks, 0), "track"), plural(videos.reduce((sum, v) => sum + v.descriptions, 0), "description"),
     clock(videos.reduce((sum, v) => sum + (v.duration || 0), 0)) + " of video", header.run.model, header.run.detector];
   root.replaceChildren(
     el("header", { class: "top" }, el("div", { class: "crumbs" }, el("span", { class: "brand" }, "focalface"), themeButton(() => { tiles(); repaintSwatches(); table.paint(true); })),
-      el("h1", {}, header.place), el("p", { class: "facts" }, facts.filter(Boolean).join(" · "))),
+      el("h1", {}, header.name), el("p", { class: "facts" }, facts.filter(Boolean).join(" · "))),
     el("section", { class: "finder card" }, search, el("div", { class: "chips", role: "group", "aria-label": "Status" }, ...chips), count),
     el("section", { class: "table archive", "aria-label": "Videos" },
       el("div", { class: "legend", "aria-hidden": "true" }, ...emotions.map((name) => el("span", { class: "feel" }, swatch(name), name))), table.node, nothing));

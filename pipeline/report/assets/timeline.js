@@ -1,15 +1,15 @@
 "use strict";
-// The timeline: an overview with a brush, and for each person pictures, emotions and action units over the same stretch of time.
+// The timeline: an overview with a brush, and for each track pictures, emotions and action units over the same stretch of time.
 
-const GROUPS_AT_ONCE = 4; // people drawn before "show more"; more fills long pages
-const BIN_PIXELS = 2; // a bin's least width; more smooths long videos more
+const TRACKS_AT_ONCE = 4; // tracks drawn before "show more"; more make long pages
+const BIN_PIXELS = 2; // least width of a bin; more smooths long videos more
 const SHORTEST_VIEW_S = 1; // the closest zoom
-const RIGHT_PIXELS = 20; // room for the last time's label
+const RIGHT_PIXELS = 20; // room for the label of the last time
 const TICKS_S = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200];
 
 const coarse = () => matchMedia("(max-width: 700px)").matches;
 
-/** Emotions as shares of 1, window by window: told by colour, texture and place. */
+/** Emotions as shares of 1 over time, by colour, texture and place. */
 function paintEmotions(u, bins, names, chosen) {
   const { ctx } = u, ratio = devicePixelRatio || 1;
   const fills = names.map((name) => !chosen.size || chosen.has(name) ? ctx.createPattern(emotionTile(name, ratio), "repeat") : colour("muted"));
@@ -30,10 +30,10 @@ function paintEmotions(u, bins, names, chosen) {
   ctx.restore();
 }
 
-/** Action units as a chart of rows: the darker the likelier; a dot where a description says active. */
+/** Action units, a row each: the darker the more probable; a line below where the unit is active. */
 function paintUnits(u, bins, units, ramp) {
   const { ctx } = u, ratio = devicePixelRatio || 1, n = units.length;
-  const dot = colour("dot");
+  const mark = colour("active");
   ctx.save();
   clip(u);
   for (const bin of bins) {
@@ -44,11 +44,9 @@ function paintUnits(u, bins, units, ramp) {
       const y0 = u.valToPos(n - row, "y", true), y1 = u.valToPos(n - row - 1, "y", true);
       ctx.fillStyle = ramp[Math.min(20, Math.round(score * 20))];
       ctx.fillRect(x0, Math.round(y0) + ratio, x1 - x0 - (x1 - x0 > 6 ? ratio : 0), Math.round(y1 - y0) - ratio);
-      if (bin.active[unit] && x1 - x0 >= 7 * ratio) {
-        ctx.fillStyle = dot;
-        ctx.beginPath();
-        ctx.arc((x0 + x1) / 2, (y0 + y1) / 2, 2 * ratio, 0, 7);
-        ctx.fill();
+      if (bin.active[unit]) {
+        ctx.fillStyle = mark;
+        ctx.fillRect(x0, Math.round(y1) - 3 * ratio, x1 - x0, 3 * ratio);
       }
     });
   }
@@ -61,22 +59,22 @@ function clip(u) {
   u.ctx.clip();
 }
 
-/** 21 steps from the ground to the ramp's end. */
+/** 21 colours from the ramp's lightest to its darkest. */
 function unitRamp() {
   const parse = (text) => text.match(/[\d.]+/g).slice(0, 3).map(Number);
   const from = parse(colour("ramp-0")), to = parse(colour("ramp-1"));
   return Array.from({ length: 21 }, (_, i) => `rgb(${from.map((c, k) => Math.round(c + (to[k] - c) * (i / 20))).join(",")})`);
 }
 
-/** A brush over the whole video: each person's commonest emotions in small, with a stretch to drag, resize or move by keys. */
+/** The whole video in small: the emotions of each track, and the stretch in view, which is moved and resized by mouse, touch or keys. */
 class Overview {
   constructor(rows, state) {
     Object.assign(this, { rows, state });
     this.canvas = el("canvas", { "aria-hidden": "true" });
     const handle = (name, label) => el("div", { class: `handle ${name}`, tabindex: 0, role: "slider", "aria-label": label, "aria-orientation": "horizontal",
       "aria-valuemin": 0, "aria-valuemax": rows.duration, onkeydown: (event) => this.key(event, name) });
-    this.left = handle("from", "Start of the stretch in view");
-    this.right = handle("to", "End of the stretch in view");
+    this.left = handle("from", "Start of the time in view");
+    this.right = handle("to", "End of the time in view");
     this.brush = el("div", { class: "brush" }, this.left, this.right);
     this.node = el("div", { class: "overview", onpointerdown: (event) => this.down(event) }, this.canvas, this.brush);
     new ResizeObserver(() => this.paint()).observe(this.node);
@@ -129,13 +127,13 @@ class Overview {
   }
 
   paint() {
-    const people = this.state.shownPeople().slice(0, 6), ratio = devicePixelRatio || 1;
+    const tracks = this.state.shownTracks().slice(0, 6), ratio = devicePixelRatio || 1;
     const width = this.node.clientWidth, height = this.node.clientHeight;
     if (!width) return;
     Object.assign(this.canvas, { width: width * ratio, height: height * ratio });
     const context = this.canvas.getContext("2d");
-    const band = (this.canvas.height - 8 * ratio) / Math.max(1, people.length);
-    people.forEach((one, i) => {
+    const band = (this.canvas.height - 8 * ratio) / Math.max(1, tracks.length);
+    tracks.forEach((one, i) => {
       const series = this.state.seriesOf(one.number), y = 4 * ratio + i * band;
       const x = (time) => (time / this.rows.duration) * this.canvas.width;
       context.fillStyle = colour("line");
@@ -151,22 +149,24 @@ class Overview {
   }
 }
 
-/** One person's part of the timeline. */
-class PersonPanels {
-  constructor(rows, state, person) {
-    Object.assign(this, { rows, state, person, plots: [] });
-    this.readout = el("p", { class: "readout" }, `${plural(state.seriesOf(person.number).n, "window")} described`);
+/** One track's part of the timeline. */
+class TrackPanels {
+  constructor(rows, state, track) {
+    Object.assign(this, { rows, state, track, plots: [] });
+    const windows = plural(rows.windowsByTrack[track.number].length, "window") + " described";
+    this.summary = rows.samples ? `${plural(state.seriesOf(track.number).n, "frame")} scored, ${windows}` : windows;
+    this.readout = el("p", { class: "readout" }, this.summary);
     this.film = el("div", { class: "film" });
     this.emotionBox = el("div", { class: "plot" });
     this.unitBox = el("div", { class: "plot" });
-    const about = [clock(person.seconds, person.seconds < 60 ? 1 : 0) + " on screen"];
-    if (person.age !== null) about.push(`about ${Math.round(person.age)} years (${Math.round(person.ageLow)} to ${Math.round(person.ageHigh)})`);
-    if (person.emotion) about.push(`mostly ${person.emotion} (${percent(person.share)})`);
-    this.focus = el("div", { class: "panels", tabindex: 0, role: "group", "data-person": person.id,
-      "aria-label": `Timeline of ${person.name}. Arrow keys go from window to window, plus and minus zoom, shift and arrows move the view, 0 shows all.`,
+    const about = [clock(track.seconds, track.seconds < 60 ? 1 : 0) + " on screen"];
+    if (track.age) about.push(`about ${Math.round(track.age[0])} years (${Math.round(track.age[1])} to ${Math.round(track.age[2])})`);
+    if (track.emotion) about.push(`mostly ${track.emotion} (${percent(track.share)} of windows)`);
+    this.focus = el("div", { class: "panels", tabindex: 0, role: "group", "data-track": track.id,
+      "aria-label": `Timeline of ${track.name}. Arrow keys go from window to window, plus and minus zoom, shift and arrows move the view, 0 shows all.`,
       onkeydown: (event) => this.key(event) }, this.film, this.emotionBox, this.unitBox);
-    this.node = el("section", { class: "person card", "aria-label": person.name },
-      el("header", {}, el("h3", {}, person.name), el("p", { class: "faint" }, about.join(" · ")), this.readout), this.focus);
+    this.node = el("section", { class: "track card", "aria-label": track.name },
+      el("header", {}, el("h3", {}, track.name), el("p", { class: "faint" }, about.join(" · ")), this.readout), this.focus);
     this.observer = new ResizeObserver(() => this.resize());
     this.observer.observe(this.node);
   }
@@ -178,13 +178,12 @@ class PersonPanels {
   }
 
   key(event) {
-    const { state } = this, [from, to] = state.view, span = to - from, series = state.seriesOf(this.person.number);
+    const { state } = this, [from, to] = state.view, span = to - from;
     const side = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (side && event.shiftKey) state.setView(from + (side * span) / 4, to + (side * span) / 4);
-    else if (side) {
-      const chosen = state.selected >= 0 && this.rows.person(state.selected) === this.person ? windowAt(series, this.rows.start(state.selected)) + side : windowAt(series, (from + to) / 2);
-      if (series.n) state.select(series.row[Math.max(0, Math.min(series.n - 1, chosen))]);
-    } else if (event.key === "+" || event.key === "=") state.zoom(0.5);
+    else if (side && state.selected >= 0 && this.rows.track(state.selected) === this.track) state.step(side);
+    else if (side) state.selectTime(this.track, (from + to) / 2);
+    else if (event.key === "+" || event.key === "=") state.zoom(0.5);
     else if (event.key === "-") state.zoom(2);
     else if (event.key === "0") state.setView(0, this.rows.duration);
     else if (event.key === "Enter") state.focusMoment(this.focus);
@@ -197,10 +196,10 @@ class PersonPanels {
     return this.rows.aus.map((code, i) => i).filter((i) => !aus.size || aus.has(this.rows.aus[i]));
   }
 
-  /** Draw anew; after a change of filters, people, theme or size. */
+  /** Draw; again after a change of filters, tracks, theme or size. */
   build() {
     this.plots.forEach((plot) => plot.destroy());
-    this.series = this.state.seriesOf(this.person.number);
+    this.series = this.state.seriesOf(this.track.number);
     const units = this.units(), narrow = coarse(), axis = narrow ? 46 : 176, ramp = unitRamp();
     const width = Math.max(200, this.focus.clientWidth || this.node.clientWidth - 32);
     const ink = colour("faint"), line = colour("line");
@@ -208,7 +207,7 @@ class PersonPanels {
     const font = "12px system-ui, sans-serif";
     const make = (box, height, y, range, paint, showTimes) => new uPlot({
       width, height, padding: [8, RIGHT_PIXELS, 8, 0], legend: { show: false }, pxAlign: 1,
-      cursor: { y: false, points: { show: false }, sync: { key: "focalface" }, drag: { x: true, y: false, setScale: false, dist: 6, click: () => {} } }, // `wire` tells clicks from drags, taps too
+      cursor: { y: false, points: { show: false }, sync: { key: "focalface" }, drag: { x: true, y: false, setScale: false, dist: 6, click: () => {} } }, // `wire` distinguishes clicks and taps from drags
       scales: { x: { time: false, range: () => this.state.view }, y: { range } },
       axes: [
         { show: showTimes, stroke: ink, font, size: 26, incrs: TICKS_S, space: 64, grid: { show: false }, ticks: { stroke: line, size: 5 },
@@ -239,7 +238,7 @@ class PersonPanels {
     this.paintFilm();
   }
 
-  /** The stretch in view has moved. */
+  /** The time in view has changed. */
   update() {
     const [min, max] = this.state.view;
     this.plots.forEach((plot) => plot.setScale("x", { min, max }));
@@ -257,13 +256,11 @@ class PersonPanels {
     u.over.addEventListener("pointerdown", (event) => { pressed = event.clientX; });
     u.over.addEventListener("click", (event) => {
       if (Math.abs(event.clientX - pressed) > 6) return;
-      const time = u.posToVal(event.clientX - u.over.getBoundingClientRect().left, "x");
-      const at = windowAt(this.series, time);
-      if (at >= 0) this.state.select(this.series.row[at]);
+      this.state.selectTime(this.track, u.posToVal(event.clientX - u.over.getBoundingClientRect().left, "x"));
     });
     u.over.addEventListener("dblclick", () => this.state.setView(0, this.rows.duration));
     u.over.addEventListener("wheel", (event) => {
-      if (!event.ctrlKey) return; // plain wheels scroll the page
+      if (!event.ctrlKey) return; // a wheel alone scrolls the page
       event.preventDefault();
       this.state.zoom(event.deltaY < 0 ? 0.8 : 1.25, u.posToVal(event.clientX - u.over.getBoundingClientRect().left, "x"));
     }, { passive: false });
@@ -295,18 +292,19 @@ class PersonPanels {
     return this.binned.bins;
   }
 
-  /** What is there under the pointer, in words. */
+  /** Say what the series holds under the pointer. */
   read(time) {
-    const at = windowAt(this.series, time), e = this.rows.emotions.length, a = this.rows.aus.length;
-    if (at < 0 || time < this.series.start[at] || time > this.series.end[at]) { this.readout.textContent = `${clock(time, 1)}: nothing described`; return; }
+    const at = valueAt(this.series, time), e = this.rows.emotions.length, a = this.rows.aus.length;
+    const known = at >= 0 && time >= this.series.start[at] && time <= this.series.end[at] && !Number.isNaN(this.series.emotions[at * e]);
+    if (!known) { this.readout.textContent = `${clock(time, 1)}: nothing known`; return; }
     const shares = this.rows.emotions.map((name, i) => [name, this.series.emotions[at * e + i]]).filter(([, v]) => v >= 0.1).sort((x, y) => y[1] - x[1]).slice(0, 2);
     const units = this.units().filter((i) => this.series.active[at * a + i]).map((i) => this.rows.aus[i]);
-    this.readout.textContent = `${clock(time, 1)}: ${shares.map(([name, v]) => `${name} ${percent(v)}`).join(", ")}${units.length ? ` · ${units.join(", ")}` : ""}`;
+    this.readout.textContent = `${clock(time, 1)}: ${shares.map(([name, v]) => `${name} ${percent(v)}`).join(", ")}${units.length ? ` · active: ${units.join(", ")}` : ""}`;
   }
 
-  /** Pictures of this person from the stretch in view, where they belong in time. */
+  /** Pictures of this track in the time in view, each at its time. */
   paintFilm() {
-    const mine = this.rows.picturesByTrack.get(this.person.id) || [];
+    const mine = this.rows.picturesByTrack.get(this.track.id) || [];
     this.film.hidden = !mine.length;
     if (!mine.length) return;
     const size = coarse() ? 46 : 56, width = this.focus.clientWidth - this.gutter - RIGHT_PIXELS, [from, to] = this.state.view;
@@ -324,7 +322,7 @@ class PersonPanels {
       if (!one) continue;
       const picture = this.rows.pictures[one.i];
       const left = Math.max(0, Math.min(width - size, one.share * width - size / 2));
-      const button = el("button", { type: "button", class: "thumb", tabindex: -1, "aria-label": `${this.person.name} at ${clock(picture.ms / 1000, 1)}`,
+      const button = el("button", { type: "button", class: "thumb", tabindex: -1, "aria-label": `${this.track.name} at ${clock(picture.ms / 1000, 1)}`,
         style: { left: `${left}px`, width: `${size}px`, height: `${size}px` },
         onclick: () => this.state.selectPicture(one.i) }, el("img", { src: `data:image/jpeg;base64,${picture.jpeg}`, alt: "" }));
       nodes.push(button);

@@ -1,0 +1,126 @@
+"""Scores of the whole face in every sampled frame, where a run has them (`describe.frames`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.report.inputs import sampling_fps
+from pipeline.storage.run_folder import RunFolder
+from pipeline.trends.rows import SCORED_NEIGHBOURS, frame_ends
+from pipeline.trends.runs import USUAL_THRESHOLD
+from pipeline.vocabulary import AUS, EMOTIONS, EXCLUSIONS, compatible
+
+EMOTION_COLUMNS = tuple(f"emotion_{name}" for name in EMOTIONS)
+
+BY_TRACK = [("track_id", "ascending"), ("frame_index", "ascending")]
+
+
+@dataclass(frozen=True)
+class FrameScores:
+    """The N faces of a video with their scores, by track and time.
+
+    Attributes:
+        track_id: (N,) int64.
+        frame_index: (N,) int64.
+        start_s, end_s: (N,) from the frame's own time until when it stands for what is on screen.
+        aus: (N, A) probability of each action unit, NaN where unknown.
+        active: (N, A) bool, by the run's thresholds.
+        emotions: (N, 7) probabilities, NaN where the face was not read.
+        age: (N,) years.
+    """
+
+    track_id: np.ndarray
+    frame_index: np.ndarray
+    start_s: np.ndarray
+    end_s: np.ndarray
+    aus: np.ndarray
+    active: np.ndarray
+    emotions: np.ndarray
+    age: np.ndarray
+
+    def of(self, track_id: int) -> slice:
+        """The rows of one track."""
+        return slice(*np.searchsorted(self.track_id, (track_id, track_id + 1)).tolist())
+
+
+def has_frame_scores(run: RunFolder, video_id: str) -> bool:
+    """Whether the faces of a video were read in every frame, not only in the described ones.
+
+    As in trends, after a face that was read the track's next face is read too in most cases.
+    """
+    faces = run.read("faces", ["track_id", "frame_index", "emotion"], video_id).sort_by(
+        [("track_id", "ascending"), ("frame_index", "ascending")]
+    )
+    if faces.num_rows < 2:
+        return faces.num_rows == 1 and faces["emotion"].null_count == 0
+    tracks = faces["track_id"].to_numpy()
+    read = pc.is_valid(faces["emotion"]).to_numpy(zero_copy_only=False)
+    followed = read[:-1] & (tracks[1:] == tracks[:-1])
+    return bool(read[1:][followed].mean() >= SCORED_NEIGHBOURS) if followed.any() else bool(read.all())
+
+
+def read_frame_scores(run: RunFolder, video: Mapping[str, Any]) -> FrameScores | None:
+    """The scores of every frame of a video; None where only described frames have any.
+
+    Args:
+        run: the run folder.
+        video: its row of the videos table.
+
+    Raises:
+        SettingsError: when the table cannot be read.
+    """
+    if not has_frame_scores(run, video["video_id"]):
+        return None
+    columns = ["track_id", "frame_index", "time_s", *AUS, *EMOTION_COLUMNS, "age"]
+    faces = run.read("faces", columns, video["video_id"]).sort_by(BY_TRACK)
+
+    def numbers(names: tuple[str, ...]) -> np.ndarray:
+        return np.column_stack([pc.cast(faces[name], pa.float32()).to_numpy(zero_copy_only=False) for name in names])
+
+    track_id, frame_index, time_s = (faces[name].to_numpy() for name in ("track_id", "frame_index", "time_s"))
+    aus = numbers(AUS)
+    ends = np.zeros(len(time_s))
+    for track in np.unique(track_id):
+        own = track_id == track
+        ends[own] = frame_ends(time_s[own], frame_index[own], sampling_fps(run), video["fps"])
+    active = active_units(aus, thresholds(run))
+    return FrameScores(track_id, frame_index, time_s, ends, aus, active, numbers(EMOTION_COLUMNS), numbers(("age",))[:, 0])
+
+
+def thresholds(run: RunFolder) -> np.ndarray:
+    """(A,) score from which each action unit counts as active, as the run states it for its checkpoint."""
+    stated = run.info.get("thresholds")
+    stated = stated if isinstance(stated, dict) else {}
+    return np.array([float(stated.get(au, USUAL_THRESHOLD)) for au in AUS])
+
+
+def active_units(scores: np.ndarray, limits: np.ndarray) -> np.ndarray:
+    """Which action units are active, by the rule of the `aus` column: at or above the threshold, and of two that exclude each other the
+    surer one (`pipeline.vocabulary.compatible`).
+
+    Args:
+        scores: (N, A) probabilities, NaN where unknown.
+        limits: (A,) thresholds.
+
+    Returns:
+        (N, A) bool.
+    """
+    limits = limits.astype(scores.dtype)  # the tables' precision
+    active = scores >= limits
+    place = {au: number for number, au in enumerate(AUS)}
+    pairs = [[place[au] for au in pair if au in place] for pair in EXCLUSIONS]
+    conflicts = np.zeros(len(scores), bool)
+    for pair in pairs:
+        if len(pair) == 2:
+            conflicts |= active[:, pair].all(axis=1)
+    for row in np.flatnonzero(conflicts).tolist():
+        candidates = np.flatnonzero(active[row]).tolist()
+        margins = {AUS[at]: float((scores[row, at] - limits[at]) / max(1 - limits[at], 1e-9)) for at in candidates}
+        active[row] = [au in compatible(margins) for au in AUS]
+    return active
