@@ -4,96 +4,36 @@ from __future__ import annotations
 
 import csv
 import io
-import itertools
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from PIL import Image
 
-from pipeline.report.index import write_index
 from pipeline.report.page_data import load_video
-from pipeline.schemas import TABLES
 from pipeline.storage.output_names import unique_names
 from pipeline.storage.run_folder import RunFolder, empty, video_id
-from pipeline.vocabulary import EMOTIONS, REGIONS
-from tests.support.runs import make_run
+from pipeline.vocabulary import EMOTIONS
+from tests.support.browser import DESKTOP, PHONE, OpenedPage, OpenPage, chromium, page_opener
 from tests.support.tables import add_video, command, new_run, rows_of
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright to drive a browser")
-
 EVIL = "<script>document.title='pwned'<script>.mp4"
-DESKTOP, PHONE = {"width": 1440, "height": 1000}, {"width": 390, "height": 844}
-
-
-@dataclass
-class Opened:
-    """A page in the browser, with all that it asked for and complained of."""
-
-    page: Any
-    requests: list[str] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)
-
-    def count(self) -> str:
-        return str(self.page.locator("output.count").inner_text())
-
-    def paint(self, place: int) -> str:
-        """What the panel's canvas shows."""
-        return str(self.page.locator(".plot canvas").nth(place).evaluate("(canvas) => canvas.toDataURL()"))
-
-    def settle(self) -> None:
-        self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-
-    def column(self, name: str) -> list[str]:
-        """A table column's cells, of the rows that are in the document."""
-        return list(self.page.locator(f".rows [role=row] .{name}").all_inner_texts())
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("needs a Chromium on this machine (Debian: apt-get install chromium)")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
-Open = Callable[..., Opened]
+    with chromium() as running:
+        yield running
 
 
 @pytest.fixture
-def look(browser: Any) -> Iterator[Open]:
-    """Opens a file in a fresh browser context; after the test no page may have complained or asked for anything but itself."""
-    opened: list[Opened] = []
-
-    def open_page(file: Path, viewport: dict[str, int] = DESKTOP, **options: Any) -> Opened:
-        context = browser.new_context(viewport=viewport, accept_downloads=True, **options)
-        one = Opened(context.new_page())
-        one.page.on("request", lambda request: one.requests.append(request.url))
-        one.page.on("console", lambda message: one.complaints.append(message.text))
-        one.page.on("pageerror", lambda error: one.complaints.append(str(error)))
-        one.page.on("dialog", lambda dialog: one.complaints.append(f"dialog {dialog.message}"))
-        one.page.goto(file.resolve().as_uri())
-        one.page.wait_for_selector("body[data-ready]", timeout=60_000)
-        one.settle()
-        opened.append(one)
-        return one
-
-    yield open_page
-    for one in opened:
-        assert one.complaints == []
-        assert all(url.startswith(("file:", "data:", "blob:")) for url in one.requests)
-        files = [url for url in one.requests if url.startswith("file:")]
-        assert all(url.endswith(".html") for url in files)
-        one.page.context.close()
+def look(browser: Any) -> Iterator[OpenPage]:
+    with page_opener(browser) as open_page:
+        yield open_page
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +69,7 @@ def table(run: RunFolder) -> list[dict[str, Any]]:
     return [row | {name: faces[row["track_id"], row["window_index"]][name] for name in shared} for row in rows]
 
 
-def test_a_page_opens_with_its_tracks_panels_and_pictures(run: RunFolder, look: Open, table: list[dict[str, Any]]) -> None:
+def test_a_page_opens_with_its_tracks_panels_and_pictures(run: RunFolder, look: OpenPage, table: list[dict[str, Any]]) -> None:
     page = look(page_of(run))
     assert page.page.locator("h1").inner_text() == EVIL
     assert EVIL in page.page.title()
@@ -143,14 +83,14 @@ def test_a_page_opens_with_its_tracks_panels_and_pictures(run: RunFolder, look: 
     assert len(page.requests) == 1 + sum(url.startswith("data:") for url in page.requests)
 
 
-def test_emotions_are_counted_by_face_and_window(run: RunFolder, look: Open, table: list[dict[str, Any]]) -> None:
+def test_emotions_are_counted_by_face_and_window(run: RunFolder, look: OpenPage, table: list[dict[str, Any]]) -> None:
     page = look(page_of(run))
     faces = [row["emotion"] for row in table if row["region"] == "face"]
     shown = {chip.get_attribute("data-value"): chip.locator("small").inner_text() for chip in page.page.locator(".emotions .chip").all()}
     assert shown == {name: str(faces.count(name)) for name in EMOTIONS} and sum(map(int, shown.values())) == len(faces) < len(table)
 
 
-def test_every_card_names_its_frame_and_no_region_claims_an_emotion(run: RunFolder, look: Open, table: list[dict[str, Any]]) -> None:
+def test_every_card_names_its_frame_and_no_region_claims_an_emotion(run: RunFolder, look: OpenPage, table: list[dict[str, Any]]) -> None:
     page = look(page_of(run))
     for _ in range(3):
         page.page.get_by_label("Next window of this track").click()
@@ -166,52 +106,7 @@ def test_every_card_names_its_frame_and_no_region_claims_an_emotion(run: RunFold
     assert row["emotion"] in face and f"about {round(row['age'])} years" in face
 
 
-def test_names_of_regions_do_not_cover_each_other(tmp_path: Path, samples: Path, look: Open) -> None:
-    """All fourteen regions of one face, drawn on a picture 320 pixels wide."""
-    clip = tmp_path / "clip.mp4"
-    shutil.copy(samples / "WolfgangLanger_Pexels.mp4", clip)
-    run = make_run(tmp_path / "run", [clip], video_fps=1, select_regions="all", select_window=10.0)
-    assert command("report", run.path) == 0
-    page = look(run.path / "report" / "videos" / "clip.html", PHONE)
-    labels = page.page.locator(".moment .outline span")
-    assert labels.count() == len(REGIONS)
-    boxes = [label.bounding_box() for label in labels.all() if "covered" not in (label.get_attribute("class") or "")]
-    picture = page.page.locator(".moment .picture").bounding_box()
-    assert len(boxes) >= 6
-    for one, other in itertools.combinations(boxes, 2):
-        apart = one["x"] + one["width"] <= other["x"] + 0.6 or other["x"] + other["width"] <= one["x"] + 0.6
-        assert apart or one["y"] + one["height"] <= other["y"] + 0.6 or other["y"] + other["height"] <= one["y"] + 0.6
-    for box in boxes:
-        assert box["x"] >= picture["x"] - 1 and box["x"] + box["width"] <= picture["x"] + picture["width"] + 1
-
-
-def test_scores_of_every_frame_make_the_timeline(tmp_path: Path, look: Open) -> None:
-    """A smile of a third of a second between two described frames shows on the timeline and under the pointer."""
-    key = video_id("gone.mp4")
-    faces, rows = rows_of(key, 6)
-    face = faces.to_pylist()[0]
-    shares = {f"emotion_{name}": 0.04 for name in EMOTIONS} | {"emotion_neutral": 0.76}
-    frames = [
-        {**face, "frame_index": i, "time_s": i / 10, "emotion": "neutral", "age": 30.0, **shares, "AU12": 0.9 if 23 <= i <= 25 else 0.02}
-        for i in range(60)
-    ]
-    run = new_run(tmp_path / "run")
-    run.update_info(thresholds={"AU12": 0.5})
-    add_video(run, "gone.mp4", (pa.Table.from_pylist(frames, TABLES["faces"]), rows), fps=10.0, duration_s=6.0)
-    assert command("report", run.path) == 0
-    page = look(run.path / "report" / "videos" / "gone.html")
-    assert page.page.locator(".readout").inner_text().startswith("60 frames scored")
-    plot = page.page.locator(".plot .u-over").nth(1)
-    box = plot.bounding_box()
-    said = []
-    for time_s in (1.55, 2.45, 3.05):
-        plot.hover(position={"x": box["width"] * time_s / 6, "y": 20})
-        said.append(page.page.locator(".readout").inner_text())
-    assert "active: AU12" not in said[0] and "neutral 76 %" in said[0]
-    assert "active: AU12" in said[1] and "active" not in said[2]
-
-
-def test_each_filter_shows_what_passes_and_changes_the_panels(run: RunFolder, look: Open, table: list[dict[str, Any]]) -> None:
+def test_each_filter_shows_what_passes_and_changes_the_panels(run: RunFolder, look: OpenPage, table: list[dict[str, Any]]) -> None:
     page = look(page_of(run))
     before = [page.paint(i) for i in range(4)]
 
@@ -254,7 +149,7 @@ def test_each_filter_shows_what_passes_and_changes_the_panels(run: RunFolder, lo
     cleared()
 
 
-def test_a_brush_moves_every_panel_and_the_table(run: RunFolder, look: Open, table: list[dict[str, Any]]) -> None:
+def test_a_brush_moves_every_panel_and_the_table(run: RunFolder, look: OpenPage, table: list[dict[str, Any]]) -> None:
     page = look(page_of(run))
     before = [page.paint(i) for i in range(4)]
     plot = page.page.locator(".plot .u-over").nth(0)
@@ -298,7 +193,7 @@ def test_a_brush_moves_every_panel_and_the_table(run: RunFolder, look: Open, tab
 
 @pytest.mark.parametrize("viewport", [{"width": 820, "height": 1100}, DESKTOP], ids=["tablet", "desktop"])
 def test_a_click_shows_the_moment_with_its_regions_and_sentences(
-    run: RunFolder, look: Open, table: list[dict[str, Any]], viewport: dict[str, int]
+    run: RunFolder, look: OpenPage, table: list[dict[str, Any]], viewport: dict[str, int]
 ) -> None:
     page = look(page_of(run), viewport)
     row = next(row for row in table if row["start_s"] == 5 and row["track_id"] == 1 and row["region"] == "face")
@@ -324,7 +219,7 @@ def test_a_click_shows_the_moment_with_its_regions_and_sentences(
     assert page.page.locator(".moment .outline.chosen").get_attribute("data-region") == window[1]["region"]
 
 
-def test_the_table_sorts_and_exports_what_it_shows(run: RunFolder, look: Open, table: list[dict[str, Any]]) -> None:
+def test_the_table_sorts_and_exports_what_it_shows(run: RunFolder, look: OpenPage, table: list[dict[str, Any]]) -> None:
     page = look(page_of(run))
     page.page.get_by_role("button", name="Track 1", exact=True).click()
     head = page.page.locator(".heads .age")
@@ -350,13 +245,13 @@ def test_the_table_sorts_and_exports_what_it_shows(run: RunFolder, look: Open, t
         assert row["aus"].split() == same["aus"]
 
 
-def test_a_spreadsheet_gets_no_formula(run: RunFolder, look: Open) -> None:
+def test_a_spreadsheet_gets_no_formula(run: RunFolder, look: OpenPage) -> None:
     page = look(page_of(run))
     text = page.page.evaluate("""csv([["=1+1", "-2", -2, 'say "hi"', "a,b", null]])""")
     assert text == '\'=1+1,\'-2,-2,"say ""hi""","a,b",\r\n'
 
 
-def test_everything_is_done_by_keys(run: RunFolder, look: Open) -> None:
+def test_everything_is_done_by_keys(run: RunFolder, look: OpenPage) -> None:
     page = look(page_of(run))
     reached: list[str] = []
     for _ in range(60):
@@ -414,8 +309,8 @@ def test_everything_is_done_by_keys(run: RunFolder, look: Open) -> None:
     assert page.page.evaluate("document.activeElement.className") == "scroller"
 
 
-def test_light_and_dark_follow_the_system_and_the_button(run: RunFolder, look: Open) -> None:
-    def ground(page: Opened) -> float:
+def test_light_and_dark_follow_the_system_and_the_button(run: RunFolder, look: OpenPage) -> None:
+    def ground(page: OpenedPage) -> float:
         return float(np.asarray(Image.open(io.BytesIO(page.page.screenshot())).convert("L"))[:200].mean())
 
     dark, light = (look(page_of(run), color_scheme=scheme) for scheme in ("dark", "light"))
@@ -428,13 +323,13 @@ def test_light_and_dark_follow_the_system_and_the_button(run: RunFolder, look: O
 
 
 @pytest.mark.parametrize("viewport", [PHONE, {"width": 820, "height": 1100}, DESKTOP], ids=["phone", "tablet", "desktop"])
-def test_nothing_is_wider_than_the_screen(run: RunFolder, look: Open, viewport: dict[str, int]) -> None:
+def test_nothing_is_wider_than_the_screen(run: RunFolder, look: OpenPage, viewport: dict[str, int]) -> None:
     for file in (page_of(run), run.path / "report" / "index.html", page_of(run, "nobody.mp4")):
         page = look(file, viewport)
         assert page.page.evaluate("document.scrollingElement.scrollWidth") <= viewport["width"]
 
 
-def test_a_finger_taps_and_drags_on_a_phone(run: RunFolder, look: Open) -> None:
+def test_a_finger_taps_and_drags_on_a_phone(run: RunFolder, look: OpenPage) -> None:
     page = look(page_of(run), PHONE, has_touch=True, is_mobile=True)
     plot = page.page.locator(".plot .u-over").nth(0)
     plot.tap(position={"x": plot.bounding_box()["width"] * 5.5 / 19.69, "y": 20})
@@ -443,14 +338,14 @@ def test_a_finger_taps_and_drags_on_a_phone(run: RunFolder, look: Open) -> None:
     assert page.page.locator(".moment h2").inner_text() != "Track 1 at 0:05.38"
 
 
-def test_a_video_that_is_gone_is_shown_without_pictures(run: RunFolder, look: Open) -> None:
+def test_a_video_that_is_gone_is_shown_without_pictures(run: RunFolder, look: OpenPage) -> None:
     page = look(page_of(run, "gone.mp4"))
     assert "no longer where it was" in page.page.locator(".top .warning").inner_text()
     assert page.page.locator("img").count() == 0
     assert page.page.locator(".moment .outline").count() > 1  # the regions are still there to be compared
 
 
-def test_a_video_without_faces_says_so(run: RunFolder, look: Open) -> None:
+def test_a_video_without_faces_says_so(run: RunFolder, look: OpenPage) -> None:
     page = look(page_of(run, "nobody.mp4"))
     assert page.page.locator("h2").inner_text() == "No face was found in this video"
     assert "50 frames of it were searched" in page.page.locator(".nothing").inner_text()
@@ -464,7 +359,7 @@ def test_without_scripts_the_facts_still_stand(run: RunFolder, browser: Any) -> 
     context.close()
 
 
-def test_the_index_lists_searches_sorts_and_leads_on(run: RunFolder, look: Open) -> None:
+def test_the_index_lists_searches_sorts_and_leads_on(run: RunFolder, look: OpenPage) -> None:
     page = look(run.path / "report" / "index.html")
     assert page.count() == "4 of 4 videos"
     assert page.page.locator(".strip").count() == 2
@@ -485,49 +380,3 @@ def test_the_index_lists_searches_sorts_and_leads_on(run: RunFolder, look: Open)
     assert unquote(page.page.url) == unquote(page_of(run).as_uri())
     page.page.get_by_role("link", name="All videos").click()
     page.page.wait_for_selector(".archive")
-
-
-def test_an_index_of_five_thousand_videos_is_searched_at_once(tmp_path: Path, look: Open) -> None:
-    run = new_run(tmp_path / "archive")
-    videos: list[dict[str, Any]] = [
-        {"video_id": f"{i:016x}", "path": f"/archive/day-{i % 50:02d}/clip-{i:04d}.mp4"}
-        | {"status": ("ok", "no_faces", "failed")[i % 3]}
-        | {"error": "empty file" if i % 3 == 2 else None, "duration_s": float(i), "tracks": i % 7, "descriptions": i}
-        for i in range(5000)
-    ]
-    (tmp_path / "report").mkdir()
-    assert write_index(run, videos, tmp_path / "report") == {}
-    assert (tmp_path / "report" / "index.html").stat().st_size < 1e6
-    page = look(tmp_path / "report" / "index.html")
-    assert page.count() == "5,000 of 5,000 videos"
-    assert page.page.locator(".rows [role=row]").count() < 60
-    page.page.get_by_role("searchbox").fill("day-07 failed")
-    assert page.count() == f"{sum(i % 50 == 7 and i % 3 == 2 for i in range(5000))} of 5,000 videos"
-    page.page.get_by_role("searchbox").fill("")
-    for _ in range(2):
-        page.page.locator(".heads .length button").click()
-    assert "clip-4999.mp4" in page.column("name")[0]
-    page.page.locator(".scroller").focus()
-    page.page.keyboard.press("End")
-    assert "clip-0000.mp4" in page.column("name")[-1]
-
-
-@pytest.mark.slow
-def test_two_hours_of_two_people_are_at_hand(tmp_path: Path, look: Open) -> None:
-    run = new_run(tmp_path / "run")
-    tables = rows_of(video_id("long.mp4"), 7200, people=2)
-    add_video(run, "long.mp4", tables, duration_s=7200.0)
-    assert command("report", run.path) == 0
-    page = look(run.path / "report" / "videos" / "long.html")
-    total = tables[1].num_rows
-    assert page.count() == f"{total:,} of {total:,} descriptions"
-    assert page.page.locator(".rows [role=row]").count() < 80
-    page.page.locator(".emotions .chip[data-value=fear]").click()
-    page.settle()
-    rows = tables[1].select(["track_id", "window_index", "region", "emotion"]).to_pylist()
-    afraid = {(row["track_id"], row["window_index"]) for row in rows if row["region"] == "face" and row["emotion"] == "fear"}
-    fearful = sum((row["track_id"], row["window_index"]) in afraid for row in rows)
-    assert page.count() == f"{fearful:,} of {total:,} descriptions"
-    plot = page.page.locator(".plot .u-over").nth(0)
-    plot.click(position={"x": plot.bounding_box()["width"] / 2, "y": 20})
-    assert page.page.locator(".moment h2").inner_text().startswith(("Track 1 at 59:5", "Track 1 at 1:00:0"))
