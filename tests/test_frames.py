@@ -167,7 +167,7 @@ def films(count: int, seed: int = 14) -> Iterator[Film]:
 def _coded(rng: random.Random, names: Sequence[str], kind: str) -> Film:
     """Some codec in some container that can hold what the kind needs."""
     takes = {
-        "skipped": ("ts", "mkv", "avi", "webm", "mpg", "asf"),
+        "skipped": ("ts", "mkv", "webm", "asf"),
         "joint": ("ts", "webm", "mkv"),
         "dropped": ("ts", "mp4", "mkv", "webm", "mov"),
         "edits": ("mp4", "mov"),

@@ -40,6 +40,9 @@ RAW = ("h264", "hevc", "vvc", "mpegvideo", "m4v", "mjpeg", "vc1", "h263", "cavsv
 IN_ORDER = (*WRAPPING, "avi", "flv", "matroska,webm", "asf", "ogg")
 """Formats whose packets lie in the file in order, the last ones near its end."""
 
+SEEKS_BADLY = ("mpeg",)
+"""Formats in which the first frames after a seek get the times of others."""
+
 DECODING_TIMES_ONLY = ("avi",)
 """Formats that store no presentation times: a frame is shown when the decoder gives it."""
 

@@ -34,6 +34,7 @@ from pipeline.video.container import (
     IN_ORDER,
     INDEXED,
     RAW,
+    SEEKS_BADLY,
     WRAPPING,
     capture_rate,
     choose_stream,
@@ -47,7 +48,7 @@ from pipeline.video.geometry import Canvas, believable_aspect, orientation_of, s
 from pipeline.video.light import hdr_name
 from pipeline.video.packets import Packets, read_packets
 from pipeline.video.source import DecoderChoice, Heartbeat, Note, SeekableSource, VideoInfo, no_heartbeat
-from pipeline.video.timeline import timeline
+from pipeline.video.timeline import AROUND, timeline
 
 SHORT_BY = 0.02
 """A file that lacks this share of its declared length is reported as cut short; less is how containers round."""
@@ -180,6 +181,7 @@ def _scan(path: str, heartbeat: Heartbeat) -> _Scanned:
             timeline=line,
             rate=chosen.average_rate or chosen.guessed_rate or Fraction(25),
             reordered=context.reorder_depth if format_name in DECODING_TIMES_ONLY else None,
+            seeks=format_name not in SEEKS_BADLY,
             restarts=line.joints | (_size_changes(own, sizes) if context.reorder_depth else frozenset()),
             aspect=aspect,
             hardware=None,
@@ -291,7 +293,7 @@ def _cut_short(scanned: _Scanned, times: np.ndarray, origin: int, rate: float) -
     """The problem of a file that ends before its declared length, or within its data, or lacks some of it."""
     packets, line = scanned.stream.packets, scanned.stream.timeline
     if scanned.declared_s and len(times) and not line.counted:
-        end_s = float(times[-1])
+        end_s = float(times[-1]) + line.last_length_s(rate)
         on_clock_s = end_s + float(origin * line.time_base)  # containers count from zero, or from a first frame that comes later
         if max(end_s, on_clock_s) < scanned.declared_s * (1 - SHORT_BY) - 1.0 / rate:
             reason = f"the file is cut short: it ends at {end_s:.1f} of {scanned.declared_s:.1f} s"
@@ -299,7 +301,8 @@ def _cut_short(scanned: _Scanned, times: np.ndarray, origin: int, rate: float) -
     if packets.broken_off or packets.corrupt[-1:].any():
         return broken_off()
     # Where recordings are joined the demuxer takes the packets on both sides for damaged, as their numbers do not follow each other.
-    damaged = [place for place in np.flatnonzero(packets.corrupt).tolist() if line.joints.isdisjoint(range(place - 1, place + 4))]
+    corrupt = np.flatnonzero(packets.corrupt).tolist()
+    damaged = [place for place in corrupt if line.joints.isdisjoint(range(place - AROUND, place + AROUND + 1))]
     if damaged:
         stamp = int(packets.stamps[damaged[0]]) + (int(line.shifts[damaged[0]]) if line.shifts is not None else 0)
         return VideoError(VideoErrorKind.DAMAGED, f"data is missing or damaged at {max(0.0, line.seconds(stamp, origin)):.1f} s")

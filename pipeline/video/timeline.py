@@ -6,6 +6,7 @@ shifted so that the second recording follows the first; the decoder then gives e
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -22,8 +23,10 @@ WRAP_GAP_S = 60.0
 """A step of `WRAP`, give or take this, is the clock's wrapping around and no joint. More takes joints for wraps."""
 
 LEAP_S = 10.0
-"""In an MPEG stream a step ahead of more than this is taken for a joint, too: what follows knows nothing of what came before. More decodes
-on across a joint, less does not across a gap in a recording."""
+"""In an MPEG stream a step ahead of more than this is a joint, too, if packet numbers break off there. More decodes on across joints."""
+
+AROUND = 3
+"""Packets around a joint that the demuxer may mark as damaged because packet numbers break off."""
 
 KEPT_LEAP_S = 3600.0
 """A step ahead up to this is kept, as a recorder may have waited that long; a longer one is the other recording's clock, and bridged."""
@@ -90,7 +93,7 @@ def timeline(packets: Packets, time_base: Fraction, rate: Fraction | None, *, ra
     stamps = packets.stamps
     if raw or (stamps == NO_TIME).all():
         return _counted(packets, rate)
-    shifts, joints, notes = (None, _edits(packets), ()) if indexed else _bridged(packets, time_base, wrapping)
+    shifts, joints, notes = (*_edited(packets), ()) if indexed else _bridged(packets, time_base, wrapping)
     if shifts is not None:
         stamps = np.where(stamps == NO_TIME, NO_TIME, stamps + shifts)
     timed = packets.shown & (stamps != NO_TIME)
@@ -116,7 +119,8 @@ def _bridged(packets: Packets, time_base: Fraction, wrapping: bool) -> tuple[np.
         turns = _turns(order, time_base)
         order = order + turns * WRAP
         shifts += np.repeat(turns * WRAP, np.diff([0, *places[1:].tolist(), len(packets)]))
-        found = _joints_by_decoding_times(order, time_base)
+        shifts += _mistaken(packets, time_base)
+        found = _joints_by_decoding_times(order, packets.corrupt[places], time_base)
     else:
         places = np.flatnonzero(packets.pts != NO_TIME)
         order = packets.pts[places]
@@ -147,10 +151,23 @@ def _bridged(packets: Packets, time_base: Fraction, wrapping: bool) -> tuple[np.
     return (shifts if shifts.any() else None), frozenset(joints), (_joint_note(restarts, leaps),)
 
 
-def _edits(packets: Packets) -> frozenset[int]:
-    """Packets at which another part of an edit list begins: the demuxer goes back to the keyframe before it."""
+def _edited(packets: Packets) -> tuple[np.ndarray | None, frozenset[int]]:
+    """What to add to each packet's stamps, and the packets at which another part of an edit list begins.
+
+    The demuxer goes back to the keyframe before a part. It also begins the second and later parts too late by as much as frames are
+    reordered; parts follow each other without a gap.
+    """
     back = (np.diff(packets.dts) <= 0) & (packets.dts[1:] != NO_TIME) & packets.keyframe[1:]
-    return frozenset((np.flatnonzero(back) + 1).tolist())
+    parts = (np.flatnonzero(back) + 1).tolist()
+    shifts = np.zeros(len(packets), np.int64)
+    shown = packets.shown & (packets.pts != NO_TIME)
+    reordered = int((packets.pts - packets.dts)[shown].max()) if shown.any() else 0
+    for start, stop in itertools.pairwise([*parts, len(packets)]):
+        before, part = np.flatnonzero(shown[:start]), np.flatnonzero(shown[start:stop]) + start
+        if len(before) and len(part):
+            gap = int(packets.pts[part].min()) - int((packets.pts + packets.duration)[before].max())
+            shifts[start:] -= gap if 0 < gap <= reordered else 0
+    return (shifts if shifts.any() else None), frozenset(parts)
 
 
 def _turns(order: np.ndarray, time_base: Fraction) -> np.ndarray:
@@ -161,18 +178,37 @@ def _turns(order: np.ndarray, time_base: Fraction) -> np.ndarray:
     return np.concatenate([np.zeros(min(1, len(order)), np.int64), np.cumsum(turned)])
 
 
-def _joints_by_decoding_times(order: np.ndarray, time_base: Fraction) -> list[int]:
+def _mistaken(packets: Packets, time_base: Fraction) -> np.ndarray:
+    """(N,) int64: what to add to presentation times that the demuxer took from behind a leap, where a packet had none of its own.
+
+    Such a packet is the last reference picture before the leap, shown after all others before it.
+    """
+    shifts = np.zeros(len(packets), np.int64)
+    known = (packets.pts != NO_TIME) & (packets.dts != NO_TIME)
+    leap = int(LEAP_S / time_base)
+    mistaken = known & (np.abs(packets.pts - packets.dts) > leap) & (np.abs(packets.pts - packets.dts) < WRAP - leap)
+    for place in np.flatnonzero(mistaken).tolist():
+        around = slice(max(0, place - REORDERED), place + REORDERED)
+        near = (known & ~mistaken)[around] & (np.abs(packets.pts[around] - packets.dts[place]) <= leap)
+        if near.any():
+            shifts[place] = int(packets.pts[around][near].max()) + int(packets.duration[place]) - int(packets.pts[place])
+    return shifts
+
+
+def _joints_by_decoding_times(order: np.ndarray, corrupt: np.ndarray, time_base: Fraction) -> list[int]:
     """Places at which another recording begins, from the decoding times that MPEG streams store.
 
     A single packet that steps back is a mistake of the muxer; a joint is a step back that the packet after it confirms.
     """
     found: list[int] = []
-    leap = int(LEAP_S / time_base)
+    leap, too_long = int(LEAP_S / time_base), int(KEPT_LEAP_S / time_base)
     steps = np.diff(order)
     for place in np.flatnonzero((steps < 0) | (steps > leap)).tolist():
         before, here = int(order[place]), int(order[place + 1])
         after = int(order[place + 2]) if place + 2 < len(order) else here
-        if (here < before and after <= before) or (here > before and after >= here):
+        marked = corrupt[max(0, place + 1 - AROUND) : place + 1 + AROUND].any()
+        leaps = here > before and after >= here and (marked or here - before > too_long)
+        if leaps or (here < before and after <= before):
             found.append(place + 1)
     return found
 

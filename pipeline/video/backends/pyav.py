@@ -44,6 +44,7 @@ class Stream:
         timeline: of the stream.
         rate: mean frames a second of the container, for what has no length of its own.
         reordered: frames by which the decoder is behind its packets, where presentation times are not stored; None where they are.
+        seeks: whether frames keep their times after a seek in the file's format.
         restarts: packets at which decoding begins anew: joints, parts of edit lists, pictures of another size.
         aspect: pixel aspect that the container gives for the whole stream; None where each picture's own counts.
         hardware: device that decodes, or None.
@@ -57,6 +58,7 @@ class Stream:
     timeline: Timeline
     rate: Fraction
     reordered: int | None
+    seeks: bool
     restarts: frozenset[int]
     aspect: Fraction | None
     hardware: str | None
@@ -300,7 +302,7 @@ class PyavVideo:
         """Whether a time leads to its frame without decoding all that comes before."""
         line = self.stream.timeline
         plain = line.shifts is None and not line.counted and not self.stream.reordered and not self.stream.restarts
-        return plain and self.stream.packets.whole
+        return plain and self.stream.seeks and self.stream.packets.whole
 
     @property
     def keyframes(self) -> tuple[np.ndarray, np.ndarray]:
