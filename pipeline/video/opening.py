@@ -53,7 +53,7 @@ from pipeline.video.timeline import AROUND, timeline
 SHORT_BY = 0.02
 """A file that lacks this share of its declared length is reported as cut short; less is how containers round."""
 
-LEAST_SHARE_READ, LEAST_UNREAD = 0.9, 2**18
+LEAST_SHARE_READ, LEAST_UNREAD = 0.9, 2**16
 """Where the last packet ends before this share of the file, and this many bytes before its end, the rest is reported as unreadable; indexes
 and overhead take less."""
 

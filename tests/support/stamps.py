@@ -95,11 +95,13 @@ def write_stamped(
     then: Sequence[tuple[Sequence[int], tuple[int, int]]] = (),
     aspect: Fraction | None = None,
     options: Mapping[str, str] | None = None,
-    format: str | None = None,
     draw: Callable[[int, tuple[int, int]], np.ndarray] = stamp,
     log: list[tuple[int, int, bool]] | None = None,
+    rate: int = RATE,
+    metadata: Mapping[str, str] | None = None,
+    muxer: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write a film of stamps, `RATE` frames a second.
+    """Write a film of stamps.
 
     Args:
         path: of the file; its suffix names the container.
@@ -114,34 +116,36 @@ def write_stamped(
         then: numbers and size of further pictures of the same stream, each from an encoder of its own.
         aspect: of a pixel.
         options: of the encoder, besides the codec's.
-        format: of the container, where the suffix does not name it.
         draw: draws a number.
+        rate: frames a second.
+        metadata, muxer: tags and options of the container.
         log: takes, for each packet that is written, its place, its presentation time in frames and whether it is a keyframe.
     """
     known = CODECS[codec]
     if known.name not in av.codecs_available:
         pytest.skip(f"PyAV has no {known.name} encoder here")
     place = first = 0
-    with av.open(str(path), "w", format=format) as container:
-        stream = container.add_stream(known.name, rate=RATE)
+    with av.open(str(path), "w", options=dict(muxer or {})) as container:
+        container.metadata.update(metadata or {})
+        stream = container.add_stream(known.name, rate=rate)
         for part, (part_numbers, part_size) in enumerate([(numbers, size), *then]):
             encoder = stream.codec_context if not part else av.CodecContext.create(known.name, "w")
             assert isinstance(encoder, av.VideoCodecContext)
             encoder.width, encoder.height = part_size
-            encoder.pix_fmt, encoder.time_base, encoder.framerate = known.pixels, Fraction(1, RATE), Fraction(RATE)
+            encoder.pix_fmt, encoder.time_base, encoder.framerate = known.pixels, Fraction(1, rate), Fraction(rate)
             encoder.options = {**known.options(group, b_frames, is_open), **(options or {})}
             if aspect:
                 encoder.sample_aspect_ratio = aspect
             shown = at if at is not None and not part else range(first, first + len(part_numbers))
             frames: Iterable[av.VideoFrame | None] = [
-                *(_frame(draw(number, part_size), pts) for number, pts in zip(part_numbers, shown, strict=True)),
+                *(_frame(draw(number, part_size), pts, rate) for number, pts in zip(part_numbers, shown, strict=True)),
                 None,
             ]
             for frame in frames:
                 for packet in encoder.encode(frame):
                     if kept(place):
                         packet.stream = stream
-                        packet.time_base = Fraction(1, RATE)
+                        packet.time_base = Fraction(1, rate)
                         if log is not None:
                             log.append((place, packet.pts or 0, packet.is_keyframe))
                         container.mux(packet)
@@ -150,9 +154,9 @@ def write_stamped(
     return path
 
 
-def _frame(image: np.ndarray, pts: int) -> av.VideoFrame:
+def _frame(image: np.ndarray, pts: int, rate: int) -> av.VideoFrame:
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-    frame.pts, frame.time_base = pts, Fraction(1, RATE)
+    frame.pts, frame.time_base = pts, Fraction(1, rate)
     return frame
 
 
@@ -201,3 +205,31 @@ def _first_composition(content: bytes | bytearray, after: int) -> int:
     """Media time of the first shown frame: the offset that reordering gives it."""
     at = content.find(b"ctts", after)
     return struct.unpack_from(">I", content, at + 16)[0] if at >= 0 else 0
+
+
+# ---- patches of transport streams
+
+
+def move_clock(path: Path, ticks: int) -> None:
+    """Add to every time stamp of a transport stream, in units of 1/90000 s; the clock has 33 bits and wraps around."""
+    content = bytearray(path.read_bytes())
+    for at in range(0, len(content), 188):
+        begins_unit, adapted = content[at + 1] & 0x40, content[at + 3] & 0x20
+        body = at + 5 + content[at + 4] if adapted else at + 4
+        if adapted and content[at + 4] and content[at + 5] & 0x10:
+            clock = (int.from_bytes(content[at + 6 : at + 10], "big") << 1 | content[at + 10] >> 7) + ticks & (1 << 33) - 1
+            content[at + 6 : at + 10] = (clock >> 1).to_bytes(4, "big")
+            content[at + 10] = content[at + 10] & 0x7F | (clock & 1) << 7
+        if begins_unit and content[body : body + 3] == b"\0\0\1" and content[body + 3] >= 0xE0:
+            for place in range(content[body + 7].bit_count() if content[body + 7] & 0xC0 else 0):
+                _add_to_stamp(content, body + 9 + 5 * place, ticks)
+    path.write_bytes(content)
+
+
+def _add_to_stamp(content: bytearray, at: int, ticks: int) -> None:
+    """Add to a time stamp of five bytes, with marks between its bits."""
+    a, b, c, d, e = content[at : at + 5]
+    stamp = ((a >> 1 & 7) << 30 | b << 22 | (c >> 1) << 15 | d << 7 | e >> 1) + ticks & (1 << 33) - 1
+    content[at : at + 5] = bytes(
+        [a & 0xF0 | (stamp >> 29 & 0xE) | 1, stamp >> 22 & 255, (stamp >> 14 & 0xFE) | 1, stamp >> 7 & 255, (stamp << 1 & 0xFE) | 1]
+    )
