@@ -56,7 +56,7 @@ def parse_regions(value: str) -> str:
         if name not in REGIONS:
             near = get_close_matches(name, [*REGIONS, "auto", "all"], 1)
             hint = f"did you mean {near[0]}? " if near else ""
-            raise ValueError(f"unknown region {name!r}; {hint}Allowed are auto, all, or any of {', '.join(REGIONS)}")
+            raise ValueError(f"unknown region {name!r}; {hint}allowed are auto, all, or any of {', '.join(REGIONS)}")
     return ",".join(dict.fromkeys(names))
 
 

@@ -286,6 +286,16 @@ def test_per_frame_is_one_switch_for_a_value_in_every_frame(samples: Path, tmp_p
     assert "fps=5.0" in focalface(*words, "--fps", "5").stdout
 
 
+def test_the_summary_of_a_run_counts_emotions_and_action_units_once_a_window(samples: Path, tmp_path: Path) -> None:
+    words = ("--fps", "2", "--regions", "face,mouth", "--set", "execution.executor=in_process")
+    done = focalface("run", samples / "single_face.mp4", "--out", tmp_path / "out", *words)
+    summary = dict(re.split(r" {2,}", line.strip(), maxsplit=1) for line in done.stdout.splitlines() if "  " in line.strip())
+    windows = int(summary["descriptions"].split()[-2])
+    assert summary["regions"] == f"face {windows}, mouth {windows}"
+    assert sum(map(int, re.findall(r" (\d+)", summary["emotions"]))) == windows
+    assert max(map(int, re.findall(r" (\d+)(?:,|$)", summary["action units"]))) <= windows
+
+
 def test_a_run_whose_every_file_failed_exits_with_1(samples: Path, tmp_path: Path) -> None:
     for name in ("a.mp4", "b.mp4"):
         (tmp_path / name).write_text("not a video\n" * 99)

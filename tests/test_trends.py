@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from pipeline.cli import main
 from pipeline.errors import SettingsError
@@ -291,6 +292,15 @@ def test_fewer_tracks_leave_no_old_figures(run: Path, tmp_path: Path) -> None:
         assert focalface("trends", folder, "--out", tmp_path / "out")[0] == 0
     names = {file.stem.removesuffix("_narrow") for file in (tmp_path / "out" / "figures").iterdir()}
     assert names == {"tracks", "timeline_a_1"}
+
+
+def test_a_track_without_blinks_fills_its_timeline(tmp_path: Path) -> None:
+    folder = make_trend_run(tmp_path / "run", {"a.mp4": [described("a", 1, steady(5), AU43=0.02)]})
+    assert focalface("trends", folder)[0] == 0
+    for ending in (".png", "_narrow.png"):
+        with Image.open(folder / "trends" / "figures" / f"timeline_a_1{ending}") as picture:
+            inked = np.flatnonzero((np.asarray(picture.convert("L")) < 250).any(axis=1))
+        assert np.diff(inked).max() < 0.15 * len(inked), "the figure has a wide blank band"
 
 
 def test_a_run_without_faces_says_so(tmp_path: Path) -> None:

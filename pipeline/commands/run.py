@@ -7,6 +7,7 @@ import logging
 import sys
 from collections import Counter
 from collections.abc import Mapping
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -176,11 +177,15 @@ def _print_summary(folder: RunFolder, place: str) -> None:
     table.add_row("sampled frames", str(found["sampled_frames"]))
     table.add_row("faces", f"{found['faces']} on {found['tracks']} track{'s' * (found['tracks'] != 1)}")
     table.add_row("descriptions", f"{found['descriptions']} in {found['windows']} windows")
-    rows = folder.read("descriptions", ["region", "aus", "emotion"]).to_pydict()
+    rows = folder.read("descriptions", ["video_id", "track_id", "window_index", "region", "aus", "emotion"]).to_pylist()
+    window = itemgetter("video_id", "track_id", "window_index")
+    # The regions of a window show one face: each emotion and action unit counts once a window.
+    emotion_of = {window(row): row["emotion"] for row in sorted(rows, key=lambda row: row["region"] == "face")}
+    units = {(window(row), f"{au} {UNIT[au].name}") for row in rows for au in row["aus"]}
     for label, names in (
-        ("regions", rows["region"]),
-        ("emotions", rows["emotion"]),
-        ("action units", [f"{au} {UNIT[au].name}" for aus in rows["aus"] for au in aus]),
+        ("regions", [row["region"] for row in rows]),
+        ("emotions", list(emotion_of.values())),
+        ("action units", [name for _, name in units]),
     ):
         if names:
             table.add_row(label, ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in Counter(names).most_common(5)))

@@ -79,8 +79,8 @@ def _timeline(track: Any, tables: dict[str, pd.DataFrame], width: float) -> Figu
     _draw_aus(figure, aus, known, binned(series, known, edges), (begin, end), wide)
     rows = events["au"].map({au: row + 0.5 for row, au in enumerate(known)})
     aus.hlines(rows, events["onset_s"], events["offset_s"], color="black", lw=1.6, rasterized=len(events) > MAX_BINS)
-    if "AU43" in known:
-        blinks = tables["blinks"]["apex_s"]
+    blinks = tables["blinks"]["apex_s"]
+    if "AU43" in known and len(blinks):  # an empty line that is not clipped counts as a huge one in the layout
         aus.plot(blinks, np.full(len(blinks), known.index("AU43") + 0.5), "v", color="black", ms=4, ls="", clip_on=False)
 
     both = binned(series, ["valence", "arousal"], edges)
