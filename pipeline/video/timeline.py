@@ -98,7 +98,10 @@ def timeline(packets: Packets, time_base: Fraction, rate: Fraction | None, *, ra
         stamps = np.where(stamps == NO_TIME, NO_TIME, stamps + shifts)
     timed = packets.shown & (stamps != NO_TIME)
     shown, at = np.unique(stamps[timed], return_index=True)
-    return Timeline(time_base, False, shown, shown + packets.duration[timed][at], shifts, joints, notes)
+    lengths = packets.duration[timed][at]
+    if indexed and len(at) and at[-1] != timed.sum() - 1:  # lengths in an index are those between decoding times
+        lengths[-1] = packets.duration[timed][-1]
+    return Timeline(time_base, False, shown, shown + lengths, shifts, joints, notes)
 
 
 def _counted(packets: Packets, rate: Fraction | None) -> Timeline:
