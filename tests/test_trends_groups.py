@@ -66,6 +66,16 @@ def test_tables_as_spreadsheets_save_them(tmp_path: Path, delimiter: str, encodi
         assert carried == {"Müller, A.mp4": "007", "b.mp4": "008"}, name
 
 
+def test_groups_are_compared_in_the_order_of_the_table(tmp_path: Path) -> None:
+    run = make_study(tmp_path, ["a.mp4", "b.mp4"])
+    table = tmp_path / "study.csv"
+    for first, second in (("before", "after"), ("after", "before")):
+        table.write_text(f"video,group\nz.mp4,{first}\na.mp4,{second}\nb.mp4,{first}\n")
+        trends = load([run], groups=table)
+        assert set(trends.pandas("comparisons")[["group_a", "group_b"]].itertuples(index=False, name=None)) == {(first, second)}
+        assert trends.pandas("by_group")["group"].drop_duplicates().tolist() == [first, second]
+
+
 def test_a_column_named_like_one_of_ours_is_renamed(tmp_path: Path) -> None:
     run = make_study(tmp_path, ["a.mp4"])
     table = tmp_path / "study.csv"

@@ -63,10 +63,19 @@ def test_small_groups_with_ties_get_the_exact_p() -> None:
     assert found["p"] == pytest.approx(2 / 70)  # 70 ways to choose four of eight
     assert found["cliffs_delta"] == 1
     assert np.isnan(found["low"])  # four videos have no bootstrap interval
-    assert compare(long_table({"a": np.zeros((4, 1)), "b": np.zeros((4, 1))}))[0]["p"] == 1
+    assert compare(long_table({"a": np.zeros((4, 1)), "b": np.zeros((4, 1))}))[0]["p"] is None  # nothing to test
     alone = compare(long_table({"a": np.zeros((4, 1)), "b": np.ones((1, 1))}))[0]
     assert alone["p"] is None
     assert alone["p_corrected"] is None
+
+
+def test_measures_that_never_vary_do_not_weaken_the_others() -> None:
+    rng = np.random.default_rng(2)
+    a, b = rng.normal(size=(8, 1)), rng.normal(1.5, size=(8, 1))
+    (alone,) = compare(long_table({"a": a, "b": b}))
+    among = compare(long_table({"a": np.hstack([a, np.zeros((8, 30))]), "b": np.hstack([b, np.zeros((8, 30))])}))
+    assert among[0]["p_corrected"] == alone["p_corrected"]
+    assert [row["p_corrected"] for row in among[1:]] == [None] * 30
 
 
 def test_a_video_is_weighted_by_the_time_its_tracks_are_seen_and_has_no_rate_from_a_few_seconds() -> None:

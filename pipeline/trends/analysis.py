@@ -121,6 +121,7 @@ class _Collected:
         self._options = options
         self._runs = runs
         self._carried = groups.columns if groups else ()
+        self._order = groups.order if groups else ()
         videos = runs.videos.set_index("video_id", drop=False)
         if groups:
             videos = videos.drop(columns="group").join(groups.table)
@@ -169,8 +170,8 @@ class _Collected:
             "videos": videos.to_dict("records"),
             "by_video": by_video.to_dict("records"),
             "by_day": by_day.to_dict("records"),
-            "by_group": statistics.means(by_video, "group"),
-            "comparisons": statistics.compare(by_video),
+            "by_group": statistics.means(by_video, "group", self._order),
+            "comparisons": statistics.compare(by_video, self._order),
             "changes_by_day": day_changes(by_day),
         }
         tables = {name: _table(rows, schema_of(name, self._carried)) for name, rows in self._rows.items()}

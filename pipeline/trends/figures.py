@@ -189,6 +189,6 @@ def _groups(compared: pd.DataFrame, width: float) -> Figure:
 
 def _unit(measure: str) -> str:
     """The unit of a measure, as an axis names it."""
-    units = {one.name: one.unit for one in SUMMARISED} | {"eyes_closed_share": "share of time", "age": "years"}
+    units = {one.name: one.unit for one in SUMMARISED} | {"age": "years"}
     kinds = {"share": "share of time", "active": "share of time", "rate": "a minute"}
     return units.get(measure) or kinds.get(measure.partition("_")[0], "score")

@@ -25,11 +25,13 @@ class Groups:
     Attributes:
         table: indexed by `video_id`: `group`, then the other columns of the file as text; only videos that have a row.
         columns: names of the other columns.
+        order: the groups, in the order in which the file names them.
         notes: rows that were not used, and videos without a row.
     """
 
     table: pd.DataFrame
     columns: tuple[str, ...]
+    order: tuple[str, ...]
     notes: tuple[str, ...]
 
 
@@ -90,7 +92,8 @@ def read_groups(file: Path, videos: pd.DataFrame, reserved: Iterable[str] = ()) 
         notes.append(f"{len(unknown)} of {len(rows)} rows of {file} are about videos of other runs ({names}); they are not used.")
     if left := len(videos) - int(table["group"].notna().sum()):
         notes.append(f"{left} of {len(videos)} videos have no group in {file}; they take no part in the comparison.")
-    return Groups(table, tuple(renamed.values()), tuple(notes))
+    order = tuple(dict.fromkeys(row[group_column] for _, row in rows if row[group_column]))
+    return Groups(table, tuple(renamed.values()), order, tuple(notes))
 
 
 class _Index:

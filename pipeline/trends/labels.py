@@ -10,7 +10,6 @@ import pandas as pd
 from pipeline.vocabulary import UNIT
 
 _MEASURES = {
-    "eyes_closed_share": "eyes closed, share of time",
     "rate_blinks": "blinks, a minute",
     "head_speed": "head speed, degrees a second",
     "gaze_horizontal": "gaze, horizontal",

@@ -162,7 +162,7 @@ _COLUMNS: dict[str, Columns] = {
             "measure",
             _TEXT,
             "share_<emotion>, active_<AU> (shares of seen time), rate_<AU>, rate_blinks (a minute), age (mean over tracks), and over the "
-            f"seen time eyes_closed_share, {', '.join(measure.name for measure in SUMMARISED)}",
+            f"seen time {', '.join(measure.name for measure in SUMMARISED)}",
         ),
         ("value", _REAL, "over all tracks of the video"),
     ],
@@ -170,8 +170,8 @@ _COLUMNS: dict[str, Columns] = {
     "by_group": [("group", _TEXT, "from the groups table"), *_MEAN],
     "comparisons": [
         ("measure", _TEXT, "as in by_video"),
-        ("group_a", _TEXT, "first group"),
-        ("group_b", _TEXT, "second group"),
+        ("group_a", _TEXT, "the group that comes first in the groups table"),
+        ("group_b", _TEXT, "the other group"),
         ("videos_a", _COUNT, "that have this measure"),
         ("videos_b", _COUNT, "that have this measure"),
         ("mean_a", _REAL, "over videos"),
@@ -180,8 +180,8 @@ _COLUMNS: dict[str, Columns] = {
         ("low", _REAL, "2.5th percentile of the bootstrap; null where a group has fewer than five videos"),
         ("high", _REAL, "97.5th percentile"),
         ("cliffs_delta", _REAL, "P(b > a) - P(b < a) over pairs of videos, -1 to 1"),
-        ("p", _REAL, "two-sided Mann-Whitney test, videos as units; null where a group has fewer than two"),
-        ("p_corrected", _REAL, "by Benjamini and Hochberg over all rows of this table: false discovery rate"),
+        ("p", _REAL, "two-sided Mann-Whitney test, videos as units; null where a group has fewer than two, or all values are the same"),
+        ("p_corrected", _REAL, "by Benjamini and Hochberg over all tested rows of this table: false discovery rate"),
     ],
     "changes_by_day": [("day", _TEXT, "where a new level begins"), *_SHIFT],
 }

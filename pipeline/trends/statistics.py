@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
@@ -23,7 +24,7 @@ PERMUTE_UP_TO = 20
 """Videos of both groups together up to which ties are handled by permutation (exact if all permutations can be tried); above that, by the
 normal approximation."""
 
-TRACK_MEANS = ("eyes_closed_share", *(measure.name for measure in SUMMARISED))
+TRACK_MEANS = tuple(measure.name for measure in SUMMARISED)
 """Columns of the tracks table that are averaged over a video's tracks by seen time."""
 
 
@@ -99,15 +100,16 @@ def interval(resampled: np.ndarray, known: np.ndarray) -> np.ndarray:
     return ends
 
 
-def means(by_video: pd.DataFrame, key: str) -> list[Row]:
+def means(by_video: pd.DataFrame, key: str, order: Sequence[str] = ()) -> list[Row]:
     """Mean of every measure for each value of `key`, every video counting once.
 
     Args:
         by_video: rows of that table.
         key: `day` or `group`.
+        order: of the values; sorted by default.
     """
     rows = []
-    for value, wide in _wide(by_video, key).items():
+    for value, wide in _wide(by_video, key, order).items():
         matrix = wide.to_numpy(float)
         known = np.isfinite(matrix).sum(axis=0)
         ends = interval(bootstrap(matrix), known)
@@ -119,23 +121,29 @@ def means(by_video: pd.DataFrame, key: str) -> list[Row]:
     return rows
 
 
-def _wide(by_video: pd.DataFrame, key: str) -> dict[str, pd.DataFrame]:
+def _wide(by_video: pd.DataFrame, key: str, order: Sequence[str] = ()) -> dict[str, pd.DataFrame]:
     """Value of `key` to its (videos, measures) frame, in order."""
     known = by_video[by_video[key].notna()]
-    order = list(dict.fromkeys(by_video["measure"]))
-    return {
-        str(value): part.pivot(index="video_id", columns="measure", values="value").reindex(columns=order)
+    measures = list(dict.fromkeys(by_video["measure"]))
+    frames = {
+        str(value): part.pivot(index="video_id", columns="measure", values="value").reindex(columns=measures)
         for value, part in known.groupby(key, sort=True)
     }
+    return {value: frames[value] for value in order if value in frames} | frames
 
 
-def compare(by_video: pd.DataFrame) -> list[Row]:
+def compare(by_video: pd.DataFrame, order: Sequence[str] = ()) -> list[Row]:
     """Compare every two groups in every measure, corrected for the number of tests.
 
     The unit is the video. Test: Mann and Whitney (1947). Effect size: Cliff's delta (1993) = 2U / (n_a n_b) - 1. Difference of means with
-    a bootstrap interval, videos resampled within each group. Correction: Benjamini and Hochberg (1995) over all rows.
+    a bootstrap interval, videos resampled within each group. Correction: Benjamini and Hochberg (1995) over all tested rows. A measure
+    that is the same in all videos of both groups is not tested: no grouping of them could differ.
+
+    Args:
+        by_video: rows of that table.
+        order: of the groups, the first of a pair is `group_a`; sorted by default.
     """
-    groups = _wide(by_video, "group")
+    groups = _wide(by_video, "group", order)
     rows: list[Row] = []
     for one, two in combinations(groups, 2):
         a, b = groups[one].to_numpy(float), groups[two].to_numpy(float)
@@ -171,14 +179,14 @@ def compare(by_video: pd.DataFrame) -> list[Row]:
 
 
 def _mann_whitney(x: np.ndarray, y: np.ndarray) -> tuple[float | None, float]:
-    """Two-sided p (None where a side has fewer than two values) and Cliff's delta of y over x."""
+    """Two-sided p (None where a side has fewer than two values, or all are the same) and Cliff's delta of y over x."""
     delta = float(np.sign(y[:, None] - x[None, :]).mean())
     if min(len(x), len(y)) < 2:
         return None, delta
     together = np.concatenate([x, y])
     distinct = len(np.unique(together))
     if distinct == 1:
-        return 1.0, delta
+        return None, delta
     few_with_ties = distinct < len(together) <= PERMUTE_UP_TO
     method = PermutationMethod(n_resamples=RESAMPLES, rng=np.random.default_rng(SEED)) if few_with_ties else "auto"
     return float(mannwhitneyu(x, y, method=method).pvalue), delta
