@@ -20,7 +20,9 @@ import pytest
 from PIL import Image
 
 from pipeline.cli import main
+from pipeline.describe.fields import Fields, decide
 from pipeline.errors import SettingsError
+from pipeline.records import Request
 from pipeline.storage.run_folder import RunFolder, video_id
 from pipeline.trends import SCHEMAS, Options, load
 from pipeline.vocabulary import AUS, EMOTIONS
@@ -98,11 +100,14 @@ def test_every_table_of_tracks_and_videos_names_the_file(run: Path) -> None:
 def test_events_are_what_the_run_calls_active(tmp_path: Path) -> None:
     """With the checkpoint's thresholds, no smoothing and no hysteresis, a window is inside an event exactly if its row lists the AU."""
     rng = np.random.default_rng(0)
-    thresholds = {"AU12": 0.56, "AU25": 0.35}
+    thresholds = {"AU12": 0.56, "AU24": 0.31, "AU25": 0.35}
     rows = described("a", 1, dict(enumerate((float(score), "neutral") for score in rng.random(60)))).to_pylist()
     for row in rows:
-        row["AU25"] = float(rng.random())
-        row["aus"] = [au for au, threshold in thresholds.items() if row[au] >= threshold]
+        row |= {"AU24": float(rng.random()), "AU25": float(rng.random())}
+        request = Request(np.zeros((112, 112, 3), np.uint8), (0.0, 0.0, 112.0, 112.0), "face")
+        fields = Fields({au: row[au] for au in thresholds}, np.full(7, 1 / 7), np.eye(101)[30])
+        row["aus"] = list(decide(fields, request, thresholds).aus)
+    assert any(row["AU24"] >= 0.31 and row["AU25"] >= 0.35 for row in rows), "pressed and parted lips exclude each other"
     table = pa.Table.from_pylist(rows, described("a", 1, {}).schema)
     folder = make_trend_run(tmp_path / "run", {"a.mp4": [table]}, thresholds=thresholds)
     trends = load([folder], Options(smooth="none", hold=1.0))

@@ -136,7 +136,7 @@ class _Collected:
         run = self._runs.runs[video["run"]]
         compared = series.relative if options.relative else series.scores
         thresholds = run.active_from(options)
-        active = events.hysteresis(compared, thresholds, thresholds * options.hold)
+        active = events.active_aus(compared, thresholds, options.hold)
         measures = derive(series)
         found_blinks = blinks(series, float(thresholds[CLOSED]))
         felt = events.episodes(series)

@@ -27,8 +27,8 @@ class Options:
         width_s: width of the smoothing in seconds (for `ema` its time constant); None: `SMOOTHINGS`.
         region: region whose rows make the series. `face` has a row in every window; the others only where that region moved.
         threshold: score at which an AU event begins, for every AU. None: each AU's own threshold, as the run states it for its checkpoint.
-        hold: an event ends when the score falls below this share of the threshold. Lower joins events that a dip would separate; 1 makes
-            an event exactly the stretch in which the AU counts as active.
+        hold: an event ends when the score falls below this share of the threshold. Lower joins events that a dip would separate; with 1
+            and no smoothing an AU is inside an event exactly where the run calls it active.
         relative: compare scores above the track's own baseline with the threshold, instead of the scores.
 
     >>> Options(smooth="ema", width_s=2.0).width(0.5)

@@ -228,7 +228,8 @@ def _method(trends: Trends) -> list[str]:
     threshold = "its checkpoint's threshold" if options.threshold is None else f"{options.threshold:g}"
     return [
         f"{series}; {smoothing}. Hatched: gaps, where nothing is known. An event begins when an action unit's score"
-        f"{' above the baseline' * options.relative} reaches {threshold} and ends when it falls below {options.hold:.0%} of that.",
+        f"{' above the baseline' * options.relative} reaches {threshold} and ends when it falls below {options.hold:.0%} of that. "
+        "Of two units that exclude each other, the one further above its threshold counts.",
         "Ages pool the distributions of all windows of a track; their interval holds 80%. Means by day and group count each video once. "
         f"Comparisons: Mann-Whitney tests on videos, corrected by Benjamini and Hochberg; found means a corrected p below {SIGNIFICANT:g}.",
         "A track is one continuous presence: a person who leaves and comes back has two. Emotions are what a face looks like to the people "
