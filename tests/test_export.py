@@ -23,10 +23,10 @@ from pipeline.faces.pose import head_pose
 from pipeline.report import export
 from pipeline.report.export import FORMATS, export_frames
 from pipeline.report.layouts import LAYOUTS
-from pipeline.schemas import TABLES
+from pipeline.schemas import READ_COLUMNS, TABLES
 from pipeline.storage.run_folder import RunFolder, empty, file_mark, video_id
 from pipeline.video.opening import open_video
-from pipeline.vocabulary import AUS, EMOTIONS
+from pipeline.vocabulary import AUS, EMOTIONS, compatible
 from tests.support.clips import write_clip
 from tests.support.runs import make_run
 
@@ -83,22 +83,91 @@ def test_rows_are_those_of_the_faces_table(run: RunFolder, clips: dict[str, Path
     np.testing.assert_allclose(rows[landmarks], [face["landmarks5"] for face in faces], rtol=1e-5)
 
 
+READ = (*AUS, *(f"emotion_{emotion}" for emotion in EMOTIONS), "age")
+
+
 @pytest.mark.parametrize("clip", ["one", "two"])
-def test_every_frame_carries_what_its_window_says(run: RunFolder, clips: dict[str, Path], tmp_path: Path, clip: str) -> None:
+def test_every_frame_has_its_own_values_where_the_run_read_it(run: RunFolder, clips: dict[str, Path], tmp_path: Path, clip: str) -> None:
+    """And the sentence of its window; the interval of the age stands in the row of the described frame alone."""
     words = {(row["track_id"], row["window_index"]): row for row in table(run, "descriptions", clips[clip]) if row["region"] == "face"}
-    rows = read(run, clips[clip], tmp_path)
-    assert len(words) >= 2
+    rows, faces = read(run, clips[clip], tmp_path).to_dict("records"), table(run, "faces", clips[clip])
+    limits = run.info["thresholds"]
     described = []
-    for row in rows.to_dict("records"):
+    for row, face in zip(rows, faces, strict=True):
         said = words[row["track_id"], floor(row["time_s"] / WINDOW_S)]
-        assert (row["window_index"], row["region"], row["emotion"]) == (said["window_index"], "face", said["emotion"])
-        assert row["description"] == said["description"]
-        assert str(row["aus"]).replace("nan", "").split() == said["aus"]
-        for name in (*AUS, *(f"emotion_{emotion}" for emotion in EMOTIONS), "age", "age_low", "age_high"):
-            assert row[name] == pytest.approx(said[name], rel=1e-5) if said[name] is not None else np.isnan(row[name])
+        for name in READ:
+            assert row[name] == pytest.approx(face[name], rel=1e-5) if face[name] is not None else np.isnan(row[name])
+        assert row["emotion"] == face["emotion"] is not None
+        margins = {au: (face[au] - limits[au]) / (1 - limits[au]) for au in limits if face[au] >= limits[au]}
+        assert tuple(str(row["aus"]).replace("nan", "").split()) == compatible(margins)
+        assert (row["window_index"], row["region"], row["description"]) == (said["window_index"], "face", said["description"])
         assert row["described"] == (row["frame_index"] == said["frame_index"])
+        interval = (said["age_low"], said["age_high"]) if row["described"] else (np.nan, np.nan)
+        assert (row["age_low"], row["age_high"]) == pytest.approx(interval, nan_ok=True)
         described += [(row["track_id"], row["window_index"])] if row["described"] else []
     assert sorted(described) == sorted(words), "each window has one frame that was looked at"
+    assert len({row["AU12"] for row in rows}) == len(rows) > len(words)
+
+
+def test_a_smile_begins_in_its_own_frame_in_openfaces_columns(run: RunFolder, clips: dict[str, Path], tmp_path: Path) -> None:
+    """The mouth is at rest when this clip begins, and smiles before its first second ends."""
+    rows, faces = read(run, clips["one"], tmp_path, columns="openface"), table(run, "faces", clips["one"])
+    np.testing.assert_allclose(rows.AU12_r, [5 * face["AU12"] for face in faces], rtol=1e-5)
+    assert rows.AU12_r[0] < 0.5 and rows.AU12_c[0] == 0
+    assert rows.AU12_r.max() > 4 and set(rows.AU12_c) == {0, 1}
+    assert len(set(rows.AU12_c[rows.window_index == 0])) == 2, "it begins inside a window"
+
+
+def test_frames_of_a_run_that_read_only_the_described_ones_carry_what_their_window_says(
+    clips: dict[str, Path], tmp_path: Path
+) -> None:
+    run = make_run(tmp_path / "run", [clips["one"]], video_fps=FPS, describe_frames="described", select_regions="face")
+    words = {(row["track_id"], row["window_index"]): row for row in table(run, "descriptions", clips["one"])}
+    assert len(words) >= 2
+    for row in read(run, clips["one"], tmp_path).to_dict("records"):
+        said = words[row["track_id"], floor(row["time_s"] / WINDOW_S)]
+        assert (row["region"], row["emotion"], row["description"]) == ("face", said["emotion"], said["description"])
+        assert str(row["aus"]).replace("nan", "").split() == said["aus"]
+        for name in (*READ, "age_low", "age_high"):
+            assert row[name] == pytest.approx(said[name], rel=1e-5) if said[name] is not None else np.isnan(row[name])
+    for layout in LAYOUTS:
+        read(run, clips["one"], tmp_path, columns=layout)
+        columns = json.loads((tmp_path / "frames.columns.json").read_text(encoding="utf-8"))["columns"]
+        assert {about["resolution"] for name, about in columns.items() if "AU12" in name} == {"window"}
+
+
+def test_intensities_are_those_of_the_model_where_it_gives_them(run: RunFolder, clips: dict[str, Path], tmp_path: Path) -> None:
+    faces = [face | {"AU12_intensity": 2.5, "AU12": 0.9} for face in table(run, "faces", clips["one"])]
+    rows = read(hand_made(tmp_path / "run", clips["one"], faces, []), clips["one"], tmp_path, columns="openface")
+    assert set(rows.AU12_r) == {2.5} and set(rows.AU12_c) == {1}
+    np.testing.assert_allclose(rows.AU25_r, [5 * face["AU25"] for face in faces], rtol=1e-5)
+    about = json.loads((tmp_path / "frames.columns.json").read_text(encoding="utf-8"))["columns"]
+    assert "FACS intensity, 0 to 5" in about["AU12_r"]["meaning"] and "five times" in about["AU25_r"]["meaning"]
+
+
+def test_a_face_that_could_not_be_read_has_no_values(run: RunFolder, clips: dict[str, Path], tmp_path: Path) -> None:
+    """Not those of another frame of its window either."""
+    faces, words = (table(run, name, clips["one"]) for name in ("faces", "descriptions"))
+    hidden = dict.fromkeys([*READ_COLUMNS], None)
+    faces = [face | (hidden if 2 <= number < 5 else {}) for number, face in enumerate(faces)]
+    made = hand_made(tmp_path / "run", clips["one"], faces, words)
+    rows = read(made, clips["one"], tmp_path)
+    assert rows.loc[2:4, [*READ, "emotion", "aus"]].isna().all(axis=None) and rows.description.notna().all()
+    assert rows.drop(index=[2, 3, 4]).emotion.notna().all()
+    tool = read(made, clips["one"], tmp_path, columns="openface")
+    assert tool.loc[2:4].filter(regex="_[rc]$").isna().all(axis=None) and (tool.success == 1).all()
+
+
+def test_a_blink_is_one_in_openfaces_columns_even_below_the_threshold(clips: dict[str, Path], run: RunFolder, tmp_path: Path) -> None:
+    """As `focalface trends` counts blinks: by the rise of AU43. A frame beyond a gap is no part of it."""
+    face = table(run, "faces", clips["one"])[0]
+    scores = [0.02, 0.02, 0.02, 0.4, 0.45, 0.03, 0.02, 0.02, 0.9, 0.9, 0.02]
+    faces = [face | {"frame_index": i, "time_s": i / 10, "AU43": score, "AU05": 0.0} for i, score in enumerate(scores)]
+    made = hand_made(tmp_path / "run", clips["one"], faces, [], fps=10.0)
+    made.update_info(settings={"video": {"fps": 10.0}, "select": {"window": WINDOW_S}}, thresholds={"AU43": 0.6})
+    rows = read(made, clips["one"], tmp_path, columns="openface", empty_frames=False)
+    assert rows.AU45_c.tolist() == [0, 0, 0, 1, 1, 0, 0, 0, 1, 1, 0]
+    np.testing.assert_allclose(rows.AU45_r, 5 * np.array(scores), rtol=1e-5)
 
 
 def test_formats_say_the_same(run: RunFolder, clips: dict[str, Path], tmp_path: Path) -> None:
@@ -131,15 +200,18 @@ def test_openface_scripts_read_it(run: RunFolder, clips: dict[str, Path], sample
     ours = read(run, clips["two"], tmp_path)
     np.testing.assert_allclose(good.AU12_r, 5 * ours.AU12, rtol=1e-5)
     np.testing.assert_allclose(good.AU45_r, 5 * ours.AU43, rtol=1e-5)
-    assert good.AU45_c.tolist() == ["AU43" in str(aus) for aus in ours.aus]
+    assert all(good.AU45_c[["AU43" in str(aus) for aus in ours.aus]] == 1)
 
 
 def test_openface_names_have_its_spaces_when_asked(run: RunFolder, clips: dict[str, Path], samples: Path, tmp_path: Path) -> None:
     theirs = (samples / "OpenFace_Test.csv").read_text().splitlines()[0].split(",")
     (file,) = export_frames(run, video_id(clips["two"]), tmp_path / "frames", columns="openface-spaces")
     names = file.read_text().splitlines()[0].split(",")
-    assert [name for name in names if name.endswith(("_r", "_c"))] == [name for name in theirs if name.endswith(("_r", "_c"))]
-    assert " AU12_r" in names and names[0] == "frame" and " success" in names
+    added = [" face_id", " track_id", " time_s", " window_index", " described", " path"]  # the first is OpenFace's own since 2.2
+    measured = [name for name in theirs if not name.startswith((" gaze", " pose_T", " x_", " y_", " X_", " Y_", " Z_", " p_"))]
+    order = ["frame", " timestamp", " confidence", " success"]
+    assert [name for name in names if name not in added] == measured and names[:5] == [order[0], " face_id", *order[1:]]
+    assert " AU12_r" in names and " AU28_c" in names and " AU28_r" not in names
     plain = read(run, clips["two"], tmp_path, columns="openface")
     pd.testing.assert_frame_equal(pd.read_csv(file, skipinitialspace=True), plain)
 
@@ -161,7 +233,8 @@ def test_every_column_is_described_with_its_resolution(run: RunFolder, clips: di
         assert list(about["columns"]) == list(rows) and about["layout"] == layout and about["video"] == str(clips["two"])
         assert all(column["meaning"] for column in about["columns"].values())
         windowed = [name for name, column in about["columns"].items() if column["resolution"] == "window"]
-        assert any("AU12" in name for name in windowed)
+        assert {column["resolution"] for name, column in about["columns"].items() if "AU12" in name} == {"frame"}
+        assert windowed == (["region", "description"] if layout == "focalface" else [])
         rows.columns = rows.columns.str.strip()
         groups = rows.groupby(["track_id", "window_index"])
         assert (groups[[name.strip() for name in windowed]].nunique(dropna=False) == 1).all(axis=None)
@@ -227,6 +300,7 @@ def hand_made(folder: Path, path: Path, faces: list[dict[str, Any]], words: list
 def test_what_the_face_does_not_know_comes_from_a_region(run: RunFolder, clips: dict[str, Path], tmp_path: Path) -> None:
     faces, words = (table(run, name, clips["one"]) for name in ("faces", "descriptions"))
     whole = next(row for row in words if row["region"] == "face" and row["window_index"] == 0)
+    faces = [face | dict.fromkeys(READ_COLUMNS) for face in faces]  # none was read by itself
     faces[0] |= {"yaw": float("nan"), "det_score": None}
     whole |= {"AU12": None, "aus": ["AU25"], "AU25": 0.9, "emotion": "fear"}
     mouth = whole | {"region": "mouth", "AU12": 0.75, "AU25": 0.1, "AU01": None, "aus": ["AU12"], "emotion": "anger"}
@@ -319,7 +393,7 @@ def test_memory_does_not_grow_with_the_frames(run: RunFolder, clips: dict[str, P
     made.commit(row, many, empty("descriptions"), "")
     before = pa.total_allocated_bytes()
     peaks = []
-    for known in export._batches(made, row, False):
+    for known in export._Source(made, row).batches(False):
         assert len(known["frame_index"]) <= export.BATCH_ROWS
         peaks.append(pa.total_allocated_bytes() - before)
     assert max(peaks) < many.nbytes / 2

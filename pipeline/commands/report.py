@@ -38,8 +38,8 @@ def report(
     """Write a page for each video of a run, and an index of them. They open in a browser from the disk. A second report writes only what
     has changed.
 
-    Action units, emotion and age in the per-frame tables are those of the described frame of each window (by default one a second),
-    repeated in all its frames; `described` marks that frame, and NAME.columns.json tells the resolution of every column.
+    Action units, emotion and age in the per-frame tables are those of each frame, where the run read every frame (as it does with nano);
+    else those of the described frame of each window, repeated in all its frames. NAME.columns.json tells the resolution of every column.
 
     An output that cannot be written is named here and in the index; all others are written, and the exit code is 2.
 

@@ -1,9 +1,10 @@
 """Per-frame tables: a row for each face in each sampled frame, as CSV, JSON Lines and Parquet, in one of `pipeline.report.layouts.LAYOUTS`.
 
-What is measured in the frame itself (box, pose, the detector's score) stands beside what the descriptions say of its window
-(`pipeline.report.windows`): action units, emotion, age and sentence repeat in all frames of a track's window. `window_index` names the
-window, and `described` is true in the one frame that was described. Beside each table lies `<name>.columns.json` with the meaning of every
-column and whether it has a value of its own in each frame.
+Action units, emotion and age are those of the frame itself where the run read the face in every frame (`describe.frames`); a face that
+could not be read has none. Where a run read only the frames that it describes, the values of a track's window stand in all its frames
+(`pipeline.report.windows`). The sentence is the window's in either case: `window_index` names the window, and `described` is true in the
+one frame that was described. Beside each table lies `<name>.columns.json`: what every column means, and at which resolution this file has
+it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
@@ -21,14 +23,16 @@ import pyarrow.parquet as pq
 
 from pipeline import __version__
 from pipeline.errors import SettingsError, VideoError, VideoErrorKind, writing
+from pipeline.report.frame_scores import active_units, blink_frames, face_numbers, has_frame_scores, thresholds
 from pipeline.report.inputs import sampling_fps, video_file, video_row, window_seconds
-from pipeline.report.layouts import LAYOUTS, Known
-from pipeline.report.windows import rows_at, window_rows
-from pipeline.schemas import TABLES
+from pipeline.report.layouts import IN_BLINK, LAYOUTS, WITH_INTENSITY, Known
+from pipeline.report.windows import active_column, intensity_column, rows_at, window_rows
+from pipeline.schemas import READ_COLUMNS, TABLES
 from pipeline.storage.atomic import replacing
 from pipeline.storage.run_folder import RunFolder
 from pipeline.video.opening import open_video
 from pipeline.video.sampling import Sampler
+from pipeline.vocabulary import AUS
 
 BATCH_ROWS = 4096
 """Rows worked on at a time; more makes larger Parquet row groups and takes more memory (about 1 kB a row)."""
@@ -94,10 +98,11 @@ def export_frames(
             raise SettingsError(f"there is no per-frame table {name!r}: choose from {', '.join(choices)}")
     row, layout = video_row(run, video_id), LAYOUTS[columns]
     with_empty = layout.empty_frames if empty_frames is None else empty_frames
+    source = _Source(run, row)
     files = {name: out.parent / f"{out.name}.{name}" for name in dict.fromkeys(formats)}
     batches = (
-        pa.RecordBatch.from_pydict({column.name: _plain(column.values(known | {"path": row["path"]})) for column in layout.columns})
-        for known in _batches(run, row, with_empty)
+        pa.RecordBatch.from_pydict({column.name: _plain(column.values(known)) for column in layout.columns})
+        for known in source.batches(with_empty)
     )
     with writing(out), ExitStack() as stack:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -111,20 +116,30 @@ def export_frames(
                     stack.callback(writers[-1].close)
             for writer in writers:
                 writer.write_batch(batch)
-    _describe_columns(run, row, columns, with_empty, out.parent / f"{out.name}.{COLUMNS_FILE}")
+    _describe_columns(run, source, columns, with_empty, out.parent / f"{out.name}.{COLUMNS_FILE}")
     return list(files.values())
 
 
-def _describe_columns(run: RunFolder, row: dict[str, Any], columns: str, empty_frames: bool, file: Path) -> None:
+def _describe_columns(run: RunFolder, source: _Source, columns: str, empty_frames: bool, file: Path) -> None:
     """Write what the columns mean and at which resolution they are known."""
     about = {
-        "video": row["path"],
+        "video": source.row["path"],
         "layout": columns,
         "rows": "a face in a sampled frame" + "; frames without a face too" * empty_frames,
-        "resolution": "frame: each row has its own value; window: one value, of the described frame, in all rows of a track's window",
+        "resolution": {
+            "frame": "each row has its own value; empty where the face was not read in that frame",
+            "window": "one value, of the described frame, in all rows of a track's window",
+            "described": "the value of the described frame, in its row alone",
+        },
         "window_s": window_seconds(run),
         "sampled_frames_per_second": sampling_fps(run),
-        "columns": {column.name: {"meaning": column.meaning, "resolution": column.resolution} for column in LAYOUTS[columns].columns},
+        "columns": {
+            column.name: {
+                "meaning": column.meaning_in(source.with_intensity),
+                "resolution": column.resolution_in(source.reads_frames),
+            }
+            for column in LAYOUTS[columns].columns
+        },
         "focalface": __version__,
     }
     with writing(file), replacing(file) as part:
@@ -137,18 +152,58 @@ def _plain(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     return pc.if_else(pc.is_nan(column), None, column) if pa.types.is_floating(column.type) else column
 
 
-def _batches(run: RunFolder, row: dict[str, Any], empty_frames: bool) -> Iterator[Known]:
-    """All that is known of the rows, batch by batch; at least one batch, perhaps without rows."""
-    windows, window_s = window_rows(run, row["video_id"]), window_seconds(run)
-    faces = _faces(run, row["video_id"])
-    for batch in _with_empty(faces, _sampled(run, row), row) if empty_frames else faces:
-        known: Known = dict(zip(batch.schema.names, batch.columns, strict=True))
-        tracks = pc.fill_null(known["track_id"], -1).to_numpy(zero_copy_only=False)
-        at = rows_at(windows, tracks, known["time_s"].to_numpy(), window_s)
-        spoken = windows.take(at).drop_columns(["track_id"]).rename_columns({"frame_index": "described_index"})
-        known |= {name: spoken[name].combine_chunks() for name in spoken.column_names}
-        known["described"] = pc.fill_null(pc.equal(known["described_index"], known["frame_index"]), False)
-        yield known
+class _Source:
+    """Where the rows of one video come from.
+
+    Attributes:
+        row: the video's row of the videos table.
+        reads_frames: whether faces were read in every frame, not only in the described ones.
+        with_intensity: the action units that have FACS intensities.
+    """
+
+    def __init__(self, run: RunFolder, row: dict[str, Any]) -> None:
+        self._run, self.row = run, row
+        self.reads_frames = has_frame_scores(run, row["video_id"])
+        self.with_intensity = self._with_intensity()
+
+    def batches(self, empty_frames: bool) -> Iterator[Known]:
+        """All that is known of the rows, batch by batch; at least one batch, perhaps without rows."""
+        run, row = self._run, self.row
+        windows, window_s = window_rows(run, row["video_id"]), window_seconds(run)
+        limits, blinks = thresholds(run), blink_frames(run, row) if self.reads_frames else None
+        faces = _faces(run, row["video_id"])
+        for batch in _with_empty(faces, _sampled(run, row), row) if empty_frames else faces:
+            known: Known = dict(zip(batch.schema.names, batch.columns, strict=True))
+            tracks = pc.fill_null(known["track_id"], -1).to_numpy(zero_copy_only=False)
+            at = rows_at(windows, tracks, known["time_s"].to_numpy(), window_s)
+            spoken = windows.take(at).drop_columns(["track_id"]).rename_columns({"frame_index": "described_index"})
+            said = {name: spoken[name].combine_chunks() for name in spoken.column_names}
+            described = pc.fill_null(pc.equal(said["described_index"], known["frame_index"]), False)
+            if blinks is not None:
+                said = {name: values for name, values in said.items() if name not in _READ}
+                said |= {name: pc.if_else(described, said[name], None) for name in ("age_low", "age_high")}
+                known |= _active(known, limits)
+                numbers = face_numbers(tracks, known["frame_index"].to_numpy())
+                known[IN_BLINK] = pa.array(np.isin(numbers, blinks))
+            yield known | said | {"described": described, "path": row["path"], WITH_INTENSITY: self.with_intensity}
+
+    def _with_intensity(self) -> frozenset[str]:
+        table = "faces" if self.reads_frames else "descriptions"
+        found: set[str] = set()
+        for rows in self._run.batches(table, self.row["video_id"], [intensity_column(au) for au in AUS]):
+            found |= {au for au in AUS if rows[intensity_column(au)].null_count < rows.num_rows}
+        return frozenset(found)
+
+
+_READ = frozenset([*READ_COLUMNS, *map(intensity_column, AUS), *map(active_column, AUS)])
+"""What is known of a face that was read."""
+
+
+def _active(known: Known, limits: np.ndarray) -> dict[str, pa.Array]:
+    """Whether each action unit is active in each row; null where it is not known."""
+    scores = np.column_stack([pc.cast(known[au], pa.float32()).to_numpy(zero_copy_only=False) for au in AUS])
+    active = active_units(scores, limits)
+    return {active_column(au): pa.array(active[:, at], mask=np.isnan(scores[:, at])) for at, au in enumerate(AUS)}
 
 
 def _faces(run: RunFolder, video_id: str) -> Iterator[pa.RecordBatch]:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from pipeline.report.inputs import sampling_fps
 from pipeline.storage.run_folder import RunFolder
+from pipeline.trends.eyes import BLINK_COARSEST_STEP_S, find_blinks
 from pipeline.trends.rows import SCORED_NEIGHBOURS, frame_ends
 from pipeline.trends.runs import USUAL_THRESHOLD
 from pipeline.vocabulary import AUS, EMOTIONS, EXCLUSIONS, compatible
@@ -91,6 +92,41 @@ def read_frame_scores(run: RunFolder, video: Mapping[str, Any]) -> FrameScores |
         ends[own] = frame_ends(time_s[own], frame_index[own], sampling_fps(run), video["fps"])
     active = active_units(aus, thresholds(run))
     return FrameScores(track_id, frame_index, time_s, ends, aus, active, numbers(EMOTION_COLUMNS), numbers(("age",))[:, 0])
+
+
+def blink_frames(run: RunFolder, video: Mapping[str, Any]) -> np.ndarray:
+    """The faces inside blinks, as `focalface trends` counts them (`pipeline.trends.eyes.find_blinks`).
+
+    Args:
+        run: the run folder.
+        video: its row of the videos table; its faces have scores in every frame.
+
+    Returns:
+        (N,) sorted numbers of faces (`face_numbers`).
+    """
+    faces = run.read("faces", ["track_id", "frame_index", "time_s", "AU43"], video["video_id"]).sort_by(BY_TRACK)
+    tracks, frames, times_s = (faces[name].to_numpy() for name in ("track_id", "frame_index", "time_s"))
+    closed = pc.cast(faces["AU43"], pa.float64()).to_numpy(zero_copy_only=False)
+    threshold = float(thresholds(run)[AUS.index("AU43")])
+    found: list[np.ndarray] = []
+    for track in np.unique(tracks):
+        own = np.flatnonzero(tracks == track)
+        ends_s = frame_ends(times_s[own], frames[own], sampling_fps(run), video["fps"])
+        known = np.isfinite(closed[own])
+        if not known.any() or np.median((ends_s - times_s[own])[known]) > BLINK_COARSEST_STEP_S:
+            continue
+        gaps = np.flatnonzero(ends_s[:-1] < times_s[own][1:] - 1e-6) + 1  # unknown samples go there, which no blink touches
+        starts_s, stops_s = np.insert(times_s[own], gaps, ends_s[gaps - 1]), np.insert(ends_s, gaps, times_s[own][gaps])
+        places = np.insert(own, gaps, -1)
+        blinks = find_blinks(starts_s, stops_s, np.insert(closed[own], gaps, np.nan), threshold)
+        found += [places[part] for part, _ in blinks]
+    inside = np.concatenate(found) if found else np.zeros(0, np.int64)
+    return np.sort(face_numbers(tracks[inside], frames[inside]))
+
+
+def face_numbers(tracks: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    """Track ids and frame numbers, (N,) each, as one number for each face of a video; frame numbers stay below 2**40."""
+    return np.asarray(tracks, np.int64) * 2**40 + np.asarray(frames, np.int64)
 
 
 def thresholds(run: RunFolder) -> np.ndarray:

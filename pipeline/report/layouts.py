@@ -4,7 +4,10 @@ The layouts of the other tools use their names, units and signs, so that scripts
 checked on the tools' own sample files. What is not measured here (gaze, dense landmarks, identity vectors) is left out; what is measured
 but not known of a frame is empty.
 
-`focalface`: as in the faces and descriptions tables, lists as plain columns; `region` is the one that emotion, age and sentence come from.
+Scores, emotion and age are those of the row's own frame where the run read every frame, else those of the described frame of its window
+(`pipeline.report.export`).
+
+`focalface`: as in the faces and descriptions tables, lists as plain columns; `region` is the one that the sentence is about.
 
 `openface` (OpenFace 2.2, FeatureExtraction and FaceLandmarkVidMulti):
     frame          number of the frame in the file, from 1; sampling leaves numbers out
@@ -13,10 +16,10 @@ but not known of a frame is empty.
     confidence     the detector's score; empty where the face was tracked between detections
     success        1, or 0 in a frame without a face
     pose_Rx, _Ry, _Rz   pitch, minus yaw, minus roll, in radians
-    AU01_r ...     0 to 5: five times the probability that the unit is active. It may be ranked and thresholded as OpenFace's, but is no
-                   FACS intensity
-    AU01_c ...     1 where the unit is active, else 0
-    AU45           the blink, from AU43 (eyes closed)
+    AU01_r ...     0 to 5: the FACS intensity where the model gives one, else five times the probability that the unit is active, which may
+                   be ranked and thresholded as OpenFace's, but is no FACS intensity
+    AU01_c ...     1 where the unit is active by the run's thresholds, else 0
+    AU45           the blink, from AU43 (eyes closed); AU45_c is 1 while the eyes are closed and in every blink that the trends count
 `openface-spaces`: the same with a space before every name but the first, as in OpenFace's own files.
 
 `pyfeat` (py-feat 2): `frame` from 0; box as corner and size; `Pitch`, `Roll` and `Yaw` in radians with the sign changed; AU columns
@@ -27,7 +30,7 @@ The other tools' layouts end with `track_id`, `time_s`, `window_index`, `describ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -35,14 +38,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.report.windows import active_column
+from pipeline.report.windows import active_column, intensity_column
 from pipeline.vocabulary import AUS, EMOTIONS, UNIT
 
 Known = dict[str, Any]
 """What is known of a batch of rows, by name: the columns of the faces table, those of `pipeline.report.windows.window_rows`,
-`window_index`, `described`, and the video's `path` (a string)."""
+`window_index`, `described`, the video's `path` (a string), `WITH_INTENSITY`, and, where every frame was read, `IN_BLINK`."""
 
-Resolution = Literal["frame", "window"]
+WITH_INTENSITY = "with_intensity"
+"""The action units that have FACS intensities, a set of codes."""
+
+IN_BLINK = "in_blink"
+"""Whether a row lies inside a blink."""
+
+Resolution = Literal["frame", "window", "described"]
 
 
 @dataclass(frozen=True)
@@ -52,14 +61,29 @@ class Column:
     Attributes:
         name: its header.
         meaning: a sentence for the file of column descriptions.
-        resolution: `frame` where each row has a value of its own; `window` where all rows of a track's window repeat one value.
+        resolution: `frame` where each row has a value of its own; `window` where all rows of a track's window repeat one value; `read`
+            where that depends on whether the run read every frame; `described` for what then only the described frame's row has.
         values: makes the column of a batch.
+        intensity_of: the action unit whose intensity, where there is one, the column holds.
     """
 
     name: str
     meaning: str
-    resolution: Resolution
+    resolution: Literal["frame", "window", "read", "described"]
     values: Callable[[Known], pa.Array]
+    intensity_of: str | None = None
+
+    def resolution_in(self, reads_frames: bool) -> Resolution:
+        """The column's resolution in a run that reads every frame, or only those that it describes."""
+        if self.resolution in ("read", "described") and not reads_frames:
+            return "window"
+        return "frame" if self.resolution == "read" else self.resolution
+
+    def meaning_in(self, with_intensity: Set[str]) -> str:
+        """What the column means in a run whose model gives FACS intensities of these action units."""
+        if self.intensity_of is not None and self.intensity_of in with_intensity:
+            return f"{UNIT[self.intensity_of].name} ({self.intensity_of}): FACS intensity, 0 to 5"
+        return self.meaning
 
 
 @dataclass(frozen=True)
@@ -109,11 +133,11 @@ def _path(known: Known) -> pa.Array:
 
 
 def _listed_aus(known: Known) -> pa.Array:
-    """The active action units of a row in one text; null where nothing was described."""
+    """The active action units of a row in one text; null where the face was not read."""
     codes = [pc.if_else(pc.fill_null(known[active_column(au)], False), au, None) for au in AUS]
     first = pa.repeat("", len(codes[0]))  # pyarrow drops rows that have nothing to join
     listed = pc.utf8_ltrim(pc.binary_join_element_wise(first, *codes, " ", null_handling="skip"), " ")
-    return pc.if_else(pc.is_valid(known["region"]), listed, None)
+    return pc.if_else(pc.is_valid(known["emotion"]), listed, None)
 
 
 def _focalface() -> Iterator[Column]:
@@ -136,17 +160,20 @@ def _focalface() -> Iterator[Column]:
     yield Column("sharpness", "variance of the Laplacian of the aligned face", "frame", _same("sharpness"))
     yield Column("window_index", "number of the window", "frame", _same("window_index"))
     yield Column("described", "whether this frame is the one that was described for its window", "frame", _same("described"))
-    yield Column("region", "the region that emotion, age and sentence come from", "window", _same("region"))
     for au in AUS:
-        yield Column(au, f"{UNIT[au].name}: probability that it is active, 0 to 1", "window", _same(au))
-    yield Column("aus", "the active action units", "window", _listed_aus)
-    yield Column("emotion", "the most probable emotion of the face", "window", _same("emotion"))
+        yield Column(au, f"{UNIT[au].name}: probability that it is active, 0 to 1", "read", _same(au))
+    for au in AUS:
+        name = intensity_column(au)
+        yield Column(name, f"{UNIT[au].name}: FACS intensity, 0 to 5; empty where the model gives none", "read", _same(name))
+    yield Column("aus", "the active action units", "read", _listed_aus)
+    yield Column("emotion", "the most probable emotion of the face", "read", _same("emotion"))
     for name in EMOTIONS:
-        yield Column(f"emotion_{name}", "probability; the seven sum to 1", "window", _same(f"emotion_{name}"))
-    yield Column("age", "apparent age in years: the median of the model's distribution", "window", _same("age"))
-    yield Column("age_low", "its 10th percentile", "window", _same("age_low"))
-    yield Column("age_high", "its 90th percentile", "window", _same("age_high"))
-    yield Column("description", "one sentence", "window", _same("description"))
+        yield Column(f"emotion_{name}", "probability; the seven sum to 1", "read", _same(f"emotion_{name}"))
+    yield Column("age", "apparent age in years: the median of the model's distribution", "read", _same("age"))
+    yield Column("age_low", "10th percentile of the distribution", "described", _same("age_low"))
+    yield Column("age_high", "90th percentile of the distribution", "described", _same("age_high"))
+    yield Column("region", "the region that the sentence is about", "window", _same("region"))
+    yield Column("description", "one sentence about the described frame", "window", _same("description"))
 
 
 def _references() -> Iterator[Column]:
@@ -170,18 +197,30 @@ def _openface() -> Iterator[Column]:
     for number, au in _OPENFACE_AUS.items():
         if au != "AU28":
             meaning = f"{UNIT[au].name} ({au}): five times the probability that it is active; not a FACS intensity"
-            yield Column(f"AU{number}_r", meaning, "window", _five_times(au))
+            yield Column(f"AU{number}_r", meaning, "read", _intensity(au), au)
     for number, au in _OPENFACE_AUS.items():
-        yield Column(f"AU{number}_c", f"{UNIT[au].name} ({au}): 1 where it is active, else 0", "window", _active(au))
+        blinks = ", and in every blink" if au == "AU43" else ""
+        yield Column(f"AU{number}_c", f"{UNIT[au].name} ({au}): 1 where it is active{blinks}, else 0", "read", _active(au))
     yield from _references()
 
 
-def _five_times(au: str) -> Callable[[Known], pa.Array]:
-    return lambda known: pc.multiply(known[au], pa.scalar(5, pa.float32()))
+def _intensity(au: str) -> Callable[[Known], pa.Array]:
+    """The FACS intensity where the model gives one, else five times the probability."""
+
+    def values(known: Known) -> pa.Array:
+        return known[intensity_column(au)] if au in known[WITH_INTENSITY] else pc.multiply(known[au], pa.scalar(5, pa.float32()))
+
+    return values
 
 
 def _active(au: str) -> Callable[[Known], pa.Array]:
-    return lambda known: known[active_column(au)].cast(pa.int8())
+    def values(known: Known) -> pa.Array:
+        active = known[active_column(au)]
+        if au == "AU43" and IN_BLINK in known:
+            active = pc.or_(active, known[IN_BLINK])  # null where the face was not read
+        return active.cast(pa.int8())
+
+    return values
 
 
 def _pyfeat() -> Iterator[Column]:
@@ -202,11 +241,11 @@ def _pyfeat() -> Iterator[Column]:
     yield Column("FaceRectHeight", "height of the face's box, in pixels", "frame", size(1))
     yield Column("FaceScore", _DETECTED, "frame", _score)
     for au in _PYFEAT_AUS:
-        yield Column(au, f"{UNIT[au].name}: probability that it is active, 0 to 1", "window", _same(au))
+        yield Column(au, f"{UNIT[au].name}: probability that it is active, 0 to 1", "read", _same(au))
     for name in ("Pitch", "Roll", "Yaw"):
         yield Column(name, f"minus {name.lower()}, in radians", "frame", _radians(name.lower(), -1))
     for name in _PYFEAT_EMOTIONS:
-        yield Column(name, "probability; the seven sum to 1", "window", _same(f"emotion_{name}"))
+        yield Column(name, "probability; the seven sum to 1", "read", _same(f"emotion_{name}"))
     yield Column("input", "the video, as it was given to the run", "frame", _path)
     yield Column("approx_time", "MM:SS", "frame", clock)
     yield Column("Identity", "Person_<track_id>", "frame", identity)

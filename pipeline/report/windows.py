@@ -22,6 +22,11 @@ def active_column(au: str) -> str:
     return f"{au}_active"
 
 
+def intensity_column(au: str) -> str:
+    """Name of the column with an action unit's FACS intensity."""
+    return f"{au}_intensity"
+
+
 def region_order(regions: pa.ChunkedArray | pa.Array) -> np.ndarray:
     """(N,) places of region names in `pipeline.vocabulary.REGIONS`, the whole face first; unknown names last."""
     return np.array([_REGION_ORDER.get(name, len(_REGION_ORDER)) for name in regions.to_pylist()], np.int32)
@@ -36,7 +41,7 @@ def window_rows(run: RunFolder, video_id: str) -> pa.Table:
 
     Returns:
         `track_id`, `window_index`, `start_s`, `end_s`; `region` and `frame_index` of the first row, with its emotion, age and sentence;
-        each action unit's score and whether it is active (`active_column`), null where no region knows it.
+        each action unit's score, intensity and whether it is active (`active_column`), null where no region knows it.
 
     Raises:
         SettingsError: when the table cannot be read.
@@ -52,8 +57,9 @@ def merge_regions(rows: pa.Table) -> pa.Table:
         scores = pc.if_else(pc.is_nan(rows[au]), None, rows[au])
         is_listed = pa.array([au in codes for codes in listed], pa.bool_())
         columns |= {au: scores, active_column(au): pc.if_else(pc.is_valid(scores), is_listed, None)}
+        columns[intensity_column(au)] = rows[intensity_column(au)]
     sorted_rows = pa.table(columns).sort_by([(name, "ascending") for name in (*_KEYS, "order")])
-    wanted = (*_SINGLE, *_FACE, *AUS, *map(active_column, AUS))
+    wanted = (*_SINGLE, *_FACE, *AUS, *map(active_column, AUS), *map(intensity_column, AUS))
     # `first` takes the first value that is not null
     first = sorted_rows.group_by(list(_KEYS), use_threads=False).aggregate([(name, "first") for name in wanted])
     return first.rename_columns([name.removesuffix("_first") for name in first.column_names])
