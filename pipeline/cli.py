@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline import __version__
-from pipeline.commands import bench, dataset, describe, evaluate, models, report, run, submit, train, trends
+from pipeline.commands import agree, bench, dataset, describe, evaluate, models, report, run, submit, train, trends
 from pipeline.commands.extras import needs
 from pipeline.errors import FocalfaceError, FocalfaceWarning
 
@@ -57,6 +57,7 @@ _add("models", models.models)
 app.add_typer(dataset.app, name="dataset")
 _add("trends", trends.trends)
 _add("report", report.report)
+_add("agree", agree.agree)
 _add("eval", needs("eval", evaluate.evaluate))
 _add("bench", needs("bench", bench.bench))
 _add("train", needs("train", train.train))

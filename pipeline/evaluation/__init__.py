@@ -16,6 +16,7 @@ Start with `scoring.evaluate`. In the order of the data:
     text_metrics     BLEU, ROUGE-L, METEOR, CIDEr-D, embedding similarity, BERTScore (models read by text_encoder)
     groups           figures by group of people
     scoring          all figures of the describer and the baselines
+    agreement/       how far a run agrees with people who coded the same videos
     judge/           an external vision-language model that marks sentences
     markdown_report, plots   what a person reads
 """

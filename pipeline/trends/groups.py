@@ -62,7 +62,7 @@ def read_groups(file: Path, videos: pd.DataFrame, reserved: Iterable[str] = ()) 
         raise SettingsError(f"{file} has no rows")
     others = [name for name in header if name not in (name_column, group_column)]
     renamed = {name: f"{name}_given" if name in set(reserved) else name for name in others}
-    index = _Index(videos)
+    index = VideoIndex(videos)
     found_rows: dict[str, dict[str, str | None]] = {}
     faults: list[str] = []
     unknown: list[str] = []
@@ -96,7 +96,7 @@ def read_groups(file: Path, videos: pd.DataFrame, reserved: Iterable[str] = ()) 
     return Groups(table, tuple(renamed.values()), order, tuple(notes))
 
 
-class _Index:
+class VideoIndex:
     """Finds videos by the names that people write for them."""
 
     def __init__(self, videos: pd.DataFrame) -> None:
