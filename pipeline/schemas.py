@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import VideoErrorKind
@@ -102,7 +103,10 @@ FACES = pa.schema(
     ]
 )
 
-READ_COLUMNS = (*AUS, "emotion", *(f"emotion_{name}" for name in EMOTIONS), "age")
+FACE_COLUMNS = ("emotion", *(f"emotion_{name}" for name in EMOTIONS), "age")
+"""Columns about a face as a whole: in one frame they are equal in its row of the faces table and in its rows of the descriptions table."""
+
+READ_COLUMNS = (*AUS, *FACE_COLUMNS)
 """Columns of the faces table that come from reading the whole face."""
 
 DESCRIPTIONS = pa.schema(
@@ -132,7 +136,12 @@ DESCRIPTIONS = pa.schema(
             "the active ones: score at or above the model's threshold (run.json, thresholds); of two that exclude each other the surer one",
             False,
         ),
-        _field("emotion", pa.string(), "the most probable", False),
+        _field(
+            "emotion",
+            pa.string(),
+            "the most probable of the whole face, as in the faces table; so are its probabilities and the age",
+            False,
+        ),
         *[_field(f"emotion_{name}", pa.float32(), "probability; the seven sum to 1; null where the model gives none") for name in EMOTIONS],
         _field("age", pa.float32(), "apparent age, years: the median of the model's distribution, or what the model states", False),
         _field("age_low", pa.float32(), "10th percentile of the distribution; null where the model gives none"),
@@ -161,3 +170,8 @@ IMAGES = pa.schema(
 )
 """The table of `focalface describe --out`: a row for each image, face and region; one row without a face for an image that has none or
 that failed. The columns from `region` on are those of the descriptions table."""
+
+
+def face_numbers(tracks: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    """Track ids and frame numbers, (N,) each, as one number for each face of a video; frame numbers stay below 2**40."""
+    return np.asarray(tracks, np.int64) * 2**40 + np.asarray(frames, np.int64)

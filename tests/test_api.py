@@ -65,6 +65,11 @@ def test_an_image_is_described_by_path_or_pixels(samples: Path) -> None:
     assert [face.as_dict() for face in faces] == [face.as_dict() for face in again]
     assert all("AU12" in face.regions[1].answer.aus for face in faces), "everybody in this picture smiles"
     assert [face.box[0] for face in faces] == sorted(face.box[0] for face in faces)
+    whole = pipeline.describe_image(pixels, ["face"], describer=describer, detector=detector)
+    for face, other in zip(faces, whole, strict=True):
+        answers = [region.answer for region in (*face.regions, *other.regions)]
+        assert len({(answer.emotion, answer.age, answer.age_low, answer.age_high) for answer in answers}) == 1, "they are the face's"
+        assert all(answer.emotion_scores == pytest.approx(answers[-1].emotion_scores, abs=1e-5) for answer in answers)
     places = pipeline.place_regions(faces[0].landmarks5, align(faces[0].landmarks5))
     assert set(places) >= {"eyes", "mouth", "face"}
 

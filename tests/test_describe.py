@@ -125,6 +125,47 @@ def test_fields_alone_are_those_of_a_description(describer: TransformersDescribe
     assert describer.read([]) == []
 
 
+@pytest.mark.parametrize("sentences", ["model", "plain"])
+def test_regions_have_the_emotion_and_age_of_their_face(
+    describer: TransformersDescriber, requests_: list[Request], answers: list[Answer], sentences: str
+) -> None:
+    """Whether the whole face is among the questions or not, also where a face falls into two batches."""
+    small = load_describer("nano", device="cpu", batch_size=6, sentences=sentences)
+    faces = [requests_[i - i % len(REGIONS_ASKED)] for i in range(len(requests_))]
+    found = small.describe(requests_, faces)
+    for i, (request, own, alone) in enumerate(zip(requests_, found, answers, strict=True)):
+        face = answers[i - i % len(REGIONS_ASKED)]
+        assert (own.aus, own.emotion, own.age) == (alone.aus, face.emotion, face.age)
+        assert (own.age_low, own.age_high) == (face.age_low, face.age_high)
+        assert own.au_scores == pytest.approx(alone.au_scores, abs=1e-5)
+        assert own.emotion_scores == pytest.approx(face.emotion_scores, abs=1e-5)
+        assert claims(own.description).emotions == {face.emotion} and claims(own.description).ages == {round(face.age)}, request.region
+    places = [i for i, request in enumerate(requests_) if request.region != "face"]
+    assert _alike(small.describe([requests_[i] for i in places], [faces[i] for i in places]), [found[i] for i in places])
+    assert _alike(small.converse(requests_, faces), found)
+
+
+def test_a_reading_of_the_face_may_be_handed_in(describer: TransformersDescriber, requests_: list[Request], answers: list[Answer]) -> None:
+    """As a run does, whose series is read without the mirror image: the description of the face says what that reading says."""
+    readings = describer.read(requests_[:1], mirror=False)
+    face, mouth = describer.describe(requests_[:2], [readings[0]] * 2)
+    assert replace(face, description="", own_sentence=None) == readings[0] != replace(answers[0], description="", own_sentence=None)
+    assert claims(face.description).aus == set(face.aus)
+    assert (mouth.emotion_scores, mouth.age) == (readings[0].emotion_scores, readings[0].age)
+    assert mouth.au_scores == pytest.approx(answers[1].au_scores, abs=1e-5), "the region's own are as ever"
+
+
+@pytest.mark.parametrize("earlier_turns", ["sentence", "all"])
+def test_turns_have_the_emotion_and_age_of_their_face(requests_: list[Request], answers: list[Answer], earlier_turns: str) -> None:
+    checkpoint = open_checkpoint("nano", device="cpu")
+    talking = TransformersDescriber(replace(checkpoint, grammar=replace(checkpoint.grammar, earlier_turns=earlier_turns)))
+    for places in ([0, 1, 2], [1, 2]):
+        for turn in talking.converse([requests_[i] for i in places], [requests_[0]] * len(places)):
+            assert (turn.emotion, turn.age) == (answers[0].emotion, answers[0].age)
+            assert turn.emotion_scores == pytest.approx(answers[0].emotion_scores, abs=1e-5)
+            assert claims(turn.description).ages == {round(turn.age)}
+
+
 def test_a_sentence_says_what_its_fields_say(answers: list[Answer]) -> None:
     for answer in answers:
         said = claims(answer.description)

@@ -25,8 +25,9 @@ from pipeline.execution.executors import RAY_WORTH_BYTES, choose_executor
 from pipeline.execution.executors.two_processes import TwoProcessExecutor
 from pipeline.execution.run import run
 from pipeline.faces.detectors import load_detector
+from pipeline.schemas import FACE_COLUMNS, READ_COLUMNS
 from pipeline.settings import load_settings
-from pipeline.vocabulary import EMOTIONS
+from pipeline.vocabulary import EMOTIONS, Claims, claims
 from tests.support.processes import orphan
 
 
@@ -142,6 +143,7 @@ def test_a_describer_that_is_closed_answers_nothing_more(chunk: Chunk) -> None:
 
 @pytest.mark.parametrize(("frames", "everywhere"), [("all", True), ("described", False)])
 def test_faces_have_the_scores_of_the_frames_that_are_read(frames: str, everywhere: bool, samples: Path, tmp_path: Path) -> None:
+    """And a face in a frame has one number for each, in both tables."""
     chosen = settings("video.fps=4", f"describe.frames={frames}", "select.regions=face", "execution.executor=in_process")
     found = run([str(samples / "single_face.mp4")], tmp_path / "run", chosen)
     faces, descriptions = found.faces.to_pandas(), found.descriptions.to_pandas()
@@ -149,11 +151,32 @@ def test_faces_have_the_scores_of_the_frames_that_are_read(frames: str, everywhe
     assert (len(read) == len(faces)) == everywhere and len(read) >= len(descriptions) > 0
     both = read.merge(descriptions, on=["track_id", "frame_index"], suffixes=("", "_described"))
     assert len(both) == len(descriptions)
-    for name in ("AU12", "AU04", "emotion_happiness"):
-        difference = (both[name] - both[f"{name}_described"]).abs()
-        assert difference.mean() < (0.1 if everywhere else 1e-6), f"{name}: frames are read without the mirror image"
+    for name in READ_COLUMNS:
+        assert both[name].equals(both[f"{name}_described"].rename(name)), name
     assert np.allclose(read[[f"emotion_{name}" for name in EMOTIONS]].sum(axis=1), 1, atol=1e-5)
     assert read["AU12"].between(0, 1).all() and read["AU12_intensity"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("clip", "regions"),
+    [
+        ("single_face.mp4", "mouth,eyes"),
+        pytest.param("WolfgangLanger_Pexels.mp4", "auto", marks=pytest.mark.slow),
+        pytest.param("WolfgangLanger_Pexels.mp4", "chin", marks=pytest.mark.slow),
+    ],
+)
+def test_emotion_and_age_are_the_faces_in_every_row_about_it(clip: str, regions: str, samples: Path, tmp_path: Path) -> None:
+    """In the faces table, in every region's row, and in every sentence."""
+    chosen = settings("video.fps=4", f"select.regions={regions}", "describe.batch_size=8", "execution.executor=in_process")
+    found = run([str(samples / clip)], tmp_path / "run", chosen)
+    faces, descriptions = found.faces.to_pandas(), found.descriptions.to_pandas()
+    both = descriptions.merge(faces, on=["track_id", "frame_index"], suffixes=("", "_face"))
+    assert len(both) == len(descriptions) > 1
+    for name in FACE_COLUMNS:
+        assert both[name].equals(both[f"{name}_face"].rename(name)), name
+    assert (descriptions.groupby(["track_id", "frame_index"])[["age_low", "age_high"]].nunique() == 1).all(axis=None)
+    for row in descriptions.to_dict("records"):
+        assert claims(row["description"]) == Claims(frozenset(row["aus"]), frozenset([row["emotion"]]), frozenset([round(row["age"])]))
 
 
 def test_it_ends_with_whoever_started_it() -> None:

@@ -41,7 +41,13 @@ class Prompt:
 
 
 class BaseDescriber(ABC):
-    """A describer (`pipeline.describe.backends.Describer`) without its model."""
+    """A describer (`pipeline.describe.backends.Describer`) without its model.
+
+    Attributes:
+        keeps_prefill: whether `_write` goes on from what `_read` has computed for the same prompts.
+    """
+
+    keeps_prefill = False
 
     def __init__(self, name: str, grammar: Grammar, batch_size: int) -> None:
         """Prepare what does not depend on the model.
@@ -59,12 +65,15 @@ class BaseDescriber(ABC):
         self.writes_sentences = True
         self.batch_size = batch_size
 
-    def describe(self, requests: Sequence[Request]) -> list[Answer]:
+    def describe(self, requests: Sequence[Request], faces: Sequence[Request | Answer] | None = None) -> list[Answer]:
         """See `pipeline.describe.backends.Describer.describe`."""
         answers: list[Answer] = []
+        known: dict[bytes, Answer] = {}
         for start in range(0, len(requests), self.batch_size):
-            prompts = [Prompt(request) for request in requests[start : start + self.batch_size]]
-            answers += self._finish(prompts, self._decide(prompts, then_write=self.writes_sentences))
+            part = slice(start, start + self.batch_size)
+            prompts = [Prompt(request) for request in requests[part]]
+            decided = self._decide_by_face(prompts, faces[part], known) if faces else self._decide(prompts, self.writes_sentences)
+            answers += self._finish(prompts, decided)
         return answers
 
     def read(self, requests: Sequence[Request], mirror: bool = True) -> list[Answer]:
@@ -75,14 +84,16 @@ class BaseDescriber(ABC):
             answers += self._decide([Prompt(request) for request in requests[start : start + size]], mirror=mirror)
         return answers
 
-    def converse(self, requests: Sequence[Request]) -> list[Answer]:
+    def converse(self, requests: Sequence[Request], faces: Sequence[Request | Answer] | None = None) -> list[Answer]:
         """See `pipeline.describe.backends.Describer.converse`."""
         if self.grammar.earlier_turns == "ignored":
-            return self.describe(requests)
+            return self.describe(requests, faces)
         conversations: dict[bytes, list[int]] = {}
         for i, request in enumerate(requests):
-            conversations.setdefault(request.crop.tobytes(), []).append(i)
+            conversations.setdefault(_key(request), []).append(i)
         alone = dict(enumerate(self.read(requests))) if self.grammar.earlier_turns == "sentence" else {}
+        read = {_key(requests[i]): answer for i, answer in alone.items() if requests[i].region == WHOLE_FACE}
+        known = self._read_faces(requests, [read.get(_key(one), face) for one, face in zip(requests, faces, strict=True)]) if faces else {}
         answers: dict[int, Answer] = {}
         for turn in range(max(map(len, conversations.values()), default=0)):
             rows = [own[: turn + 1] for own in conversations.values() if len(own) > turn]
@@ -90,6 +101,10 @@ class BaseDescriber(ABC):
                 some = rows[start : start + self.batch_size]
                 prompts = [Prompt(requests[own[-1]], tuple((requests[i], answers[i]) for i in own[:-1])) for own in some]
                 fields = [alone[own[-1]] for own in some] if alone else self._decide(prompts, self.writes_sentences)
+                if faces:
+                    fields = [
+                        of_face(one, known[_key(prompt.request)], prompt.request) for one, prompt in zip(fields, prompts, strict=True)
+                    ]
                 answers |= zip((own[-1] for own in some), self._finish(prompts, fields), strict=True)
         return [answers[i] for i in range(len(requests))]
 
@@ -106,13 +121,57 @@ class BaseDescriber(ABC):
     def _write(self, prompts: list[Prompt], answers: Sequence[Answer]) -> list[str]:
         """Write a sentence for each prompt's decided fields."""
 
-    def _decide(self, prompts: list[Prompt], then_write: bool = False, mirror: bool = True) -> list[Answer]:
-        """Fields without sentences."""
-        other = self._read([prompt.mirrored() for prompt in prompts], False) if mirror and self.grammar.mirror else None
-        fields = self._read(prompts, then_write)
+    def _decide(
+        self, prompts: list[Prompt], then_write: bool = False, mirror: bool = True, answered: Sequence[Answer | None] | None = None
+    ) -> list[Answer]:
+        """Fields without sentences.
+
+        Args:
+            prompts: what is asked.
+            then_write: whether sentences are written next.
+            mirror: whether the face's mirror image is read too, where the checkpoint asks for that.
+            answered: for each prompt its answer where there is one; the others are read.
+        """
+        answers = list(answered or [None] * len(prompts))
+        places = [i for i, answer in enumerate(answers) if answer is None]
+        asked = [prompts[i] for i in places]
+        other = self._read([prompt.mirrored() for prompt in asked], False) if mirror and self.grammar.mirror and asked else None
+        if then_write and self.keeps_prefill:
+            read = self._read(prompts, True)
+            fields = [read[i] for i in places]
+        else:
+            fields = self._read(asked, False) if asked else []
         if other is not None:
             fields = [mean_fields(*pair) for pair in zip(fields, other, strict=True)]
-        return [decide(read, prompt.request, self.info.thresholds) for read, prompt in zip(fields, prompts, strict=True)]
+        for i, own in zip(places, fields, strict=True):
+            answers[i] = decide(own, prompts[i].request, self.info.thresholds)
+        return [answer for answer in answers if answer is not None]
+
+    def _decide_by_face(self, prompts: list[Prompt], faces: Sequence[Request | Answer], known: dict[bytes, Answer]) -> list[Answer]:
+        """Fields before their sentences, with what belongs to the whole face from one answer about it.
+
+        Args:
+            prompts: what is asked.
+            faces: as for `describe`, one for each prompt.
+            known: answers about whole faces by their crop (`_key`); those of these prompts are added.
+        """
+        keys = [_key(prompt.request) for prompt in prompts]
+        known |= {key: face for key, face in zip(keys, faces, strict=True) if isinstance(face, Answer)}
+        asked = {key for key, prompt in zip(keys, prompts, strict=True) if prompt.request.region == WHOLE_FACE}
+        missing = {key: face for key, face in zip(keys, faces, strict=True) if isinstance(face, Request) and key not in {*known, *asked}}
+        known |= zip(missing, self._decide([Prompt(face) for face in missing.values()]), strict=True)
+        whole = [prompt.request.region == WHOLE_FACE for prompt in prompts]
+        answered = [known.get(key) if face else None for key, face in zip(keys, whole, strict=True)]
+        decided = self._decide(prompts, self.writes_sentences, answered=answered)
+        known |= {key: answer for key, answer, face in zip(keys, decided, whole, strict=True) if face}
+        return [of_face(answer, known[key], prompt.request) for answer, key, prompt in zip(decided, keys, prompts, strict=True)]
+
+    def _read_faces(self, requests: Sequence[Request], faces: Sequence[Request | Answer]) -> dict[bytes, Answer]:
+        """Answers about whole faces by their crop (`_key`), each face read once. Arguments as for `describe`."""
+        by_key = dict(zip(map(_key, requests), faces, strict=True))
+        known = {key: face for key, face in by_key.items() if isinstance(face, Answer)}
+        asked = {key: face for key, face in by_key.items() if isinstance(face, Request)}
+        return known | dict(zip(asked, self.read(list(asked.values())), strict=True))
 
     def _finish(self, prompts: list[Prompt], decided: Sequence[Answer]) -> list[Answer]:
         """Fields with sentences that say them: the model's own where they do, else their plain wording."""
@@ -123,6 +182,21 @@ class BaseDescriber(ABC):
         kept = [checked(said, fields, one, self.aus) for said, fields, one in zip(written, decided, requests, strict=True)]
         self.replaced += sum(own != said for own, said in zip(written, kept, strict=True))
         return [replace(fields, description=said, own_sentence=own) for fields, said, own in zip(decided, kept, written, strict=True)]
+
+
+def of_face(answer: Answer, face: Answer, request: Request) -> Answer:
+    """An answer with what belongs to the whole face from an answer about that: emotion and age; all, where the whole face is asked about.
+
+    Args:
+        answer: its fields.
+        face: what is said of the whole face.
+        request: what was asked.
+    """
+    if request.region == WHOLE_FACE:
+        return replace(face, description="", own_sentence=None)
+    return replace(
+        answer, emotion=face.emotion, emotion_scores=face.emotion_scores, age=face.age, age_low=face.age_low, age_high=face.age_high
+    )
 
 
 def plain(fields: Answer, request: Request, known: Collection[str]) -> str:
@@ -144,6 +218,11 @@ def checked(sentence: str, fields: Answer, request: Request, known: Collection[s
     if fits and (request.region == WHOLE_FACE or speaks_of_region_first(sentence)):
         return sentence
     return plain(fields, request, known)
+
+
+def _key(request: Request) -> bytes:
+    """What requests about one face share."""
+    return request.crop.tobytes()
 
 
 def mirrored(request: Request) -> Request:

@@ -24,8 +24,8 @@ from pipeline.execution.timing import StageTimer, TimedDetector
 from pipeline.faces.detectors import Detector
 from pipeline.faces.finding import find_faces
 from pipeline.faces.tracking import FaceTracker
-from pipeline.records import Face, FrameFaces, Request, Selection
-from pipeline.regions.placement import place_regions
+from pipeline.records import Face, FrameFaces, Selection
+from pipeline.regions.placement import whole_face_request
 from pipeline.regions.selection import RegionSelector, SelectSettings
 from pipeline.schemas import TABLES
 from pipeline.settings import Settings
@@ -34,7 +34,6 @@ from pipeline.storage.run_folder import printable, video_id
 from pipeline.video.decoder_process import WatchedVideo
 from pipeline.video.opening import open_video
 from pipeline.video.source import VideoSource, joined_notes
-from pipeline.vocabulary import WHOLE_FACE
 
 OpenVideo = Callable[[str], AbstractContextManager[VideoSource]]
 """Opens a video by its path; the file is closed at the end of the block."""
@@ -182,7 +181,7 @@ class _Analysis:
         rows = face_rows(self._video_id, self._faces)
         frames, selections = self._frames - self._frames_handed_on, tuple(self._selections[: self._batch])
         asked = tuple(map(whole_face_request, self._faces)) if self._reads_frames else ()
-        chunk = Chunk(self._video_id, self._index, frames, min(share, 1.0), rows, asked, selections)
+        chunk = Chunk(self._video_id, self._index, frames, min(share, 1.0), rows, asked, selections, self._reads_frames)
         self._faces, self._selections = [], self._selections[self._batch :]
         self._index, self._frames_handed_on = self._index + 1, self._frames
         return chunk
@@ -196,11 +195,6 @@ class _Analysis:
             row |= {"frame_count": video.decoded, "note": joined_notes(video.notes)}
         counts = {"sampled_frames": self._frames, "faces": self._faces_found, "descriptions": self._regions_selected}
         return row | counts | {"tracks": len(self._tracks), "windows": len(self._windows)}
-
-
-def whole_face_request(face: Face) -> Request:
-    """The question about a whole face."""
-    return Request(face.crop, place_regions(face.landmarks5, face.alignment)[WHOLE_FACE], WHOLE_FACE)
 
 
 def face_rows(video: str, faces: Sequence[Face]) -> pa.Table:

@@ -22,6 +22,7 @@ class Chunk:
         faces: rows of the faces table.
         face_requests: the question about the whole face, for each row of `faces`; empty where frames are not read.
         selections: regions to describe, at most `describe.batch_size`.
+        reads_frames: whether the whole face is read in every frame.
         detector: name of the detector.
         elapsed_s: seconds of work on this chunk.
         stage_seconds: the same by stage (`pipeline.execution.timing.STAGES`).
@@ -37,6 +38,7 @@ class Chunk:
     faces: pa.Table
     face_requests: tuple[Request, ...]
     selections: tuple[Selection, ...]
+    reads_frames: bool = False
     detector: str = ""
     elapsed_s: float = 0.0
     stage_seconds: dict[str, float] = field(default_factory=dict)

@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.errors import FocalfaceError, SettingsError, one_line
 from pipeline.faces.finding import find_faces
 from pipeline.records import Answer, Face, Frame, Request
-from pipeline.regions.placement import region_boxes
+from pipeline.regions.placement import region_boxes, whole_face_request
 from pipeline.settings import parse_regions
 from pipeline.storage.remote import fetched
 from pipeline.video.images import load_image
@@ -124,24 +124,24 @@ def describe_image(
     if box is not None and faces:
         faces = [_face_in(box, faces)]
     asked: list[tuple[str, Box]] = []
-    requests: list[list[Request]] = []
+    requests: list[Request] = []
+    whole: list[Request] = []
     for face in faces:
-        requests.append([])
         for name in names:
             boxes = region_boxes(face, name, (width, height), box)
             if boxes is None:
                 raise SettingsError(f"the box {_text(box or ())} lies beside the face; faces are at {_text(face.box)}")
             crop_box, image_box = boxes
             asked.append((name, image_box))
-            requests[-1].append(Request(face.crop, crop_box, name))
+            requests.append(Request(face.crop, crop_box, name))
+            whole.append(whole_face_request(face))
     if not faces:
         return []
     if describer is None:
         from pipeline.describe.backends import load_describer
 
         describer = load_describer()
-    every = [request for of_face in requests for request in of_face]
-    answers = describer.converse(every) if in_turn else describer.describe(every)
+    answers = (describer.converse if in_turn else describer.describe)(requests, whole)
     described = [DescribedRegion(name, place, answer) for (name, place), answer in zip(asked, answers, strict=True)]
     return [
         DescribedFace(face.box, face.det_score or 0.0, face.landmarks5, tuple(described[i * len(names) : (i + 1) * len(names)]))

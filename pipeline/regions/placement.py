@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.faces.alignment import CROP_SIZE, TEMPLATE
-from pipeline.records import Alignment, Face
+from pipeline.records import Alignment, Face, Request
 from pipeline.vocabulary import CUSTOM_BOX, JOINED_REGIONS, REGION, REGIONS, WHOLE_FACE, Box, Placement
 
 PADDING = 0.15
@@ -122,6 +122,11 @@ def place_regions(landmarks5: np.ndarray, alignment: Alignment, padding: float =
         a, b = boxes[left], boxes[right]
         boxes[name] = (min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3]))
     return {name: boxes[name] for name in REGIONS}
+
+
+def whole_face_request(face: Face) -> Request:
+    """The question about a whole face."""
+    return Request(face.crop, place_regions(face.landmarks5, face.alignment)[WHOLE_FACE], WHOLE_FACE)
 
 
 def to_frame_box(crop_box: Box, alignment: Alignment, frame_width: int, frame_height: int) -> Box:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.report.inputs import sampling_fps
+from pipeline.schemas import face_numbers
 from pipeline.storage.run_folder import RunFolder
 from pipeline.trends.eyes import BLINK_COARSEST_STEP_S, find_blinks
 from pipeline.trends.rows import SCORED_NEIGHBOURS, frame_ends
@@ -122,11 +123,6 @@ def blink_frames(run: RunFolder, video: Mapping[str, Any]) -> np.ndarray:
         found += [places[part] for part, _ in blinks]
     inside = np.concatenate(found) if found else np.zeros(0, np.int64)
     return np.sort(face_numbers(tracks[inside], frames[inside]))
-
-
-def face_numbers(tracks: np.ndarray, frames: np.ndarray) -> np.ndarray:
-    """Track ids and frame numbers, (N,) each, as one number for each face of a video; frame numbers stay below 2**40."""
-    return np.asarray(tracks, np.int64) * 2**40 + np.asarray(frames, np.int64)
 
 
 def thresholds(run: RunFolder) -> np.ndarray:

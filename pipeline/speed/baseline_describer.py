@@ -15,7 +15,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils import logging
 
 from pipeline.describe.checkpoints import locate
-from pipeline.describe.describer import checked
+from pipeline.describe.describer import checked, of_face
 from pipeline.describe.fields import Fields, decide
 from pipeline.describe.grammar import (
     AGE_CHOICES,
@@ -81,12 +81,19 @@ class BaselineDescriber:
         return list(self.tokenizer.encode(word, add_special_tokens=False))
 
     @torch.inference_mode()
-    def describe(self, requests: Sequence[Request]) -> list[Answer]:
+    def describe(self, requests: Sequence[Request], faces: Sequence[Answer] | None = None) -> list[Answer]:
         """Read the fields of all requests from the probabilities of their choices, then write all sentences. AUs that a box cannot show are
-        not asked."""
+        not asked.
+
+        Args:
+            requests: what is asked.
+            faces: for each request what is known of its whole face; emotion and age are taken from there.
+        """
         began = time.perf_counter()
         pictures, mirrored = self._pictures(requests)
         decided = self._fields(requests, pictures, mirrored)
+        if faces is not None:
+            decided = [of_face(*row) for row in zip(decided, faces, requests, strict=True)]
         decided_at = time.perf_counter()
         answers = self._sentences(requests, pictures, decided)
         self.seconds["fields"] += decided_at - began
@@ -94,9 +101,10 @@ class BaselineDescriber:
         return answers
 
     @torch.inference_mode()
-    def read(self, requests: Sequence[Request]) -> list[Answer]:
-        """Read the fields of all requests, without sentences."""
-        return self._fields(requests, *self._pictures(requests))
+    def read(self, requests: Sequence[Request], mirror: bool = True) -> list[Answer]:
+        """Read the fields of all requests, without sentences, and without the mirror image where that is not wanted."""
+        pictures, mirrored = self._pictures(requests)
+        return self._fields(requests, pictures, mirrored if mirror else {})
 
     def _pictures(self, requests: Sequence[Request]) -> tuple[dict[bytes, Any], dict[bytes, Any]]:
         """The encoded face of each crop, and of its mirror image if the grammar asks for it."""

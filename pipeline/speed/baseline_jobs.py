@@ -121,12 +121,15 @@ def script(video: str, model: str, fps: float, asked: str, out: str) -> None:
         rows.writerow(["track_id", "frame_index", "region", "face_age", "gender", "aus", "emotion", "age", "description"])
         for index, image in sampled_frames(video, fps):
             boxes, _ = detector(image, threshold=FACE_SCORE)
+            faces: dict[int, Answer] = {}
             for track, points, region in plan.get(str(index), []):
                 landmarks5 = np.array(points, np.float32)
                 alignment = align(landmarks5)
                 age_gender = ages(image, boxes, landmarks5)
-                request = Request(crop(image, alignment), place_regions(landmarks5, alignment)[region], region)
-                (answer,) = describer.describe([request])
+                face, boxes_of = crop(image, alignment), place_regions(landmarks5, alignment)
+                if track not in faces:
+                    faces |= zip([track], describer.read([Request(face, boxes_of[WHOLE_FACE], WHOLE_FACE)], mirror=False), strict=True)
+                (answer,) = describer.describe([Request(face, boxes_of[region], region)], [faces[track]])
                 rows.writerow([track, index, region, *age_gender, " ".join(answer.aus), answer.emotion, answer.age, answer.description])
 
 

@@ -37,8 +37,15 @@ class Describer(Protocol):
     replaced: int
     writes_sentences: bool
 
-    def describe(self, requests: Sequence[Request]) -> list[Answer]:
-        """One answer for each request, in order. A request gets the same answer alone and in any batch."""
+    def describe(self, requests: Sequence[Request], faces: Sequence[Request | Answer] | None = None) -> list[Answer]:
+        """One answer for each request, in order. A request gets the same answer alone and in any batch.
+
+        Args:
+            requests: what is asked.
+            faces: for each request its whole face: the answer about it where there is one, else the question. Emotion and age are then read
+                once a face, and all its regions have them; a request about the whole face itself gets that answer with a sentence. None:
+                every box is read by itself, as benchmarks ask.
+        """
         ...
 
     def read(self, requests: Sequence[Request], mirror: bool = True) -> list[Answer]:
@@ -51,8 +58,9 @@ class Describer(Protocol):
         """
         ...
 
-    def converse(self, requests: Sequence[Request]) -> list[Answer]:
-        """One answer for each request, in order. Requests with the same face are the turns of one conversation, in their order.
+    def converse(self, requests: Sequence[Request], faces: Sequence[Request | Answer] | None = None) -> list[Answer]:
+        """One answer for each request, in order. Requests with the same face are the turns of one conversation, in their order; `faces` is
+        as for `describe`.
 
         What a turn sees of the turns before it, the checkpoint says (`pipeline.describe.grammar.Grammar.earlier_turns`).
         """

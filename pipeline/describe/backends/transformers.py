@@ -61,6 +61,8 @@ class _Group:
 class TransformersDescriber(BaseDescriber):
     """The describer over `Qwen2_5_VLForConditionalGeneration`."""
 
+    keeps_prefill = True
+
     def __init__(self, checkpoint: Checkpoint, batch_size: int = 32) -> None:
         """Describe with an opened checkpoint.
 
