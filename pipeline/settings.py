@@ -326,7 +326,7 @@ def parse_assignments(assignments: Sequence[str], form: str) -> dict[str, object
     """`KEY=VALUE` texts of `--set` to values, read as YAML does.
 
     Args:
-        form: what one looks like, for whoever gets it wrong.
+        form: an example of a valid value, for the error message.
 
     Raises:
         SettingsError: where there is no `=`, or the value is not YAML.

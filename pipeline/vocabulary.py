@@ -228,8 +228,9 @@ def excludes(one: str, other: str) -> bool:
 
 
 def compatible(margins: Mapping[str, float]) -> tuple[str, ...]:
-    """Of action units that are candidates for being active, those that stand: of two that exclude each other, the one with the larger
-    margin; of equal margins, neither.
+    """Resolve exclusions among action units that are candidates for being active.
+
+    Of two that exclude each other, the one with the larger margin stays; if the margins are equal, neither does.
 
     Args:
         margins: how surely each candidate is active, on one scale for all of them.

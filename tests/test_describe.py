@@ -203,7 +203,7 @@ def test_faces_differ_and_so_do_their_answers(answers: list[Answer]) -> None:
     assert len({answer.description for answer in answers}) > len(answers) / 3
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 7])
+@pytest.mark.parametrize("batch_size", [pytest.param(1, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow), 7])
 def test_a_request_alone_and_in_any_batch_gets_the_same_answer(
     describer: TransformersDescriber, requests_: list[Request], answers: list[Answer], batch_size: int
 ) -> None:

@@ -164,7 +164,7 @@ def test_ages_by_hand() -> None:
 
 
 def test_coverage_of_the_age_interval_by_hand() -> None:
-    """Of three answers with an interval two hold the age, one on its very end; the fourth answer gives none."""
+    """Two of three intervals hold the age, one of them at its very end; the fourth answer gives no interval."""
     found = figures(
         row("a", ages=(30, 35), interval=(30, 40)),
         row("b", ages=(30, 20), interval=(18, 22)),
@@ -299,7 +299,7 @@ def test_consistency_by_hand() -> None:
 
 
 def test_consistency_judges_what_the_model_wrote_before_the_replacement() -> None:
-    """Of four answers one keeps no sentence of the model's, one was replaced rightly, one though it was right in other words."""
+    """One of four answers keeps no sentence of the model's; one was replaced rightly, one although it was right in other words."""
 
     def answered(face: str, own: str | None) -> Prediction:
         given = row(face, said="AU12")

@@ -90,6 +90,7 @@ def test_it_describes_as_a_describer_in_this_process_does(chunk: Chunk) -> None:
     assert whole.model.name == "nano" and whole.chunk.stage_seconds["describe"] > 0
 
 
+@pytest.mark.slow
 def test_a_describer_that_dies_is_started_again(chunk: Chunk) -> None:
     with DescriberProcess(model="nano", threads=1) as process:
         before = process.submit(chunk).result()
@@ -179,7 +180,7 @@ def test_emotion_and_age_are_the_faces_in_every_row_about_it(clip: str, regions:
         assert claims(row["description"]) == Claims(frozenset(row["aus"]), frozenset([row["emotion"]]), frozenset([round(row["age"])]))
 
 
-def test_it_ends_with_whoever_started_it() -> None:
+def test_it_ends_with_the_process_that_started_it() -> None:
     orphan("pipeline.execution.describer_process", "DescriberProcess(model='nano')").wait(60)
 
 

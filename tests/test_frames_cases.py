@@ -358,7 +358,7 @@ def hdr(image: np.ndarray, transfer: str) -> av.VideoFrame:
 @pytest.mark.parametrize(("transfer", "name"), [("arib-std-b67", "HLG"), ("smpte2084", "PQ")])
 def test_hdr_is_shown_as_its_sdr_original(samples: Path, tmp_path: Path, transfer: str, name: str) -> None:
     images = [np.array(Image.fromarray(image).resize((320, 180))) for image in pictures(samples / "WolfgangLanger_Pexels.mp4", 1)]
-    path = tmp_path / "phone.mov"
+    path = tmp_path / "phone.mkv"
     with av.open(str(path), "w") as container:
         options = {"x265-params": f"log-level=none:pools=1:crf=10:transfer={transfer}:colorprim=bt2020:colormatrix=bt2020nc:range=limited"}
         stream = container.add_stream("libx265", rate=RATE, options=options)

@@ -408,6 +408,7 @@ def test_names_models_and_errors_stay_text(run: RunFolder, tmp_path: Path) -> No
     assert not set(page.name) & set("<>/")
 
 
+@pytest.mark.slow
 def test_two_hours_of_two_people_are_a_small_page(run: RunFolder) -> None:
     """15 MB, less 8 MB for as many pictures as a page may hold, is what the rows may take."""
     add_video(run, "long.mp4", rows_of(video_id("long.mp4"), 7200, people=2), duration_s=7200.0)

@@ -247,6 +247,7 @@ def test_small_runs_skip_ray_and_paths_stay_as_typed(
     assert {row["error"] for row in RunFolder("run").read("videos").to_pylist()} == {None, "empty.mp4: empty file"}
 
 
+@pytest.mark.slow
 def test_a_killed_and_interrupted_run_of_two_processes_resumes(archive: list[Path], run: RunFolder, tmp_path: Path) -> None:
     out = tmp_path / "little"
     stop_when(lambda: any((out / "videos").glob("*.parquet")), signal.SIGKILL, archive, out, executor="two_processes")

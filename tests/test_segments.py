@@ -1,4 +1,4 @@
-"""A long video that several analysers share ends in the rows of one that read it alone, whatever the file and whoever fails."""
+"""A long video that several analysers share ends in the rows of one that read it alone, whatever the file and whichever analyser fails."""
 
 from __future__ import annotations
 
@@ -228,7 +228,7 @@ def test_helpers_go_when_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> Non
     assert queue.claim() == segments[1] and not queue.is_over()
     monkeypatch.setattr(queues, "QUIET_S", 0.1)
     time.sleep(0.2)
-    assert queue.is_over()  # whoever had the other video is lost, and may wait for the place that a helper takes
+    assert queue.is_over()  # the analyser that had the other video is lost; a helper takes its place
     queue.report_progress(segments[1])
     assert not queue.is_over()
 

@@ -54,8 +54,9 @@ def images(path: Path, fps: float, count: int) -> list[np.ndarray]:
     return [cv2.resize(frame.image, (640, 360)) for frame in open_video(path).frames(fps)][:count]
 
 
-@pytest.mark.parametrize("fps", [5, 10])
-@pytest.mark.parametrize("detect_every", [1, 3])
+@pytest.mark.parametrize(
+    ("detect_every", "fps"), [(1, 10), *(pytest.param(*rates, marks=pytest.mark.slow) for rates in ((3, 10), (1, 5), (3, 5)))]
+)
 def test_one_person_is_one_track(samples: Path, follow: Callable[..., Tracked], fps: int, detect_every: int) -> None:
     tracked = follow(samples / "WolfgangLanger_Pexels.mp4", fps, detect_every)
     assert max(Counter(chain(*ids(tracked))).values()) >= 0.95 * len(tracked)
@@ -76,6 +77,7 @@ def test_two_people_are_two_tracks_whatever_their_heads_do(
     assert max(abs(face.roll) for faces in tracked for face in faces) > 30
 
 
+@pytest.mark.slow
 def test_carried_faces_lie_where_the_detector_sees_them(samples: Path, follow: Callable[..., Tracked]) -> None:
     clip = samples / "WolfgangLanger_Pexels.mp4"
     offsets = []

@@ -239,7 +239,7 @@ def test_names_that_ffmpeg_would_read_as_protocols(samples: Path, tmp_path: Path
 
 
 @pytest.mark.skipif(has_gpu() or Path("/dev/dri").exists(), reason="says what happens where there is no such device")
-@pytest.mark.parametrize("hardware", ["cuda", "vaapi", "qsv"])
+@pytest.mark.parametrize("hardware", ["cuda", *(pytest.param(device, marks=pytest.mark.slow) for device in ("vaapi", "qsv"))])
 def test_without_the_device_the_cpu_decodes(hardware: str, samples: Path) -> None:
     for name in ("single_face.mp4", "face_noface.mov"):
         with open_video(samples / name) as plain, open_video(samples / name, hardware=hardware) as asked:

@@ -161,7 +161,7 @@ def test_waiting_for_the_next_stage_is_no_hang(decoder: Decoder, clip: Path) -> 
         assert (video.decoded, video.problem) == (FRAMES, None)
 
 
-def test_it_dies_with_whoever_started_it() -> None:
+def test_it_dies_with_the_process_that_started_it() -> None:
     orphan("pipeline.video.decoder_process", "Decoder(60, 4096)").wait(20)
 
 

@@ -57,8 +57,8 @@ def search(inputs: Sequence[str]) -> FoundFiles:
     """Find the videos that the inputs stand for, each once.
 
     Folders are searched to any depth. Links to folders are followed, each folder once. A file that is reached by several paths is one
-    video, under the first path; within a folder, under the path without a link if there is one. Hidden files and folders, recycle bins and
-    the like are skipped below the inputs and where a wildcard matches them, never where an input names them.
+    video, under the first path; within a folder, under the path without a link if there is one. Hidden files and folders and recycle bins
+    are skipped below the inputs and where a wildcard matches them; an input that names one is searched.
 
     Args:
         inputs: files, folders and glob patterns (`**` for any depth); URLs of these (`pipeline.storage.remote`).

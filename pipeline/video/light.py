@@ -61,7 +61,7 @@ def _light_of_pq(signal: np.ndarray) -> np.ndarray:
 
 
 def tone_table(transfer: str, side: int = TABLE_SIDE) -> np.ndarray:
-    """What becomes of HDR colours.
+    """Make the lookup table that maps HDR colours to SDR.
 
     Args:
         transfer: `HLG` or `PQ`, in the primaries of BT.2020.

@@ -57,7 +57,7 @@ class VideoInfo:
 
     Attributes:
         path: the file, as given.
-        decoder: `decord` or `pyav`; `pyav:cuda` and the like where a device decodes. Changes to `pyav` where decord fails on the way.
+        decoder: `decord` or `pyav`; `pyav:DEVICE` (`pyav:cuda`) where a device decodes. Changes to `pyav` where decord fails on the way.
         codec: FFmpeg's name of it.
         width, height: of the frames that are yielded, in pixels: upright, square pixels, one size for the whole video.
         stream_index: of the stream that is read, in its container.
