@@ -1,4 +1,4 @@
-"""`focalface report`: pages, frame tables and annotated films of a run."""
+"""`focalface report`: pages, frame tables, files for annotation tools and annotated films of a run."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ def report(
     empty_frames: Annotated[
         bool | None, typer.Option("--empty-frames/--no-empty-frames", help="Rows for frames without a face.", show_default="as the tool")
     ] = None,
+    elan: Annotated[bool, typer.Option("--elan", help="Write an ELAN file (.eaf) beside each page.")] = False,
+    bids: Annotated[bool, typer.Option("--bids", help="Write events (_events.tsv and .json) for a BIDS dataset.")] = False,
     video: Annotated[bool, typer.Option("--video", help="Write annotated films, with their sound.")] = False,
     no_faces: Annotated[bool, typer.Option("--no-faces", help="Leave all pictures out.")] = False,
     blur: Annotated[bool, typer.Option("--blur", help="Make faces in pictures and films unrecognisable.")] = False,
@@ -43,7 +45,11 @@ def report(
 
     An output that cannot be written is named here and in the index; all others are written, and the exit code is 2.
 
+    Events, episodes and blinks in ELAN files and BIDS events are those of focalface trends.
+
     Example: focalface report outputs/demo --frames csv --blur
+
+    Example: focalface report outputs/demo --elan --bids
     """
     if no_faces and blur:
         raise SettingsError("--no-faces leaves out what --blur would blur: give one of them")
@@ -58,7 +64,7 @@ def report(
     run = RunFolder(folder)
     videos = run.read("videos").to_pylist()
     chosen = _chosen(videos, only or [])
-    outputs = Outputs("none" if no_faces else "blur" if blur else "show", tuple(formats), columns, empty_frames, video)
+    outputs = Outputs("none" if no_faces else "blur" if blur else "show", tuple(formats), columns, empty_frames, video, elan, bids)
     with Steps() as steps:
         made = write_report(run, out or folder / "report", outputs, chosen, steps.say)
     console = Console(highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""A whole report: pages, per-frame tables and annotated films of a run's videos, and the index over them.
+"""A whole report: pages, per-frame tables, files for annotation tools and annotated films of a run's videos, and the index over them.
 
 `report.json` in the report's folder keeps which files were made for which video and from what, so that a second report writes only
 what has changed, and what could not be written, so that the index can show it.
@@ -19,6 +19,8 @@ from typing import Any, Literal
 from pipeline import __version__
 from pipeline.errors import FocalfaceError, writing
 from pipeline.execution import drawing
+from pipeline.report import bids
+from pipeline.report.elan import write_elan
 from pipeline.report.export import COLUMNS_FILE, export_frames
 from pipeline.report.film import annotate_video
 from pipeline.report.index import write_index
@@ -48,6 +50,8 @@ class Outputs:
         columns: their column layout (`pipeline.report.export.LAYOUTS`).
         empty_frames: rows for sampled frames without a face; None for the layout's own habit.
         film: an annotated video.
+        elan: an ELAN file beside the page.
+        bids: events for a BIDS dataset.
     """
 
     faces: Faces = "show"
@@ -55,6 +59,8 @@ class Outputs:
     columns: str = "focalface"
     empty_frames: bool | None = None
     film: bool = False
+    elan: bool = False
+    bids: bool = False
 
 
 @dataclass
@@ -110,7 +116,7 @@ def write_report(
     videos: Sequence[Mapping[str, Any]] | None = None,
     progress: Progress = lambda step, done, total: None,
 ) -> Report:
-    """Write pages, per-frame tables and films of a run's videos, then the index.
+    """Write pages and all else that is asked for of a run's videos, then the index.
 
     An output that cannot be written costs neither the video's other outputs nor the other videos; `Report.failures` and the index name
     it. Files of an earlier report that are still right are kept; those of videos that the run no longer has are removed.
@@ -132,6 +138,8 @@ def write_report(
     marks = run.committed()
     report = Report(out / "index.html")
     try:
+        if outputs.bids:
+            bids.write_dataset_description(out / bids.FOLDER)
         for number, row in enumerate(chosen, 1):
             if row["status"] == "failed":
                 continue  # the run has nothing of it; the index shows why
@@ -191,6 +199,15 @@ class _Video:
                 formats = [name for kind, name in tables.items() if kind in kinds]
                 options: dict[str, Any] = {"columns": outputs.columns, "empty_frames": outputs.empty_frames}
                 export_frames(run, key, path(f"{layout}table").with_suffix(""), formats=formats or list(outputs.frames), **options)
+        with self._writing(["eaf"] if outputs.elan else [], "none") as kinds:
+            if kinds:
+                progress("ELAN file", 0, 1)
+                write_elan(run, self._row, path("eaf"))
+        with self._writing(self._ledger.event_kinds(key) if outputs.bids else [], "none") as kinds:
+            if kinds:
+                progress("BIDS events", 0, 1)
+                table, sidecar = map(path, self._ledger.event_kinds(key))
+                bids.write_events(run, self._row, table, sidecar)
         shown: Literal["show", "blur"] = "blur" if faces == "blur" else "show"
         with self._writing(["film"] if outputs.film else [], shown) as kinds:
             if kinds:
@@ -217,7 +234,8 @@ class _Video:
 
 
 class _Ledger:
-    """The files of a report's folder, by video and kind (`page`, `film`, or the ending of a per-frame table)."""
+    """The files of a report's folder, by video and kind: `page`, `eaf`, `film`, the ending of a per-frame table, or the place of a BIDS
+    file."""
 
     FOLDERS = ("videos", "frames", "films")
 
@@ -242,6 +260,7 @@ class _Ledger:
                         file.unlink()
             names = unique_names(paths)
             self.entries = {key: _Entry(name) for key, name in names.items()}
+            self._events = bids.event_files(names, paths)
             for key, entry in earlier.items():
                 if key in names and entry.name == names[key]:
                     self.entries[key] = entry
@@ -259,6 +278,10 @@ class _Ledger:
         except (OSError, ValueError, KeyError, TypeError, AttributeError):  # none, or not one: all is made anew
             return {}
 
+    def event_kinds(self, key: str) -> list[str]:
+        """The kinds of a video's BIDS files, which are their places in the report's folder: the table, and its sidecar."""
+        return [f"{bids.FOLDER}/{self._events[key]}.{ending}" for ending in ("tsv", "json")]
+
     def path(self, key: str, kind: str) -> Path:
         """Where a video's output goes; its folder is made."""
         path = self._path(self.entries[key].name, kind)
@@ -267,7 +290,9 @@ class _Ledger:
         return path
 
     def _path(self, name: str, kind: str) -> Path:
-        folder, ending = {"page": ("videos", "html"), "film": ("films", "mp4")}.get(kind, ("frames", kind))
+        if kind.startswith(f"{bids.FOLDER}/"):
+            return self._out / kind
+        folder, ending = {"page": ("videos", "html"), "eaf": ("videos", "eaf"), "film": ("films", "mp4")}.get(kind, ("frames", kind))
         return self._out / folder / f"{name}.{ending}"
 
     def files(self, key: str, tables: str) -> list[str]:

@@ -18,7 +18,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -217,11 +217,19 @@ class RunFolder:
             self._known = state, held
         return self._known[1]
 
-    def files(self, table: str) -> list[Path]:
-        """The files that hold the rows of a table: those of committed videos, each video in one file."""
+    def files(self, table: str, video_ids: Collection[str] | None = None) -> list[Path]:
+        """The files that hold the rows of a table: those of committed videos, each video in one file.
+
+        Args:
+            table: `videos`, `faces` or `descriptions`.
+            video_ids: leave out files that hold none of these videos.
+        """
         parts = self._parts()
         joined = {key for part in parts.values() for key in part}
         loose = {file.stem for file in (self.path / "videos").glob("*.parquet")} - joined - parts.keys()
+        if video_ids is not None:
+            wanted = set(video_ids)
+            loose, parts = loose & wanted, {name: held for name, held in parts.items() if wanted & held.keys()}
         return sorted(file for file in (self.path / table).glob("*.parquet") if file.stem in parts or file.stem in loose)
 
     def file(self, table: str, video_id: str) -> tuple[Path, bool]:

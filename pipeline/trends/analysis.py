@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,7 @@ def load(
     options: Options | None = None,
     groups: Path | str | None = None,
     progress: Callable[[str], None] = lambda step: None,
+    videos: Collection[str] | None = None,
 ) -> Trends:
     """Analyse the runs in some folders, all together.
 
@@ -86,6 +87,7 @@ def load(
         options: the choices; by default those of `Options()`.
         groups: a table that assigns videos to groups, see `pipeline.trends.groups.read_groups`.
         progress: called with a few words about each step.
+        videos: the only videos to analyse, by video_id; all by default.
 
     Raises:
         SettingsError: a folder holds no run, its tables cannot be read, the options do not fit the runs, or the groups table does not.
@@ -96,7 +98,7 @@ def load(
     """
     options = options or Options()
     progress("reading the tables")
-    runs = open_runs(folders, options)
+    runs = open_runs(folders, options, videos)
     notes = list(runs.notes)
     assigned = None
     if groups is not None:

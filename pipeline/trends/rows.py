@@ -106,7 +106,8 @@ class Tables:
 
     def _open(self, table: str, needed: Sequence[str]) -> None:
         """Make a view of a table's rows, limited to the run from which each video counts."""
-        files = {str(file): name for name, run in self._runs.runs.items() for file in run.folder.files(table)}
+        counted = set(self._runs.videos["video_id"])
+        files = {str(file): name for name, run in self._runs.runs.items() for file in run.folder.files(table, counted)}
         if files:
             source = self._database.read_parquet(_literal(list(files)), union_by_name=True, filename=True)
         else:

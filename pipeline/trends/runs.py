@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -65,15 +65,16 @@ class Runs:
     notes: tuple[str, ...]
 
 
-def open_runs(folders: Sequence[Path | str], options: Options) -> Runs:
+def open_runs(folders: Sequence[Path | str], options: Options, wanted: Collection[str] | None = None) -> Runs:
     """Open run folders.
 
     Args:
         folders: outputs of `focalface run`; unfinished ones count with the videos that they have finished.
         options: of the analysis.
+        wanted: the only videos to analyse, by video_id; all by default.
 
     Raises:
-        SettingsError: a folder holds no run or no finished video, or its videos table cannot be read.
+        SettingsError: a folder holds no run or no finished video (or none of those wanted), or its videos table cannot be read.
     """
     if not folders:
         raise SettingsError("no run folder given")
@@ -85,7 +86,7 @@ def open_runs(folders: Sequence[Path | str], options: Options) -> Runs:
     notes: list[str] = []
     seen: set[str] = set()
     for name, path in zip(names, paths, strict=True):
-        run, videos = _open_run(name, path)
+        run, videos = _open_run(name, path, wanted)
         if (path / "_partial").is_dir():
             notes.append(f"{name} is unfinished (still running, or stopped): only its {len(videos)} finished videos count.")
         if again := len(seen & set(videos["video_id"])):
@@ -100,13 +101,15 @@ def open_runs(folders: Sequence[Path | str], options: Options) -> Runs:
     return Runs(runs, videos.sort_values(["path", "video_id"], ignore_index=True), tuple(notes))
 
 
-def _open_run(name: str, path: Path) -> tuple[Run, pd.DataFrame]:
+def _open_run(name: str, path: Path, wanted: Collection[str] | None) -> tuple[Run, pd.DataFrame]:
     folder = RunFolder(path)
     if not (path / "videos").is_dir():
         raise SettingsError(f"{path} holds no run: there is no {path / 'videos'}; make one with focalface run")
     try:
-        marks = folder.committed()
+        marks = folder.committed() if wanted is None else {key: folder.mark(key) for key in wanted}
         videos = folder.read("videos", _VIDEO_COLUMNS).to_pandas()
+        if wanted is not None:
+            videos = videos[videos["video_id"].isin(wanted)].reset_index(drop=True)
         info = folder.info
     except (OSError, ValueError, pa.ArrowException) as error:
         raise SettingsError(f"the tables of {path} cannot be read: {' '.join(str(error).split())[:300]}") from error

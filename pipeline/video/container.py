@@ -28,6 +28,9 @@ NEVER_A_FILM = (
 WRAPPING = ("mpegts", "mpeg")
 """Formats whose time stamps wrap around after 26.5 hours and may restart within a file; their clock begins anywhere."""
 
+WRAPPING_ENDINGS = (".ts", ".mts", ".m2ts", ".m2t", ".mpg", ".mpeg", ".vob", ".mod", ".tod")
+"""Endings of files in these formats."""
+
 INDEXED = ("mov,mp4,m4a,3gp,3g2,mj2",)
 """Formats whose index gives every frame its time: a step back in their decoding times is an edit list's doing, never a joint."""
 
@@ -102,6 +105,27 @@ def _size(stream: av.VideoStream) -> str:
 def fixed_aspect(container: av.container.InputContainer, stream: av.VideoStream) -> Fraction | None:
     """The pixel aspect that the container gives for the whole stream; None where each picture's own counts."""
     return stream.sample_aspect_ratio if container.format.name in ASPECT_IN_CONTAINER else None
+
+
+def media_start_s(path: str, start_s: float) -> float:
+    """When a video's first picture is shown on the clock of players, which annotation tools such as ELAN count on.
+
+    Most containers have a timeline that begins at 0, on which the first picture may come later. Transport and program streams (`WRAPPING`)
+    have a clock that begins anywhere; players show its first time stamp as 0.
+
+    Args:
+        path: the file. Where it is not there any more, its ending tells the kind of container.
+        start_s: the first picture's time stamp on the container's own clock (`start_s` of the videos table).
+
+    Returns:
+        Seconds to add to `time_s`.
+    """
+    try:
+        with open_container(path) as container:
+            wrapping, first = container.format.name in WRAPPING, (container.start_time or 0) / av.time_base
+    except (OSError, ValueError):  # FFmpeg's errors are of these kinds
+        wrapping, first = os.path.splitext(path)[1].lower() in WRAPPING_ENDINGS, start_s
+    return max(start_s - first, 0.0) if wrapping else start_s
 
 
 def capture_rate(container: av.container.InputContainer) -> float | None:

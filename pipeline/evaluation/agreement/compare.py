@@ -36,6 +36,7 @@ from pipeline.storage.run_folder import RunFolder
 from pipeline.trends.analysis import Trends, load
 from pipeline.trends.groups import VideoIndex
 from pipeline.trends.labels import plural
+from pipeline.video.container import media_start_s
 from pipeline.vocabulary import AUS, EMOTIONS, UNIT
 
 MIN_UNITS = 5
@@ -234,7 +235,7 @@ def _compare_one(
     coding: Coding, labels: Sequence[str], videos: Mapping[str, Video], index: VideoIndex, options: AgreeOptions
 ) -> tuple[Compared, list[str]]:
     video = find_video(coding, videos, index)
-    coding = on_picture_clock(coding, options.shift_s - (video.media_start_s if coding.media_clock else 0.0))
+    coding = on_picture_clock(coding, options.shift_s - (media_start_s(video.path, video.start_s) if coding.media_clock else 0.0))
     spans = coded_spans(coding, video, options.whole)
     if not spans:
         raise Unclear("no code lies inside the video")

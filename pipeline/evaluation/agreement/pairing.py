@@ -48,7 +48,7 @@ class Video:
     Attributes:
         key: its `video_id`.
         path: as the run was given it.
-        media_start_s: time of the first picture on the media's clock.
+        start_s: the first picture's time stamp on the container's own clock.
         duration_s: its length.
         rate: samples a second.
         samples: rows of the series table that are no gaps.
@@ -57,7 +57,7 @@ class Video:
 
     key: str
     path: str
-    media_start_s: float
+    start_s: float
     duration_s: float
     rate: float
     samples: pd.DataFrame
