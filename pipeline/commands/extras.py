@@ -1,4 +1,4 @@
-"""Extras: what `train`, `eval` and `bench` need beyond a plain install."""
+"""Extras: what `train`, `eval`, `bench` and `people` need beyond a plain install."""
 
 from __future__ import annotations
 
@@ -46,8 +46,17 @@ def needs(extra: str, command: Callable[P, None]) -> Callable[P, None]:
 
     @wraps(command)
     def checked(*arguments: P.args, **options: P.kwargs) -> None:
-        if names := missing(extra):
-            raise FocalfaceError(f"focalface {extra} needs {', '.join(names)}: pip install 'focalface[{extra}]'")
+        check_extra(extra)
         command(*arguments, **options)
 
     return checked
+
+
+def check_extra(extra: str) -> None:
+    """Check that the packages of an extra are installed.
+
+    Raises:
+        FocalfaceError: naming the packages and what to install.
+    """
+    if names := missing(extra):
+        raise FocalfaceError(f"focalface {extra} needs {', '.join(names)}: pip install 'focalface[{extra}]'")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, Literal
 from pipeline import __version__
 from pipeline.describe.checkpoints import fingerprint as checkpoint_fingerprint
 from pipeline.describe.checkpoints import locate
+from pipeline.errors import FocalfaceWarning
 from pipeline.execution.executors import load_run_detector
 from pipeline.settings import Settings
 from pipeline.storage.inputs import search
@@ -61,20 +63,39 @@ def plan(inputs: Sequence[str], out: Path, settings: Settings, overwrite: bool =
         load_run_detector(settings)
     if not overwrite:
         folder.check(identity)
-    return Plan(planned(found.marks, {} if overwrite else folder.committed()), found.skipped)
+    return Plan(planned_in(folder, found.marks, overwrite), found.skipped)
 
 
-def planned(marks: Mapping[str, str], committed: Mapping[str, str]) -> dict[str, PlannedVideo]:
+def planned_in(folder: RunFolder, marks: Mapping[str, str], overwrite: bool = False) -> dict[str, PlannedVideo]:
+    """What is to be done in a run folder; see `planned`.
+
+    Args:
+        folder: the run folder.
+        marks: path to mark of every video.
+        overwrite: whether the run starts again.
+    """
+    committed = {} if overwrite else folder.committed()
+    return planned(marks, committed, folder.erased() if committed else ())
+
+
+def planned(marks: Mapping[str, str], committed: Mapping[str, str], erased: Container[str] = ()) -> dict[str, PlannedVideo]:
     """Compare the videos that are there with those that are done.
 
     Args:
         marks: path to mark of every video.
         committed: `video_id` to the mark that the file had when it was done.
+        erased: videos from which a person was erased. They stay done when the file changes, with a `FocalfaceWarning`: analysing them
+            again would bring the person back.
     """
     videos: dict[str, PlannedVideo] = {}
     for path, mark in marks.items():
         done_mark = committed.get(key := video_id(path))
-        videos[key] = PlannedVideo(path, mark, "todo" if done_mark is None else "done" if done_mark == mark else "changed")
+        state: Literal["done", "changed", "todo"] = "todo" if done_mark is None else "done" if done_mark == mark else "changed"
+        if state == "changed" and key in erased:
+            state = "done"
+            text = f"{path} has changed, but is not analysed again, as a person was erased from it; --overwrite analyses everything again"
+            warnings.warn(text, FocalfaceWarning, stacklevel=2)
+        videos[key] = PlannedVideo(path, mark, state)
     return videos
 
 

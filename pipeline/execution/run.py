@@ -14,7 +14,7 @@ from pipeline.execution.chunks import Chunk, Result
 from pipeline.execution.description import with_described_frames
 from pipeline.execution.executors import Executor, choose_executor, load_run_detector, open_executor, threads_for
 from pipeline.execution.metrics import RunMetrics
-from pipeline.execution.planning import PlannedVideo, package_versions, planned, run_identity
+from pipeline.execution.planning import PlannedVideo, package_versions, planned_in, run_identity
 from pipeline.execution.progress import Progress
 from pipeline.execution.timing import STAGES, StageTimer
 from pipeline.schemas import note_kinds
@@ -50,7 +50,7 @@ def run(
     folder = RunFolder(out)
     if not overwrite:
         folder.check(identity)
-    videos = planned(marks, {} if overwrite else folder.committed())
+    videos = planned_in(folder, marks, overwrite)
     todo = [key for key, video in videos.items() if video.state != "done"]
     if executor is None:
         name = choose_executor(settings, [size_of(videos[key].mark) for key in todo])

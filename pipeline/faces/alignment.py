@@ -25,8 +25,8 @@ TEMPLATE = (FACE_SHAPE * EYE_DISTANCE + [CROP_SIZE / 2, 42.0]).astype(np.float32
 """Target positions of the five landmarks in the aligned crop: (5, 2) pixels, image-left eye first."""
 
 
-def align(landmarks5: np.ndarray) -> Alignment:
-    """Least-squares similarity transform from five landmarks to the template.
+def align(landmarks5: np.ndarray, template: np.ndarray = TEMPLATE) -> Alignment:
+    """Least-squares similarity transform from five landmarks to a template.
 
     Umeyama's closed form (Umeyama 1991, "Least-squares estimation of transformation parameters between two point patterns") for
     two dimensions, written with complex numbers, which excludes reflections.
@@ -36,19 +36,20 @@ def align(landmarks5: np.ndarray) -> Alignment:
 
     Args:
         landmarks5: (5, 2) frame pixels: image-left eye, image-right eye, nose tip, image-left and image-right mouth corner.
+        template: (5, 2) where they go, in pixels of a crop with side `CROP_SIZE`; networks other than the project's have their own.
 
     Raises:
         ValueError: the landmarks coincide, so that no scale exists.
     """
     source = np.asarray(landmarks5, np.float64).reshape(5, 2)
     z = (source - source.mean(0)) @ np.array([1, 1j])
-    w = (TEMPLATE - TEMPLATE.mean(0)).astype(np.float64) @ np.array([1, 1j])
+    w = (template - template.mean(0)).astype(np.float64) @ np.array([1, 1j])
     spread = float(np.abs(z) @ np.abs(z))
     if not np.isfinite(spread) or spread < 1e-6:
         raise ValueError("landmarks coincide: cannot align the face")
     a = np.vdot(z, w) / spread  # w ~ a z: the best rotation and scale as one complex number
     linear = np.array([[a.real, -a.imag], [a.imag, a.real]])
-    return Alignment(np.column_stack([linear, TEMPLATE.mean(0) - linear @ source.mean(0)]))
+    return Alignment(np.column_stack([linear, template.mean(0) - linear @ source.mean(0)]))
 
 
 def crop(frame: np.ndarray, alignment: Alignment, size: int = CROP_SIZE, margin: int = 0) -> np.ndarray:

@@ -24,12 +24,13 @@ import pyarrow.parquet as pq
 from pipeline import __version__
 from pipeline.errors import SettingsError, VideoError, VideoErrorKind, writing
 from pipeline.report.frame_scores import active_units, blink_frames, has_frame_scores, thresholds
-from pipeline.report.inputs import sampling_fps, video_file, video_row, window_seconds
+from pipeline.report.inputs import sampling_fps, video_row, window_seconds
 from pipeline.report.layouts import IN_BLINK, LAYOUTS, WITH_INTENSITY, Known
 from pipeline.report.windows import active_column, intensity_column, rows_at, window_rows
 from pipeline.schemas import READ_COLUMNS, TABLES, face_numbers
 from pipeline.storage.atomic import replacing
 from pipeline.storage.run_folder import RunFolder
+from pipeline.storage.video_files import video_file
 from pipeline.video.opening import open_video
 from pipeline.video.sampling import Sampler
 from pipeline.vocabulary import AUS

@@ -18,7 +18,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
 from pipeline.errors import SettingsError
-from pipeline.report.inputs import sampling_fps, video_file, video_row, window_seconds
+from pipeline.report.inputs import sampling_fps, video_row, window_seconds
 from pipeline.report.overlay import Overlay, hide_faces
 from pipeline.report.positions import FacePositions
 from pipeline.report.sound import PRIMING_S, Sound, SoundTrack, sound_tracks
@@ -26,6 +26,7 @@ from pipeline.report.windows import window_rows
 from pipeline.schemas import NoteKind
 from pipeline.storage.atomic import replacing
 from pipeline.storage.run_folder import RunFolder
+from pipeline.storage.video_files import video_file
 from pipeline.video.container import open_container
 from pipeline.video.opening import open_video
 from pipeline.video.sampling import Sampler

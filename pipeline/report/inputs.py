@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from pipeline.errors import SettingsError, VideoError, VideoErrorKind
-from pipeline.storage.run_folder import RunFolder, file_mark
+from pipeline.storage.run_folder import RunFolder
 
 
 def video_row(run: RunFolder, video_id: str) -> dict[str, Any]:
@@ -23,21 +22,6 @@ def video_row(run: RunFolder, video_id: str) -> dict[str, Any]:
         reason = f"failed in the run, so there is nothing to export: {rows[0]['error']}"
         raise VideoError(VideoErrorKind.FAILED_RUN, reason, rows[0]["path"])
     return dict(rows[0])
-
-
-def video_file(run: RunFolder, row: dict[str, Any]) -> Path:
-    """The video file of a row of the videos table, unchanged since the run.
-
-    Raises:
-        VideoError: it does not exist any more, or has changed.
-    """
-    path = Path(row["path"])
-    if not path.is_file():
-        raise VideoError(VideoErrorKind.MISSING, "no longer there, but needed: put it back, or run on its new place", str(path))
-    mark = run.mark(row["video_id"])
-    if mark and file_mark(path) != mark:
-        raise VideoError(VideoErrorKind.CHANGED, "it has changed since the run, so its frames may not fit the tables: run again", str(path))
-    return path
 
 
 def window_seconds(run: RunFolder) -> float:

@@ -5,6 +5,7 @@
     DIR/descriptions/<video_id>.parquet    the descriptions of the video, perhaps none
     DIR/*/part-<number>.parquet            the rows of many small videos together, where a run has many
     DIR/run.json                           versions, settings, model and detector, counts, timing
+    DIR/people/                            which tracks show the same person, once linked (`pipeline.storage.people_folder`)
     DIR/preview.png                        one frame of the run with its descriptions
 
 Every file is written beside its place and renamed into it, the row of the videos table last. So a kill at any moment leaves a video
@@ -18,7 +19,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +28,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import FocalfaceError, SettingsError, one_line, writing
-from pipeline.schemas import TABLES
+from pipeline.schemas import TABLES, NoteKind, note_kinds
 from pipeline.storage.atomic import replacing
+from pipeline.storage.people_folder import FOLDER as PEOPLE_FOLDER
+from pipeline.storage.people_folder import PeopleFolder, Persons
 from pipeline.storage.remote import absolute
 
 if TYPE_CHECKING:
@@ -160,7 +163,7 @@ class RunFolder:
             SettingsError: the folder holds something else, or a run with other settings; says what differs.
         """
         if overwrite and self.path.is_dir():
-            for name in [*TABLES, _SCRATCH]:
+            for name in [PEOPLE_FOLDER, *TABLES, _SCRATCH]:
                 shutil.rmtree(self.path / name, ignore_errors=True)
             for name in ("run.json", "preview.png"):
                 (self.path / name).unlink(missing_ok=True)
@@ -169,6 +172,10 @@ class RunFolder:
             shutil.rmtree(self.path / _SCRATCH, ignore_errors=True)
             for name in [*TABLES, _SCRATCH]:
                 (self.path / name).mkdir(parents=True, exist_ok=True)
+        self._remove_uncounted()
+
+    def _remove_uncounted(self) -> None:
+        """Remove files that hold no rows of committed videos, or rows that another file replaces."""
         for name in TABLES:
             counted = set(self.files(name))
             for file in (self.path / name).glob("*.parquet"):
@@ -298,20 +305,48 @@ class RunFolder:
             if bytes_here > MERGED_BYTES // 4:
                 continue
             if size + bytes_here > MERGED_BYTES:
-                self._merge(group)
+                self._merge_some(group)
                 group, size = [], 0
             group, size = [*group, key], size + bytes_here
-        self._merge(group)
+        self._merge_some(group)
 
-    def _merge(self, keys: list[str]) -> None:
+    def _merge_some(self, keys: list[str]) -> None:
+        if len(keys) > 1:
+            self._merge(keys)
+
+    def rewrite(self, keys: Sequence[str], change: Callable[[str, str, pa.Table], pa.Table]) -> None:
+        """Change the rows of some videos in one step: a kill at any moment leaves those of before or of after.
+
+        Args:
+            keys: `video_id` of committed videos.
+            change: called with a table's name, a `video_id` and its rows; gives the rows that take their place.
+
+        Raises:
+            FocalfaceError: when the disk is full or refuses to write.
+        """
+        with writing(self.path):
+            (self.path / _SCRATCH).mkdir(exist_ok=True)
+        for key in keys:
+            part, shared = self.file("videos", key)
+            if shared:
+                self._split(part.stem)
+        if keys:
+            self._merge(list(keys), change)
+        self._remove_uncounted()
+        shutil.rmtree(self.path / _SCRATCH, ignore_errors=True)
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether a run is going on in the folder, or was stopped."""
+        return (self.path / _SCRATCH).is_dir()
+
+    def _merge(self, keys: list[str], change: Callable[[str, str, pa.Table], pa.Table] = lambda name, key, rows: rows) -> None:
         """Merge videos into a new file."""
-        if len(keys) < 2:
-            return
         marks, stem = self.committed(), f"{_MERGED}{1 + max((int(name[len(_MERGED) :]) for name in self._parts()), default=0):05}"
         for name in ("faces", "descriptions", "videos"):
-            files = [file for key in keys if (file := self.path / name / f"{key}.parquet").exists()]
+            files = {key: file for key in keys if (file := self.path / name / f"{key}.parquet").exists()}
             metadata = {"fingerprints": json.dumps({key: marks[key] for key in keys})} if name == "videos" else None
-            tables = (open_parquet([file], TABLES[name]).to_table() for file in files)
+            tables = (change(name, key, open_parquet([file], TABLES[name]).to_table()) for key, file in files.items())
             self._write(name, stem, (table.replace_schema_metadata(metadata) for table in tables))
         for key in keys:
             self._remove(key)
@@ -339,7 +374,8 @@ class RunFolder:
 
     def update_info(self, **values: Any) -> None:
         """Set values of run.json."""
-        with replacing(self.path / "run.json", scratch=self.path / _SCRATCH) as temporary:
+        scratch = self.path / _SCRATCH
+        with replacing(self.path / "run.json", scratch=scratch if scratch.is_dir() else None) as temporary:
             temporary.write_text(json.dumps(self.info | values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
     def finish(self) -> None:
@@ -383,7 +419,7 @@ class RunFolder:
             SettingsError: when the file is damaged.
         """
         file, merged = self.file(table, video_id)
-        if merged or not file.exists():  # merged videos are small
+        if not file.exists() or (merged and file.stat().st_size <= 2 * MERGED_BYTES):  # merged videos are small, but for rewritten ones
             yield self.read(table, columns, video_id)
             return
         fields = [TABLES[table].field(name) for name in (TABLES[table].names if columns is None else columns)]
@@ -392,7 +428,9 @@ class RunFolder:
                 written = [field.name for field in fields if field.name in parquet.schema_arrow.names]
                 if not parquet.metadata.num_rows:
                     yield pa.schema(fields).empty_table()
-                for batch in parquet.iter_batches(BATCH_ROWS, columns=written):
+                for batch in parquet.iter_batches(BATCH_ROWS, columns=list(dict.fromkeys([*written, "video_id"]))):
+                    if merged:
+                        batch = batch.filter(pc.equal(batch["video_id"], video_id))
                     arrays = [
                         batch[field.name].cast(field.type) if field.name in written else pa.nulls(batch.num_rows, field.type)
                         for field in fields
@@ -408,13 +446,48 @@ class RunFolder:
 
     @property
     def faces(self) -> pa.Table:
-        """The faces table: one row for each face in a sampled frame. `.to_pandas()` gives a DataFrame."""
-        return self.read("faces")
+        """The faces table: one row for each face in a sampled frame; with `person_id` where people are linked. `.to_pandas()` gives a
+        DataFrame."""
+        return self._with_person("faces")
 
     @property
     def descriptions(self) -> pa.Table:
-        """The descriptions table: one row for each track, window and region. `.to_pandas()` gives a DataFrame."""
-        return self.read("descriptions")
+        """The descriptions table: one row for each track, window and region; with `person_id` where people are linked. `.to_pandas()`
+        gives a DataFrame."""
+        return self._with_person("descriptions")
+
+    def _with_person(self, table: str) -> pa.Table:
+        rows, persons = self.read(table), self.persons()
+        return rows if persons is None else persons.attach(rows)
+
+    @property
+    def people(self) -> pa.Table:
+        """The people of this run: one row for each person. `.to_pandas()` gives a DataFrame.
+
+        Raises:
+            SettingsError: nobody is linked (`focalface people`).
+        """
+        return PeopleFolder(self.path / PEOPLE_FOLDER).read().table()
+
+    def persons(self, people: str | os.PathLike[str] | None = None) -> Persons | None:
+        """Which person each track shows; None where people are not linked.
+
+        Args:
+            people: a people folder over several runs; by default the run's own.
+        """
+        folder = PeopleFolder(self.path / PEOPLE_FOLDER if people is None else people)
+        return folder.persons(self.path, self.table_marks()) if folder.exists else None
+
+    def erased(self) -> set[str]:
+        """Videos from which rows of a person were erased (`focalface people --erase`)."""
+        rows = self.read("videos", ["video_id", "note"]).to_pylist()
+        return {row["video_id"] for row in rows if NoteKind.ERASED in note_kinds(row["note"])}
+
+    def table_marks(self) -> dict[str, str]:
+        """video_id to a text that changes when the video's tracks do, of committed videos."""
+        marks = self.committed()
+        rows = self.read("videos", ["video_id", "faces", "tracks"]).to_pylist()
+        return {row["video_id"]: f"{marks.get(row['video_id'], '')}/{row['faces']}/{row['tracks']}" for row in rows}
 
 
 def open_run(folder: str | os.PathLike[str]) -> RunFolder:

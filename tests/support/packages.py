@@ -42,7 +42,7 @@ def only_in(*extras: str) -> set[str]:
 
 def link_plain_packages(folder: Path) -> None:
     """Fill a folder with links to the packages that are installed here, without focalface and without those that only extras bring."""
-    left_out = {*only_in("train", "eval", "bench"), "focalface"}
+    left_out = {*only_in("people", "train", "eval", "bench"), "focalface"}
     modules = {module for module, names in INSTALLED.items() if {canonicalize_name(name) for name in names} <= left_out}
     for entry in Path(sysconfig.get_path("purelib")).iterdir():
         name = canonicalize_name(entry.name.partition("-")[0]) if entry.name.endswith(".dist-info") else ""
