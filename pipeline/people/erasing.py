@@ -74,7 +74,7 @@ def erase(folder: PeopleFolder, word: str, progress: Callable[[str, int, int], N
         if not (place / "videos").is_dir():
             raise SettingsError(f"{place}, the run {name}, is no longer there: put it back to erase from it")
         run = RunFolder(place)
-        if run.is_unfinished:
+        if (place / "_partial").is_dir():
             raise SettingsError(f"{place} is unfinished (still running, or stopped): let focalface run finish it first")
         marks = run.table_marks()
         if any(marks.get(row["video_id"]) != row["mark"] for row in rows if row["run"] == name):

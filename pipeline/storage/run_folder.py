@@ -305,14 +305,10 @@ class RunFolder:
             if bytes_here > MERGED_BYTES // 4:
                 continue
             if size + bytes_here > MERGED_BYTES:
-                self._merge_some(group)
+                self._merge(group)
                 group, size = [], 0
             group, size = [*group, key], size + bytes_here
-        self._merge_some(group)
-
-    def _merge_some(self, keys: list[str]) -> None:
-        if len(keys) > 1:
-            self._merge(keys)
+        self._merge(group)
 
     def rewrite(self, keys: Sequence[str], change: Callable[[str, str, pa.Table], pa.Table]) -> None:
         """Change the rows of some videos in one step: a kill at any moment leaves those of before or of after.
@@ -330,18 +326,15 @@ class RunFolder:
             part, shared = self.file("videos", key)
             if shared:
                 self._split(part.stem)
-        if keys:
-            self._merge(list(keys), change)
+        self._merge(list(keys), change)
         self._remove_uncounted()
         shutil.rmtree(self.path / _SCRATCH, ignore_errors=True)
 
-    @property
-    def is_unfinished(self) -> bool:
-        """Whether a run is going on in the folder, or was stopped."""
-        return (self.path / _SCRATCH).is_dir()
-
-    def _merge(self, keys: list[str], change: Callable[[str, str, pa.Table], pa.Table] = lambda name, key, rows: rows) -> None:
-        """Merge videos into a new file."""
+    def _merge(self, keys: list[str], change: Callable[[str, str, pa.Table], pa.Table] | None = None) -> None:
+        """Merge videos into a new file; a single one only where its rows change."""
+        if len(keys) < (2 if change is None else 1):
+            return
+        change = change or (lambda name, key, rows: rows)
         marks, stem = self.committed(), f"{_MERGED}{1 + max((int(name[len(_MERGED) :]) for name in self._parts()), default=0):05}"
         for name in ("faces", "descriptions", "videos"):
             files = {key: file for key in keys if (file := self.path / name / f"{key}.parquet").exists()}
