@@ -44,7 +44,7 @@ class BaseDescriber(ABC):
     """A describer (`pipeline.describe.backends.Describer`) without its model.
 
     Attributes:
-        keeps_prefill: whether `_write` goes on from what `_read` has computed for the same prompts.
+        keeps_prefill: whether `_write` goes on from what `_read` has computed for its prompts.
     """
 
     keeps_prefill = False
@@ -114,7 +114,7 @@ class BaseDescriber(ABC):
 
         Args:
             prompts: what is asked.
-            then_write: whether `_write` is called next with the same list, so that what was computed for it may be kept.
+            then_write: whether `_write` is called next with these prompts, or the first of them, so that what was computed may be kept.
         """
 
     @abstractmethod
@@ -159,12 +159,11 @@ class BaseDescriber(ABC):
         known |= {key: face for key, face in zip(keys, faces, strict=True) if isinstance(face, Answer)}
         asked = {key for key, prompt in zip(keys, prompts, strict=True) if prompt.request.region == WHOLE_FACE}
         missing = {key: face for key, face in zip(keys, faces, strict=True) if isinstance(face, Request) and key not in {*known, *asked}}
-        known |= zip(missing, self._decide([Prompt(face) for face in missing.values()]), strict=True)
-        whole = [prompt.request.region == WHOLE_FACE for prompt in prompts]
-        answered = [known.get(key) if face else None for key, face in zip(keys, whole, strict=True)]
-        decided = self._decide(prompts, self.writes_sentences, answered=answered)
-        known |= {key: answer for key, answer, face in zip(keys, decided, whole, strict=True) if face}
-        return [of_face(answer, known[key], prompt.request) for answer, key, prompt in zip(decided, keys, prompts, strict=True)]
+        every = [*zip(keys, prompts, strict=True), *((key, Prompt(face)) for key, face in missing.items())]
+        answered = [known.get(key) if prompt.request.region == WHOLE_FACE else None for key, prompt in every]
+        decided = self._decide([prompt for _, prompt in every], self.writes_sentences, answered=answered)
+        known |= {key: answer for (key, prompt), answer in zip(every, decided, strict=True) if prompt.request.region == WHOLE_FACE}
+        return [of_face(answer, known[key], prompt.request) for answer, key, prompt in zip(decided, keys, prompts, strict=False)]
 
     def _read_faces(self, requests: Sequence[Request], faces: Sequence[Request | Answer]) -> dict[bytes, Answer]:
         """Answers about whole faces by their crop (`_key`), each face read once. Arguments as for `describe`."""

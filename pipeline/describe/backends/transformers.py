@@ -98,8 +98,8 @@ class TransformersDescriber(BaseDescriber):
     @torch.inference_mode()
     def _write(self, prompts: list[Prompt], answers: Sequence[Answer]) -> list[str]:
         kept, self._kept = self._kept, None
-        if kept is not None and kept[0] is prompts:
-            groups = kept[1]
+        if kept is not None and len(kept[0]) >= len(prompts) and all(one is own for one, own in zip(prompts, kept[0], strict=False)):
+            groups = [part for group in kept[1] if (part := _first(group, len(prompts))).rows]
         else:
             cache, face_of = self._prefill(prompts)
             groups = [self._group(range(len(prompts)), cache, face_of, [self._tokens.question(prompt) for prompt in prompts])]
@@ -199,6 +199,16 @@ class TransformersDescriber(BaseDescriber):
             hidden = decode(self._model, embeds, position.view(1, -1, 1).expand(3, -1, -1), seen[:, None, None, :], group.cache)[:, -1]
             position = position + 1
         return [self._tokens.decode(row) for row in written]
+
+
+def _first(group: _Group, count: int) -> _Group:
+    """The part of a group that is about the first prompts."""
+    places = [place for place, row in enumerate(group.rows) if row < count]
+    if len(places) == len(group.rows):
+        return group
+    return replace(
+        group, rows=[group.rows[i] for i in places], cache=_select(group.cache, places), pending=[group.pending[i] for i in places]
+    )
 
 
 def _select(cache: DynamicCache, rows: Sequence[int]) -> DynamicCache:

@@ -40,7 +40,7 @@ function remarks(video) {
   const { header } = await openPayload("payload");
   const { videos, emotions } = header;
   const tiles = () => { paintStrip.tiles = Object.fromEntries(emotions.map((name) => [name, emotionTile(name, 2)])); };
-  const page = (video) => video.files.find((file) => file.startsWith("videos/"));
+  const page = (video) => video.files.find((file) => file.startsWith("videos/") && file.endsWith(".html"));
   const chosen = { text: "", status: "" };
   const counts = Object.fromEntries(Object.keys(STATUS).map((status) => [status, videos.filter((video) => video.status === status).length]));
   const shownStatus = (status) => STATUS[status] || ["?", words(status)];
@@ -53,7 +53,7 @@ function remarks(video) {
     { key: "tracks", label: "Tracks", class: "number howmany", title: "A track follows one face until it leaves or the picture cuts; one person may have several.", sort: (v) => v.tracks, cell: (v) => v.status === "failed" ? "" : String(v.tracks) },
     { key: "emotion", label: "Main emotion", class: "what", sort: (v) => v.emotion || null, cell: (v) => v.emotion ? el("span", { class: "feel" }, swatch(v.emotion), v.emotion) : "" },
     { key: "strip", label: "Emotions over time, and remarks", class: "stripcell", cell: (v) => el("span", {}, strip(v, emotions), remarks(v)) },
-    ...(videos.some((v) => v.files.length > 1) ? [{ key: "files", label: "Files", class: "files", cell: (v) => el("span", {}, ...v.files.filter((file) => !file.startsWith("videos/") && !file.endsWith(".columns.json")).flatMap((file) => [el("a", { href: address(file) }, file.replace(/.*?(((openface|openface-spaces|pyfeat)\.)?[^.]+)$/, "$1")), " "])) }] : []),
+    ...(videos.some((v) => v.files.length > 1) ? [{ key: "files", label: "Files", class: "files", cell: (v) => el("span", {}, ...v.files.filter((file) => !/\.(html|columns\.json)$|_events\.json$/.test(file)).flatMap((file) => [el("a", { href: address(file) }, file.replace(/.*?(((openface|openface-spaces|pyfeat)\.)?[^.]+)$/, "$1")), " "])) }] : []),
   ];
   const table = new LongTable("Videos", columns, { open: (video, how) => { if (how !== "move" && page(video)) location.href = address(page(video)); }, sorted: () => fill() });
   const count = el("output", { class: "count", "aria-live": "polite" });
