@@ -88,6 +88,8 @@ class Face:
         sharpness: variance of the Laplacian of the aligned crop.
         alignment: frame pixels to crop pixels.
         crop: (112, 112, 3) uint8 RGB, aligned.
+        readable: how readable it is, 0 to 1 (`pipeline.faces.readability`).
+        fault: what makes it less readable most, one of `pipeline.vocabulary.FAULTS`; None where it was not measured.
     """
 
     frame_index: int
@@ -102,6 +104,12 @@ class Face:
     sharpness: float
     alignment: Alignment
     crop: np.ndarray
+    readable: float = 1.0
+    fault: str | None = None
+
+    def unreadable(self, least: float) -> str | None:
+        """Why the face cannot be read where a score of `least` is asked for; None where it can."""
+        return self.fault if self.readable < least else None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import VideoErrorKind
-from pipeline.vocabulary import AUS, EMOTIONS
+from pipeline.vocabulary import AUS, EMOTIONS, FAULTS
 
 
 class NoteKind(StrEnum):
@@ -36,6 +36,8 @@ class NoteKind(StrEnum):
     """HDR is brought to BT.709."""
     ERASED = "erased"
     """The rows of a person were erased; the file is not analysed again."""
+    OUTSIDE_RANGE = "outside_range"
+    """The chosen range of time begins behind the end of the video, so that nothing of it is analysed."""
 
 
 def note_kinds(note: str | None) -> tuple[NoteKind, ...]:
@@ -72,13 +74,15 @@ VIDEOS = pa.schema(
         _field("stored_height", pa.int32(), "height in pixels of the first picture as the file stores it"),
         _field("pixel_aspect", pa.float64(), "width of a stored pixel divided by its height"),
         _field("fps", pa.float64(), "mean frame rate of the stream"),
-        _field("frame_count", pa.int64(), "number of decoded frames"),
+        _field("frame_count", pa.int64(), "number of decoded frames; where a range of time was chosen, of frames that the file promises"),
         _field("duration_s", pa.float64(), "from the first frame's start to the last frame's end"),
         _field("start_s", pa.float64(), "the first frame's time stamp on the container's own clock; `time_s` counts from there"),
         _field("sampled_frames", pa.int64(), "number of sampled frames"),
         _field("faces", pa.int64(), "number of rows in the faces table"),
         _field("tracks", pa.int64(), "number of tracks"),
         _field("windows", pa.int64(), "number of (track, window) pairs"),
+        _field("unreadable_faces", pa.int64(), "number of rows in the faces table that were not readable, and so not read"),
+        _field("unreadable_windows", pa.int64(), "number of (track, window) pairs without a readable face, and so without a description"),
         _field("descriptions", pa.int64(), "number of rows in the descriptions table"),
         _field("elapsed_s", pa.float64(), "seconds of work on this file"),
     ]
@@ -97,6 +101,8 @@ FACES = pa.schema(
         _field("pitch", pa.float32(), "degrees, positive when the face looks down"),
         _field("roll", pa.float32(), "degrees, positive when the image-right eye is the higher one"),
         _field("sharpness", pa.float32(), "variance of the Laplacian of the aligned crop"),
+        _field("readable", pa.float32(), "how readable the face is, 0 to 1 (docs/quality.md)"),
+        _field("unreadable", pa.string(), f"why the face was not read, so that its fields are null: {', '.join(FAULTS)}"),
         *[_field(au, pa.float32(), "probability that it is active; null where the face was not read or the AU is unknown") for au in AUS],
         *[_field(f"{au}_intensity", pa.float32(), "FACS intensity, 0 to 5; null where the model gives none") for au in AUS],
         _field("emotion", pa.string(), "the most probable; null where the face was not read"),
@@ -123,6 +129,7 @@ DESCRIPTIONS = pa.schema(
         _field("region", pa.string(), "name of the region, or box for a rectangle that the user chose", False),
         _field("box", _BOX, "x0, y0, x1, y1 in pixels of the upright frame", False),
         _field("activity", pa.float32(), "how much the region changed in this window, against the track's own history"),
+        _field("readable", pa.float32(), "how readable the face is in the described frame, 0 to 1"),
         *[
             _field(
                 au,
@@ -204,7 +211,8 @@ IMAGES = pa.schema(
         _field("det_score", pa.float32(), "the detector's score"),
         _field("face_box", _BOX, "x0, y0, x1, y1 of the face in pixels of the upright image"),
         _field("landmarks5", pa.list_(pa.float32(), 10), "x, y of the eyes, nose tip and mouth corners, image-left first"),
-        *[field.with_nullable(True) for field in DESCRIPTIONS if field.name not in _OF_A_VIDEO],
+        *[field.with_nullable(True) for field in (DESCRIPTIONS.field("readable"), FACES.field("unreadable"))],
+        *[field.with_nullable(True) for field in DESCRIPTIONS if field.name not in {*_OF_A_VIDEO, "readable"}],
     ]
 )
 """The table of `focalface describe --out`: a row for each image, face and region; one row without a face for an image that has none or

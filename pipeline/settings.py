@@ -36,6 +36,10 @@ RENAMED = {
 }
 """Settings of version 0.1 and their present names. They are still read, with a warning."""
 
+MIN_READABLE = 0.7
+"""Readability from which a face is read. It was chosen from the errors of nano (docs/quality.md): higher leaves out more faces that are
+read well, lower keeps more that are read badly."""
+
 _RENAMED_VALUES = {"engine.ray": {"always": "ray", "never": "two_processes"}}
 
 
@@ -100,6 +104,55 @@ def parse_box(value: object) -> Box | None:
     return x0, y0, x1, y1
 
 
+def parse_time(value: object) -> float | None:
+    """A time in seconds from a number, `SECONDS`, `MM:SS` or `HH:MM:SS`; None stays None.
+
+    >>> parse_time("1:02:03.5")
+    3723.5
+
+    Raises:
+        ValueError: when it is none of these.
+    """
+    if value is None:
+        return None
+    parts = str(value).split(":")
+    try:
+        if isinstance(value, bool) or len(parts) > 3 or not all(part.strip().replace(".", "", 1).isdigit() for part in parts):
+            raise ValueError
+        *larger, seconds = parts
+        counts = [int(part) for part in larger]
+        if larger and (float(seconds) >= 60 or any(count >= 60 for count in counts[1:])):
+            raise ValueError
+    except ValueError:
+        raise ValueError(f"a time is seconds, MM:SS or HH:MM:SS, not {value!r}") from None
+    return float(seconds) + sum(count * 60 ** (len(counts) - place) for place, count in enumerate(counts))
+
+
+def check_range(from_s: float, to_s: float | None) -> None:
+    """Check that a range of time holds something.
+
+    Raises:
+        ValueError: when it ends before it begins.
+    """
+    if to_s is not None and to_s <= from_s:
+        raise ValueError(f"the range ends at {to_s:g} s, before it begins at {from_s:g} s")
+
+
+def parse_area(value: object) -> Box | None:
+    """As `parse_box`, for an area of the frame: pixels, or shares of width and height where no number is over 1.
+
+    Raises:
+        ValueError: see `parse_box`; also where a number is negative.
+    """
+    try:
+        area = parse_box(value)
+    except ValueError as error:
+        raise ValueError(str(error).replace("a box", "an area", 1)) from None
+    if area is not None and min(area) < 0:
+        raise ValueError(f"an area lies in the frame: no number may be negative, unlike {value!r}")
+    return area
+
+
 def _all_frames(value: object) -> object:
     """None, for every frame, where the word for that is given."""
     return None if value in ("all", "null") else value
@@ -113,7 +166,8 @@ class VideoGroup(_Group):
     """Decoding. `fps`: frames analysed per second; None (`all`, `null`) for every frame; `timeout_s`: seconds without a frame after which a
     decoder counts as hung; `memory_mb`: MiB that it may take; `segment_s`: about the seconds of a long video that one analyser takes while
     others take the rest, 0 for never; `hardware`: the kind of device that decodes what it can, None for the CPU; `decoder`: which
-    backend reads a file (`pipeline.video.source.DecoderChoice`)."""
+    backend reads a file (`pipeline.video.source.DecoderChoice`); `from_s`, `to_s`: the range that is analysed, in seconds of each video:
+    frames at `from_s` and later, before `to_s` (None: to the end)."""
 
     fps: Annotated[Annotated[float, Field(gt=0, le=1000)] | None, BeforeValidator(_all_frames)] = 10.0
     timeout_s: Annotated[float, Field(gt=0, le=86400)] = 120.0
@@ -121,27 +175,43 @@ class VideoGroup(_Group):
     segment_s: Annotated[float, Field(ge=0, le=86400)] = 60.0
     hardware: Literal["cuda", "vaapi", "qsv", "vulkan", "videotoolbox"] | None = None
     decoder: Literal["auto", "decord", "pyav"] = "auto"
+    from_s: Annotated[float, BeforeValidator(parse_time), Field(ge=0)] = 0.0
+    to_s: Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(parse_time)] = None
+
+    @property
+    def range_s(self) -> dict[str, Any]:
+        """The range as arguments of `pipeline.video.source.VideoSource.frames`."""
+        return {"from_s": self.from_s, "to_s": self.to_s}
+
+    @model_validator(mode="after")
+    def _check_range(self) -> VideoGroup:
+        check_range(self.from_s, self.to_s)
+        return self
 
 
 class DetectGroup(_Group):
     """Finding and following faces. `detector`: `auto`, `centerface`, `insightface` or a path; `min_face`: least height of a face in
     pixels, lower boxes are left out; `device`: where the detector runs; `every`: run it on every k-th sampled frame and carry faces
-    between."""
+    between; `area`: only faces whose box has its centre in this part of the frame: pixels of the upright frame, or shares of its width
+    and height where no number is over 1."""
 
     detector: str = "auto"
     device: Annotated[str, AfterValidator(_known_device)] = "auto"
     min_face: Annotated[int, Field(ge=8, le=2000)] = 40
     every: Annotated[int, Field(ge=1, le=100)] = 1
+    area: Annotated[Box | None, BeforeValidator(parse_area)] = None
 
 
 class SelectGroup(_Group):
     """Choosing what to describe. `window`: seconds; `regions`: `auto`, `all` or names; `box`: a frame rectangle instead; `frame`: describe
-    all regions of a window in one frame (`window`), or each near its own peak (`region`)."""
+    all regions of a window in one frame (`window`), or each near its own peak (`region`); `largest`: only tracks that are among this many
+    largest faces in at least half of their frames."""
 
     window: Annotated[float, Field(gt=0, le=3600)] = 1.0
     regions: Annotated[str, BeforeValidator(_joined), AfterValidator(parse_regions)] = "auto"
     box: Annotated[Box | None, BeforeValidator(parse_box)] = None
     frame: Literal["window", "region"] = "window"
+    largest: Annotated[int, Field(ge=1)] | None = None
 
 
 class DescribeGroup(_Group):
@@ -154,6 +224,7 @@ class DescribeGroup(_Group):
         backend: what runs the model.
         endpoint: base URL of the server, for the backend `openai`.
         frames: where the whole face is read: `all` sampled frames, the `described` ones, or `auto`: all of them for small models.
+        min_readable: least score of a face that is read (`pipeline.faces.readability`); 0 reads all of them.
         device: where the model runs; not for the backend `openai`.
         batch_size: regions described together.
     """
@@ -164,12 +235,13 @@ class DescribeGroup(_Group):
     backend: Annotated[str, AfterValidator(_known_backend)] = "transformers"
     endpoint: Annotated[str | None, AfterValidator(_known_endpoint)] = None
     frames: Literal["auto", "all", "described"] = "auto"
+    min_readable: Annotated[float, Field(ge=0, le=1)] = MIN_READABLE
     device: Annotated[str, AfterValidator(_known_device)] = "auto"
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
 
     def load_options(self) -> dict[str, Any]:
         """Arguments of `pipeline.describe.backends.load_describer`."""
-        return self.model_dump(exclude={"frames"})
+        return self.model_dump(exclude={"frames", "min_readable"})
 
     @model_validator(mode="after")
     def _has_endpoint(self) -> DescribeGroup:

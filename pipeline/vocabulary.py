@@ -250,6 +250,9 @@ def compatible(margins: Mapping[str, float]) -> tuple[str, ...]:
     return tuple(code for code in AUS if code in standing)
 
 
+FAULTS = ("too small", "blurred", "turned away", "cut off", "covered")
+"""What keeps a face from being read (`pipeline.faces.readability`): the values of the `unreadable` column."""
+
 EMOTIONS: tuple[str, ...] = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
 
 EMOTION_WORDS: dict[str, tuple[str, ...]] = {

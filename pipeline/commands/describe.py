@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -26,6 +26,7 @@ from pipeline.commands.options import (
     Device,
     Endpoint,
     MinFace,
+    MinReadable,
     Model,
     Sentences,
     check_image_name,
@@ -53,6 +54,7 @@ def describe(
     save: Annotated[Path | None, typer.Option(help="Write the annotated image here; for several images, a folder.")] = None,
     detector: Detector = None,
     min_face: MinFace = None,
+    min_readable: MinReadable = None,
     model: Model = None,
     adapter: Adapter = None,
     sentences: Sentences = None,
@@ -70,6 +72,7 @@ def describe(
     options = {
         "detect.detector": detector,
         "detect.min_face": min_face,
+        "describe.min_readable": min_readable,
         "describe.model": model,
         "describe.adapter": adapter,
         "describe.sentences": sentences,
@@ -115,12 +118,18 @@ def describe(
 
         finder = load_detector(settings.detect.detector, min_face=settings.detect.min_face)
         describer = load_describer(**settings.describe.load_options(), threads=threads_for(processes=1))
+    asked: dict[str, Any] = {
+        "detector": finder,
+        "describer": describer,
+        "in_turn": in_turn,
+        "min_readable": settings.describe.min_readable,
+    }
     found: Iterator[DescribedImage]
     if single:
-        faces = describe_image(pixels, regions, place, detector=finder, describer=describer, in_turn=in_turn)
+        faces = describe_image(pixels, regions, place, **asked)
         found = iter([DescribedImage(paths[0], tuple(faces), pixels)])
     else:
-        found = describe_images(paths, regions, place, detector=finder, describer=describer, in_turn=in_turn)
+        found = describe_images(paths, regions, place, **asked)
     images = _each(found, len(paths), None if as_json or out else _print_one if single else _print_image, _saver(save, single))
     if out:
         from pipeline.execution.image_table import write_images
@@ -222,7 +231,10 @@ def _print_one(image: DescribedImage) -> None:
 def _print_face(number: int, face: DescribedFace) -> None:
     console = Console()
     where = ",".join(f"{value:.0f}" for value in face.box)
-    console.print(f"[bold]Face {number}[/]  box {where}  score {face.score:.2f}", highlight=False)
+    console.print(f"[bold]Face {number}[/]  box {where}  score {face.score:.2f}  readable {face.readable:.2f}", highlight=False)
+    if face.unreadable is not None:
+        console.print(f"  not readable: {face.unreadable}; --min-readable 0 reads it all the same", highlight=False)
+        return
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 2))
     for region in face.regions:
         answer = region.answer

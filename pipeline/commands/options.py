@@ -39,4 +39,7 @@ Endpoint = Annotated[str | None, typer.Option(metavar="URL", help="OpenAI-compat
 Sentences = Annotated[str | None, setting("model, or plain: a fixed wording, which is faster.", DEFAULTS.describe.sentences)]
 Device = Annotated[str | None, setting("auto, cpu, cuda or cuda:N.", DEFAULTS.describe.device)]
 Detector = Annotated[str | None, setting("auto, centerface, insightface or a path.", DEFAULTS.detect.detector, "--detector")]
+MinReadable = Annotated[
+    float | None, setting("Least readability of a face that is read, 0 to 1; 0 reads all of them.", DEFAULTS.describe.min_readable)
+]
 MinFace = Annotated[int | None, setting("Height of the smallest face to keep, in pixels.", DEFAULTS.detect.min_face)]

@@ -17,7 +17,20 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.commands.checks import check_checkpoint, check_detector, check_inputs, check_output_folder
-from pipeline.commands.options import DEFAULTS, Adapter, Backend, Debug, Detector, Device, Endpoint, MinFace, Model, Sentences, setting
+from pipeline.commands.options import (
+    DEFAULTS,
+    Adapter,
+    Backend,
+    Debug,
+    Detector,
+    Device,
+    Endpoint,
+    MinFace,
+    MinReadable,
+    Model,
+    Sentences,
+    setting,
+)
 from pipeline.describe.heavy_imports import without_gc
 from pipeline.settings import Settings, load_settings
 from pipeline.vocabulary import UNIT
@@ -39,6 +52,7 @@ _SETTINGS = {
     "window": "select.window",
     "regions": "select.regions",
     "box": "select.box",
+    "min_readable": "describe.min_readable",
     "model": "describe.model",
     "adapter": "describe.adapter",
     "sentences": "describe.sentences",
@@ -87,6 +101,7 @@ def run(
     box: Annotated[str | None, typer.Option(help="x0,y0,x1,y1: describe this rectangle of the frame instead.")] = None,
     detector: Detector = None,
     min_face: MinFace = None,
+    min_readable: MinReadable = None,
     detect_every: Annotated[int | None, setting("Detect on every k-th sampled frame only.", DEFAULTS.detect.every)] = None,
     model: Model = None,
     adapter: Adapter = None,
@@ -177,6 +192,11 @@ def _print_summary(folder: RunFolder, place: str) -> None:
     table.add_row("sampled frames", str(found["sampled_frames"]))
     table.add_row("faces", f"{found['faces']} on {found['tracks']} track{'s' * (found['tracks'] != 1)}")
     table.add_row("descriptions", f"{found['descriptions']} in {found['windows']} windows")
+    if found["unreadable_faces"]:
+        reasons = Counter(filter(None, folder.read("faces", ["unreadable"])["unreadable"].to_pylist())).most_common()
+        why = ", ".join(f"{reason} {count}" for reason, count in reasons)
+        windows = f"{found['unreadable_windows']} windows without a readable face"
+        table.add_row("not readable", f"{found['unreadable_faces']} faces ({why}); {windows}")
     rows = folder.read("descriptions", ["video_id", "track_id", "window_index", "region", "aus", "emotion"]).to_pylist()
     window = itemgetter("video_id", "track_id", "window_index")
     # The regions of a window show one face: each emotion and action unit counts once a window.

@@ -27,13 +27,14 @@ from pipeline.faces.tracking import FaceTracker
 from pipeline.records import Face, FrameFaces, Selection
 from pipeline.regions.placement import whole_face_request
 from pipeline.regions.selection import RegionSelector, SelectSettings
-from pipeline.schemas import TABLES
-from pipeline.settings import Settings
+from pipeline.schemas import TABLES, NoteKind
+from pipeline.settings import Settings, VideoGroup
+from pipeline.storage.choosing import in_area
 from pipeline.storage.remote import fetched
 from pipeline.storage.run_folder import printable, video_id
 from pipeline.video.decoder_process import WatchedVideo
 from pipeline.video.opening import open_video
-from pipeline.video.source import VideoSource, joined_notes
+from pipeline.video.source import Note, VideoSource, joined_notes
 
 OpenVideo = Callable[[str], AbstractContextManager[VideoSource]]
 """Opens a video by its path; the file is closed at the end of the block."""
@@ -86,13 +87,16 @@ def track_faces(
         timer: counts the time of the stages `decode`, `detect` and `track`.
 
     Yields:
-        What was found in each sampled frame, and its faces with track ids.
+        What was found in each sampled frame, and its faces with track ids: those in `detect.area`.
     """
     timer = timer or StageTimer()
     tracker = FaceTracker(min(settings.video.fps or video.info.fps, video.info.fps))
     for found in _find_faces(video, settings, detector, timer):
         with timer.stage("track"):
             faces = tracker.update(found)
+            if (area := settings.detect.area) is not None and faces:  # after tracking, so that who leaves the area and returns is one track
+                inside = in_area(np.array([face.box for face in faces]), area, found.size)
+                faces = [face for face, kept in zip(faces, inside, strict=True) if kept]
         yield found, faces
 
 
@@ -101,8 +105,8 @@ def _find_faces(
 ) -> Iterator[FrameFaces]:
     """The faces of each sampled frame, without track ids."""
     if isinstance(video, SegmentedVideo):
-        return video.frame_faces(settings.video.fps)
-    frames = timer.each("decode", video.frames(settings.video.fps))
+        return video.frame_faces(settings.video.fps, **settings.video.range_s)
+    frames = timer.each("decode", video.frames(settings.video.fps, **settings.video.range_s))
     return timer.each("track", find_faces(frames, TimedDetector(detector, timer), settings.detect.every))
 
 
@@ -113,12 +117,15 @@ class _Analysis:
         self._path, self._settings, self._detector, self._timer = path, settings, detector, timer
         self._video_id, self._batch = video_id(path), settings.describe.batch_size
         self._reads_frames = reads_all_frames(settings.describe)
+        self._least = settings.describe.min_readable
         self._faces: list[Face] = []
         self._selections: list[Selection] = []
         self._index = self._frames_handed_on = 0
         self._frames = self._faces_found = self._regions_selected = 0
         self._tracks: set[int] = set()
         self._windows: set[tuple[int, int]] = set()
+        self._readable_windows: set[tuple[int, int]] = set()
+        self._unreadable = 0
 
     def chunks(self, open_file: OpenVideo, sharing: SegmentWorker | None) -> Iterator[Chunk]:
         """See `analyse_video`."""
@@ -136,15 +143,15 @@ class _Analysis:
                 for time_s, faces, selections in self._select(video):
                     self._add(time_s is not None, faces, selections)
                     while self._chunk_is_due(at_end=time_s is None):
-                        yield self._chunk(1.0 if time_s is None else time_s / max(video.info.duration_s, 1e-6))
+                        yield self._chunk(1.0 if time_s is None else self._share(time_s, video.info.duration_s))
                 problem = video.problem
         except VideoError as fault:
             status, problem, retry = "failed", fault, isinstance(fault, FetchError)
         except Exception as fault:  # whatever a strange file causes, the archive goes on
             status, problem = "failed", VideoError(VideoErrorKind.INTERNAL, f"{type(fault).__name__}: {one_line(fault)}")
         if status == "failed":
-            self._faces, self._selections, self._tracks, self._windows = [], [], set(), set()
-            self._faces_found = self._regions_selected = 0
+            self._faces, self._selections, self._tracks, self._windows, self._readable_windows = [], [], set(), set(), set()
+            self._faces_found = self._regions_selected = self._unreadable = 0
         elif not self._faces_found:
             status = "no_faces"
         yield replace(self._chunk(1.0), video=self._row(video, status, problem), retry=retry)
@@ -156,7 +163,8 @@ class _Analysis:
         selector = RegionSelector(SelectSettings(options.window, options.regions, options.box, options.frame))
         for found, faces in track_faces(video, self._settings, self._detector, self._timer):
             with self._timer.stage("select"):
-                selections = selector.add(faces, (video.info.width, video.info.height))
+                readable = [face for face in faces if face.unreadable(self._least) is None]
+                selections = selector.add(readable, (video.info.width, video.info.height))
             yield found.time_s, faces, selections
         with self._timer.stage("select"):
             selections = selector.finish()
@@ -169,7 +177,18 @@ class _Analysis:
         self._faces_found += len(faces)
         self._regions_selected += len(selections)
         self._tracks.update(face.track_id for face in faces)
-        self._windows.update((face.track_id, floor(face.time_s / self._settings.select.window)) for face in faces)
+        for face in faces:
+            window = (face.track_id, floor(face.time_s / self._settings.select.window))
+            self._windows.add(window)
+            if face.unreadable(self._least) is None:
+                self._readable_windows.add(window)
+            else:
+                self._unreadable += 1
+
+    def _share(self, time_s: float, duration_s: float) -> float:
+        """Share of the range to analyse that lies before a time."""
+        begin, end = self._settings.video.from_s, min(self._settings.video.to_s or duration_s, duration_s)
+        return (time_s - begin) / max(end - begin, 1e-6)
 
     def _chunk_is_due(self, at_end: bool) -> bool:
         """Whether to hand on a chunk. The first one goes with the first selections, so that words come soon; later ones fill a batch."""
@@ -178,9 +197,10 @@ class _Analysis:
 
     def _chunk(self, share: float) -> Chunk:
         """Hand on what has been gathered, up to one batch of selections."""
-        rows = face_rows(self._video_id, self._faces)
+        rows = face_rows(self._video_id, self._faces, self._least)
         frames, selections = self._frames - self._frames_handed_on, tuple(self._selections[: self._batch])
-        asked = tuple(map(whole_face_request, self._faces)) if self._reads_frames else ()
+        readable = [face for face in self._faces if face.unreadable(self._least) is None]
+        asked = tuple(map(whole_face_request, readable)) if self._reads_frames else ()
         chunk = Chunk(self._video_id, self._index, frames, min(share, 1.0), rows, asked, selections, self._reads_frames)
         self._faces, self._selections = [], self._selections[self._batch :]
         self._index, self._frames_handed_on = self._index + 1, self._frames
@@ -192,21 +212,29 @@ class _Analysis:
         row |= {"error": printable(problem.reason), "error_kind": problem.kind.value} if problem else {"error": None, "error_kind": None}
         if video is not None:
             row |= {name: getattr(video.info, name) for name in _FROM_INFO}
-            row |= {"frame_count": video.decoded, "note": joined_notes(video.notes)}
+            chosen, notes, info = self._settings.video.range_s, list(video.notes), video.info
+            if chosen["from_s"] >= info.duration_s:
+                text = f"nothing is analysed: it ends at {info.duration_s:.1f} s, before {chosen['from_s']:g} s"
+                notes.append(Note(NoteKind.OUTSIDE_RANGE, text))
+            is_range = chosen != VideoGroup().range_s
+            row |= {"frame_count": info.frame_count if is_range else video.decoded, "note": joined_notes(notes)}
         counts = {"sampled_frames": self._frames, "faces": self._faces_found, "descriptions": self._regions_selected}
+        counts |= {"unreadable_faces": self._unreadable, "unreadable_windows": len(self._windows) - len(self._readable_windows)}
         return row | counts | {"tracks": len(self._tracks), "windows": len(self._windows)}
 
 
-def face_rows(video: str, faces: Sequence[Face]) -> pa.Table:
+def face_rows(video: str, faces: Sequence[Face], least: float = 0.0) -> pa.Table:
     """Rows of the faces table.
 
     Args:
         video: a `video_id`.
         faces: tracked faces, in order.
+        least: readability from which a face is read.
     """
-    names = ("frame_index", "time_s", "track_id", "det_score", "box", "yaw", "pitch", "roll", "sharpness")
+    names = ("frame_index", "time_s", "track_id", "det_score", "box", "yaw", "pitch", "roll", "sharpness", "readable")
     rows = [
-        {"video_id": video, "landmarks5": np.ravel(face.landmarks5).tolist()} | {name: getattr(face, name) for name in names}
+        {"video_id": video, "landmarks5": np.ravel(face.landmarks5).tolist(), "unreadable": face.unreadable(least)}
+        | {name: getattr(face, name) for name in names}
         for face in faces
     ]
     return pa.Table.from_pylist(rows, TABLES["faces"])

@@ -20,7 +20,7 @@ class Chunk:
         frames: number of sampled frames since the chunk before.
         share: share of the video that has been analysed, 0 to 1.
         faces: rows of the faces table.
-        face_requests: the question about the whole face, for each row of `faces`; empty where frames are not read.
+        face_requests: the question about the whole face, for each readable row of `faces`; empty where frames are not read.
         selections: regions to describe, at most `describe.batch_size`.
         reads_frames: whether the whole face is read in every frame.
         detector: name of the detector.

@@ -72,10 +72,12 @@ def with_readings(faces: pa.Table, readings: Sequence[Answer]) -> pa.Table:
 
     Args:
         faces: rows of the faces table.
-        readings: one for each row, about the whole face.
+        readings: one for each readable row, about the whole face.
     """
     schema = pa.schema([TABLES["faces"].field(name) for name in READ_COLUMNS])
-    fields = pa.Table.from_pylist([_fields(reading) for reading in readings], schema)
+    readable = faces["unreadable"].is_null().to_pylist()
+    remaining = iter(readings)
+    fields = pa.Table.from_pylist([_fields(next(remaining)) if each else {} for each in readable], schema)
     for name in READ_COLUMNS:
         faces = faces.set_column(faces.schema.get_field_index(name), TABLES["faces"].field(name), fields[name])
     return faces
@@ -132,6 +134,7 @@ def description_rows(video: str, selections: Sequence[Selection], answers: Seque
             "region": selection.region,
             "box": selection.box,
             "activity": selection.activity,
+            "readable": selection.face.readable,
             **answer_columns(answer),
             "model": model,
         }

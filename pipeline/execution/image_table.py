@@ -25,7 +25,7 @@ _LANDMARK_NAMES = tuple(f"{point}_{axis}" for point in ("left_eye", "right_eye",
 
 
 def image_rows(image: DescribedImage, model: str) -> Iterator[dict[str, Any]]:
-    """The rows of one image: one for each face and region, or one without a face.
+    """The rows of one image: one for each face and region, one for a face that was not readable, or one without a face.
 
     Args:
         image: from `pipeline.execution.images.describe_images`.
@@ -36,6 +36,9 @@ def image_rows(image: DescribedImage, model: str) -> Iterator[dict[str, Any]]:
         yield about
     for number, face in enumerate(image.faces, 1):
         about |= {"face": number, "det_score": face.score, "face_box": face.box, "landmarks5": np.ravel(face.landmarks5).tolist()}
+        about |= {"readable": face.readable, "unreadable": face.unreadable}
+        if not face.regions:
+            yield about
         for region in face.regions:
             yield {**about, "region": region.region, "box": region.box, **answer_columns(region.answer), "model": model}
 

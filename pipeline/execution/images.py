@@ -13,7 +13,7 @@ from pipeline.errors import FocalfaceError, SettingsError, one_line
 from pipeline.faces.finding import find_faces
 from pipeline.records import Answer, Face, Frame, Request
 from pipeline.regions.placement import region_boxes, whole_face_request
-from pipeline.settings import parse_regions
+from pipeline.settings import MIN_READABLE, parse_regions
 from pipeline.storage.remote import fetched
 from pipeline.video.images import load_image
 from pipeline.vocabulary import CUSTOM_BOX, REGIONS, WHOLE_FACE, Box
@@ -46,13 +46,17 @@ class DescribedFace:
         box: x0, y0, x1, y1 in pixels of the image.
         score: the detector's score, 0 to 1.
         landmarks5: (5, 2) pixels of the image: eyes, nose tip, mouth corners, image-left first.
-        regions: one for each region that was asked for.
+        regions: one for each region that was asked for; none where the face is not readable.
+        readable: how readable the face is, 0 to 1.
+        unreadable: why it was not read, one of `pipeline.vocabulary.FAULTS`; None where it was readable.
     """
 
     box: Box
     score: float
     landmarks5: np.ndarray
     regions: tuple[DescribedRegion, ...]
+    readable: float = 1.0
+    unreadable: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
@@ -60,6 +64,8 @@ class DescribedFace:
             "box": _rounded(self.box),
             "score": round(self.score, 4),
             "landmarks5": [_rounded(point) for point in self.landmarks5],
+            "readable": round(self.readable, 4),
+            "unreadable": self.unreadable,
             "regions": [
                 {
                     "region": region.region,
@@ -86,6 +92,7 @@ def describe_image(
     detector: Detector | None = None,
     describer: Describer | None = None,
     in_turn: bool = False,
+    min_readable: float = MIN_READABLE,
 ) -> list[DescribedFace]:
     """Find every face of an image and describe regions of it.
 
@@ -97,6 +104,7 @@ def describe_image(
         detector: from `pipeline.load_detector`; by default CenterFace, loaded for this call.
         describer: from `pipeline.load_describer`; by default nano, loaded for this call.
         in_turn: ask the regions of a face as one conversation.
+        min_readable: least readability of a face that is read; 0 reads all of them.
 
     Returns:
         The faces from left to right; empty where the image shows none.
@@ -123,29 +131,38 @@ def describe_image(
     faces = sorted(found.faces, key=lambda face: face.box[0] + face.box[2])
     if box is not None and faces:
         faces = [_face_in(box, faces)]
-    asked: list[tuple[str, Box]] = []
+    asked: list[list[tuple[str, Box]]] = []
     requests: list[Request] = []
     whole: list[Request] = []
     for face in faces:
+        asked.append([])
         for name in names:
             boxes = region_boxes(face, name, (width, height), box)
             if boxes is None:
                 raise SettingsError(f"the box {_text(box or ())} lies beside the face; faces are at {_text(face.box)}")
-            crop_box, image_box = boxes
-            asked.append((name, image_box))
-            requests.append(Request(face.crop, crop_box, name))
-            whole.append(whole_face_request(face))
-    if not faces:
-        return []
-    if describer is None:
+            if face.unreadable(min_readable) is None:
+                crop_box, image_box = boxes
+                asked[-1].append((name, image_box))
+                requests.append(Request(face.crop, crop_box, name))
+                whole.append(whole_face_request(face))
+    if requests and describer is None:
         from pipeline.describe.backends import load_describer
 
         describer = load_describer()
-    answers = (describer.converse if in_turn else describer.describe)(requests, whole)
-    described = [DescribedRegion(name, place, answer) for (name, place), answer in zip(asked, answers, strict=True)]
+    answers: list[Answer] = []
+    if requests and describer is not None:
+        answers = (describer.converse if in_turn else describer.describe)(requests, whole)
+    remaining = iter(answers)
     return [
-        DescribedFace(face.box, face.det_score or 0.0, face.landmarks5, tuple(described[i * len(names) : (i + 1) * len(names)]))
-        for i, face in enumerate(faces)
+        DescribedFace(
+            box=face.box,
+            score=face.det_score or 0.0,
+            landmarks5=face.landmarks5,
+            regions=tuple(DescribedRegion(name, place, next(remaining)) for name, place in places),
+            readable=face.readable,
+            unreadable=face.unreadable(min_readable),
+        )
+        for face, places in zip(faces, asked, strict=True)
     ]
 
 
@@ -179,12 +196,13 @@ def describe_images(
     detector: Detector,
     describer: Describer,
     in_turn: bool = False,
+    min_readable: float = MIN_READABLE,
 ) -> Iterator[DescribedImage]:
     """Describe many images with one detector and one describer. An image that fails does not stop the others.
 
     Args:
         paths: image files, or URLs of them.
-        regions, box, detector, describer, in_turn: see `describe_image`.
+        regions, box, detector, describer, in_turn, min_readable: see `describe_image`.
 
     Yields:
         One result for each path, in order.
@@ -197,7 +215,8 @@ def describe_images(
         try:
             with fetched(path) as file:
                 pixels = load_image(file)
-            faces = describe_image(pixels, names, box, detector=detector, describer=describer, in_turn=in_turn)
+            options: dict[str, Any] = {"in_turn": in_turn, "min_readable": min_readable}
+            faces = describe_image(pixels, names, box, detector=detector, describer=describer, **options)
         except FocalfaceError as error:
             yield DescribedImage(path, error=str(error))
         except Exception as error:  # an image that a library fails on does not stop the others

@@ -18,7 +18,8 @@ from pipeline.execution.planning import PlannedVideo, package_versions, planned_
 from pipeline.execution.progress import Progress
 from pipeline.execution.timing import STAGES, StageTimer
 from pipeline.schemas import note_kinds
-from pipeline.settings import Settings
+from pipeline.settings import SelectGroup, Settings
+from pipeline.storage.choosing import Choice, video_counts
 from pipeline.storage.inputs import search
 from pipeline.storage.remote import absolute
 from pipeline.storage.run_folder import RunFolder, empty, printable, size_of
@@ -70,7 +71,7 @@ def run(
             timing={"started": began},
         )
         with Progress({key: size_of(videos[key].mark) for key in todo}) as progress, executor as started:
-            writer = RunWriter(folder, RunMetrics(exported=executor.name == "ray"), progress, on_commit)
+            writer = RunWriter(folder, RunMetrics(exported=executor.name == "ray"), progress, on_commit, settings.select)
             writer.write(started.results([absolute(videos[key].path) for key in todo]), videos)
             timing = {
                 "started": began,
@@ -101,6 +102,7 @@ class RunWriter:
         metrics: RunMetrics | None = None,
         progress: Progress | None = None,
         on_commit: Callable[[], None] = lambda: None,
+        select: SelectGroup = SelectGroup(),  # noqa: B008
     ) -> None:
         """Write into a folder.
 
@@ -109,7 +111,9 @@ class RunWriter:
             metrics: counts results; by default one that exports nothing.
             progress: shows them.
             on_commit: called after each video that is committed.
+            select: settings of the run; `largest` may leave tracks out.
         """
+        self._largest, self._window_s = select.largest, select.window
         self.metrics = metrics or RunMetrics(exported=False)
         self.names: dict[str, Any] = {}
         self._folder, self._progress, self._on_commit = folder, progress, on_commit
@@ -145,7 +149,12 @@ class RunWriter:
         row = _named(parts.row(), video.path)
         with timer.stage("write"):
             # A video that another run should try again is committed without its mark.
-            self._folder.commit(row, *parts.tables(), "" if parts.should_retry else video.mark)
+            faces, descriptions = parts.tables()
+            if self._largest is not None and faces.num_rows:
+                # A track is known to be large once all of it has been seen, so that faces of other tracks have been read as well.
+                faces, descriptions = Choice(largest=self._largest).rows(faces, descriptions, (row["width"], row["height"]))
+                row |= video_counts(faces, descriptions, self._window_s)
+            self._folder.commit(row, faces, descriptions, "" if parts.should_retry else video.mark)
             self._on_commit()
         self.metrics.add_result(0, 0, 0, timer.take())
         self.metrics.add_video(row)
@@ -206,7 +215,7 @@ def counts(folder: RunFolder) -> dict[str, Any]:
     """What a run folder holds: videos by status, by kind of error and by kind of note, and the sums of their columns."""
     videos = folder.read("videos")
     by_status = {status: videos["status"].to_pylist().count(status) for status in ("ok", "no_faces", "failed")}
-    columns = ("sampled_frames", "faces", "tracks", "windows", "descriptions")
+    columns = ("sampled_frames", "faces", "tracks", "windows", "descriptions", "unreadable_faces", "unreadable_windows")
     sums = {name: sum(filter(None, videos[name].to_pylist())) for name in columns}
     kinds = Counter(filter(None, videos["error_kind"].to_pylist()))
     notes = Counter(kind.value for note in videos["note"].to_pylist() for kind in note_kinds(note))

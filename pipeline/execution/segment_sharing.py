@@ -81,9 +81,8 @@ class SegmentWorker:
         """
         if self._settings.detect.every > 1:  # carrying faces from frame to frame takes the pixels of both
             return video
-        starts = video.cut(self._settings.video.segment_s)
-        ends = [*starts[1:], video.info.frame_count]
-        segments = [Segment(path, index, first, last) for index, (first, last) in enumerate(zip(starts, ends, strict=True))]
+        places = video.cut(self._settings.video.segment_s, **self._settings.video.range_s)
+        segments = [Segment(path, index, first, last) for index, (first, last) in enumerate(places)]
         if len(segments) > 1:
             with suppress(QueueLost):
                 self.queue.add(segments)
@@ -134,7 +133,7 @@ class SegmentWorker:
 
     def segment_faces(self, segment: Segment, video: WatchedVideo, timer: StageTimer) -> Iterator[FrameFaces]:
         """The faces of a segment's frames, found by this worker."""
-        return self.find_faces(video.segment(self._settings.video.fps, segment.first, segment.last), timer)
+        return self.find_faces(video.segment(self._settings.video.fps, segment.first, segment.last, **self._settings.video.range_s), timer)
 
     def find_faces(self, frames: Iterator[Frame], timer: StageTimer) -> Iterator[FrameFaces]:
         """The faces of frames; the work is counted."""
@@ -177,11 +176,11 @@ class SegmentedVideo:
         self._worker, self._segments, self._file, self._video, self._timer = worker, segments, file, video, timer
         self.info, self.decoded, self.problem, self.notes = video.info, 0, video.problem, video.notes
 
-    def frame_faces(self, fps: float | None) -> Iterator[FrameFaces]:
+    def frame_faces(self, fps: float | None, from_s: float = 0.0, to_s: float | None = None) -> Iterator[FrameFaces]:
         """The faces of each frame that `VideoSource.frames` would yield.
 
         Args:
-            fps: see `VideoSource.frames`.
+            fps, from_s, to_s: see `VideoSource.frames`.
         """
         last_s = -1.0
         try:
@@ -197,7 +196,7 @@ class SegmentedVideo:
         with suppress(QueueLost):
             self._worker.queue.finish(self._segments[0].video)  # helpers can do nothing more for it
         with self._worker.open_file(self._file) as whole:
-            for found in self._worker.find_faces(whole.frames(fps, last_s), self._timer):
+            for found in self._worker.find_faces(whole.frames(fps, last_s, from_s, to_s), self._timer):
                 self.decoded = whole.decoded
                 yield found
             self.info, self.decoded, self.problem, self.notes = whole.info, whole.decoded, whole.problem, whole.notes

@@ -7,14 +7,17 @@ machines; `pipeline.faces.tracking.FaceTracker` then joins the results in order.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import cv2
 import numpy as np
 
 from pipeline.faces.alignment import align, crop
+from pipeline.faces.covering import covering_maps
 from pipeline.faces.detectors import Detector
 from pipeline.faces.optical_flow import carry
 from pipeline.faces.pose import head_pose
+from pipeline.faces.readability import face_quality, readability
 from pipeline.faces.scene_cuts import is_blank, picture_changed, thumbnail
 from pipeline.records import Detections, Face, Frame, FrameFaces
 
@@ -103,4 +106,12 @@ def measure_faces(frame: Frame, found: Detections, detected: bool = True) -> tup
             crop=aligned,
         )
         faces.append(face)
-    return tuple(faces)
+    size = (frame.image.shape[1], frame.image.shape[0])
+    covering = covering_maps([face.crop for face in faces])
+    return tuple(_rated(face, size, part) for face, part in zip(faces, covering, strict=True))
+
+
+def _rated(face: Face, frame_size: tuple[int, int], covering: np.ndarray) -> Face:
+    """A face with its readability."""
+    score, fault = readability(face_quality(face, frame_size, covering))
+    return replace(face, readable=score, fault=fault)

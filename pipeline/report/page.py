@@ -20,7 +20,7 @@ from jinja2 import Environment, PackageLoader
 from pipeline import __version__
 from pipeline.errors import writing
 from pipeline.report.inputs import listed_notes
-from pipeline.report.page_data import load_video, pack
+from pipeline.report.page_data import load_video, pack, unreadable_text
 from pipeline.report.pictures import Faces, read_pictures
 from pipeline.storage.atomic import replacing
 from pipeline.storage.run_folder import RunFolder
@@ -90,8 +90,8 @@ def is_report_page(file: Path) -> bool:
         return False
 
 
-def video_facts(video: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The lines of a page about its video."""
+def video_facts(video: Mapping[str, Any], unreadable: str = "") -> list[tuple[str, str]]:
+    """The lines of a page about its video; `unreadable` says how many faces were not readable."""
     facts = [("File", str(video["path"])), ("Status", str(video["status"]).replace("_", " "))]
     if video["error"]:
         facts.append(("Problem", str(video["error"])))
@@ -99,7 +99,7 @@ def video_facts(video: Mapping[str, Any]) -> list[tuple[str, str]]:
     if video["duration_s"] is not None:
         facts.append(("Length", f"{video['duration_s']:.1f} s"))
     counts = [f"{video[name]} {name}" for name in ("tracks", "windows", "descriptions")]
-    return [*facts, ("Found", ", ".join(counts))]
+    return [*facts, ("Found", ", ".join(counts)), *([("Not readable", unreadable)] if unreadable else [])]
 
 
 def write_page(
@@ -134,4 +134,4 @@ def write_page(
     picture_block = json.dumps([picture.as_dict() for picture in pictures.pictures], separators=(",", ":"))  # numbers and base64 only
     blocks = {"payload": pack(data, header, pictures.best), "pictures": picture_block}
     title = f"{Path(str(video['path'])).name} · focalface"
-    write_page_file(out, render(title, video_facts(video), PAGE_SCRIPTS, blocks))
+    write_page_file(out, render(title, video_facts(video, unreadable_text(data.faces)), PAGE_SCRIPTS, blocks))

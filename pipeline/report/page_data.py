@@ -16,6 +16,7 @@ import base64
 import gzip
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,7 +44,7 @@ SAMPLE_STEPS, SAMPLE_MISSING = 250, 255
 _THOUSANDTHS, _TENTHS, _HUNDREDTHS = 1000, 10, 100
 _AGES = ("age", "age_low", "age_high")
 
-FACE_COLUMNS = ("frame_index", "time_s", "track_id", "det_score", "box", "yaw", "pitch", "sharpness")
+FACE_COLUMNS = ("frame_index", "time_s", "track_id", "det_score", "box", "yaw", "pitch", "sharpness", "unreadable")
 
 Columns = dict[str, np.ndarray]
 
@@ -120,6 +121,7 @@ def presence(times: np.ndarray, gap_s: float = PRESENCE_GAP_S) -> list[tuple[flo
 def _tracks(data: VideoData, pictures: Mapping[int, int]) -> list[dict[str, Any]]:
     """What is said of each track as a whole; its age is the trends' one."""
     ids, times = data.faces["track_id"].to_numpy(), data.faces["time_s"].to_numpy()
+    faults = np.array(data.faces["unreadable"].to_pylist(), object)
     described = data.column("track_id")
     steps = np.diff(np.unique(times))
     step = float(np.median(steps)) if len(steps) else 0.0
@@ -127,6 +129,7 @@ def _tracks(data: VideoData, pictures: Mapping[int, int]) -> list[dict[str, Any]
     tracks = []
     for track in sorted({*ids.tolist(), *described.astype(int).tolist()}):
         seen = times[ids == track] if (ids == track).any() else np.unique(data.column("time_s")[described == track])
+        own = ids == track
         spans = presence(seen[np.isfinite(seen)], max(PRESENCE_GAP_S, 3 * step))
         age = ages.get(track)
         tracks.append(
@@ -134,11 +137,34 @@ def _tracks(data: VideoData, pictures: Mapping[int, int]) -> list[dict[str, Any]
                 "id": track,
                 "faces": int((ids == track).sum()),
                 "spans": [[_ms(start), _ms(end + step)] for start, end in spans],
+                "unreadable": [[_ms(start), _ms(end + step), why] for start, end, why in _unreadable(times[own], faults[own])],
                 "age": None if age is None else [round(value, 1) for value in age],
                 "picture": pictures.get(track, -1),
             }
         )
     return tracks
+
+
+def _unreadable(times: np.ndarray, faults: np.ndarray) -> list[tuple[float, float, str]]:
+    """The stretches of a track in which its face was not readable for one reason: first and last time in seconds, and the reason."""
+    found: list[tuple[float, float, str]] = []
+    for time_s, fault, before in zip(times.tolist(), faults, [None, *faults[:-1]], strict=True):
+        if fault is not None:
+            found.append((found.pop()[0] if fault == before else time_s, time_s, fault))
+    return found
+
+
+def unreadable_text(faces: pa.Table) -> str:
+    """How many faces were not readable, and why, in a sentence; empty where all were.
+
+    Args:
+        faces: rows of the faces table, with `unreadable`.
+    """
+    faults = Counter(filter(None, faces["unreadable"].to_pylist())).most_common()
+    if not faults:
+        return ""
+    why = ", ".join(f"{fault} {count}" for fault, count in faults)
+    return f"{sum(count for _, count in faults)} of {faces.num_rows} faces were not readable ({why}): what they show is unknown."
 
 
 def _ms(seconds: float) -> int:
@@ -202,7 +228,7 @@ def pack(data: VideoData, header: Mapping[str, Any], thumbnails: Mapping[int, in
         **header,
         **texts,
         "video": video,
-        "notes": listed_notes(video.get("note")),
+        "notes": listed_notes(video.get("note")) + [{"kind": "unreadable", "text": text} for text in [unreadable_text(data.faces)] if text],
         "tracks": tracks,
         "emotions": list(EMOTIONS),
         "aus": list(AUS),

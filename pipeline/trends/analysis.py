@@ -109,9 +109,10 @@ def load(
         collected = _Collected(runs, options, assigned)
         for number, track in enumerate(rows.tracks(), 1):
             progress(f"track {number}")
+            unread_s = (track.samples.end_s - track.samples.start_s)[track.samples.gap].sum() if rows.source == "frames" else None
             series = track_series(track.video_id, track.track_id, track.samples, options, rows.grid_s)
             if series is not None:
-                collected.add(series, track)
+                collected.add(series, track, unread_s)
         progress("comparing videos")
         return Trends(collected.tables(), options, rows.source, rows.grid_s, (*notes, *rows.notes))
 
@@ -131,8 +132,13 @@ class _Collected:
         self._rows: dict[str, list[Row]] = {name: [] for name in SCHEMAS}
         self._series: list[pa.Table] = []
 
-    def add(self, series: Series, rows: TrackRows) -> None:
-        """Analyse one track."""
+    def add(self, series: Series, rows: TrackRows, unread_s: float | None) -> None:
+        """Analyse one track.
+
+        Args:
+            series, rows: of the track.
+            unread_s: seconds in sampled frames in which the face was found and not read; None where the series does not show them.
+        """
         options = self._options
         video = self._videos.loc[series.video_id]
         run = self._runs.runs[video["run"]]
@@ -142,7 +148,7 @@ class _Collected:
         measures = derive(series)
         found_blinks = blinks(series, float(thresholds[CLOSED]))
         felt = events.episodes(series)
-        summary = tracks.track_summary(series, track_age(rows.regions, rows.ages), measures)
+        summary = tracks.track_summary(series, track_age(rows.regions, rows.ages), measures) | {"unreadable_s": unread_s}
         summary |= eye_summary(series, found_blinks, float(thresholds[CLOSED]), options.hold)
         key = {"run": video["run"], "video_id": series.video_id, "path": video["path"], "track_id": series.track_id}
         found: dict[str, Iterable[Row]] = {
@@ -164,7 +170,8 @@ class _Collected:
         """Every table of `SCHEMAS`."""
         track_rows, units = (self._frame(name, self._rows[name]) for name in ("tracks", "track_aus"))
         seen = track_rows.groupby("video_id")["seen_s"].agg(["size", "sum"]).reindex(self._videos.index).fillna(0)
-        videos = self._videos.assign(tracks=seen["size"].astype(int), seen_s=seen["sum"].astype(float))
+        hidden = track_rows.groupby("video_id")["unreadable_s"].sum(min_count=1).reindex(self._videos.index)
+        videos = self._videos.assign(tracks=seen["size"].astype(int), seen_s=seen["sum"].astype(float), unreadable_s=hidden)
         origin = ["run", "video_id", "path", "day", "day_source", "group", *self._carried]
         by_video = self._frame("by_video", statistics.by_video(videos[origin], track_rows, units))
         by_day = self._frame("by_day", statistics.means(by_video, "day"))

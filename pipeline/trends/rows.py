@@ -72,6 +72,7 @@ class Tables:
             self._described = self._all_described()
             self.source = self._chosen_source()
             self.grid_s = options.grid_s if self.source == "frames" else self._window_grid()
+            self._note_unreadable()
         except duckdb.Error as error:
             self._database.close()
             raise _unreadable(error) from error
@@ -148,6 +149,18 @@ class Tables:
         if len(without) < len(shares):
             self.notes.append(f"{', '.join(without)} has no scores of every frame, so all series come from the described windows.")
         return "windows"
+
+    def _note_unreadable(self) -> None:
+        """Note how many faces were not readable, and why."""
+        if "unreadable" not in self._database.sql("select * from faces limit 0").columns:
+            return
+        query = "select unreadable, count(*) from faces group by 1 order by 2 desc, 1"
+        counts = self._database.execute(query).fetchall()
+        faults = [(fault, count) for fault, count in counts if fault is not None]
+        if faults:
+            why = ", ".join(f"{fault} {count}" for fault, count in faults)
+            hidden, faces = (sum(count for _, count in pairs) for pairs in (faults, counts))
+            self.notes.append(f"{hidden} of {faces} faces were not readable ({why}); what they show is unknown, not absent.")
 
     def _window_grid(self) -> float:
         """Seconds a cell: the longest usual window of the videos, unless a coarser grid is asked for."""

@@ -95,6 +95,7 @@ _COLUMNS: dict[str, Columns] = {
         ("first_s", _REAL, "start of the first sample"),
         ("last_s", _REAL, "end of the last sample"),
         ("seen_s", _REAL, "time in samples that are not gaps"),
+        ("unreadable_s", _REAL, "time in sampled frames with the face, in which it was not readable; null in series of windows"),
         ("gaps", _COUNT, "gaps between them"),
         ("age", _REAL, "one apparent age for the whole track: median of the pooled distributions of its windows"),
         ("age_low", _REAL, "10th percentile of the pool"),
@@ -155,6 +156,7 @@ _COLUMNS: dict[str, Columns] = {
         ("duration_s", _REAL, "of the video"),
         ("tracks", _COUNT, "tracks with a series"),
         ("seen_s", _REAL, "time in view, summed over tracks"),
+        ("unreadable_s", _REAL, "time in view without being readable, summed over tracks; null in series of windows"),
     ],
     "by_video": [
         *_ORIGIN,

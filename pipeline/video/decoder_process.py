@@ -31,7 +31,7 @@ from pipeline.records import Frame
 from pipeline.schemas import NoteKind
 from pipeline.video.child_process import describe_exit, start_module
 from pipeline.video.opening import open_video
-from pipeline.video.segments import cut, segment_frames
+from pipeline.video.segments import segment_frames, segments_of
 from pipeline.video.source import DecoderChoice, Note, SeekableSource, VideoInfo
 
 TRIES = 2
@@ -237,22 +237,24 @@ class WatchedVideo:
         if self._busy:  # left before its end: the rest of its frames must not reach the next video
             self._decoder.close()
 
-    def cut(self, segment_s: float) -> list[int]:
-        """See `pipeline.video.segments.cut`."""
+    def cut(self, segment_s: float, from_s: float = 0.0, to_s: float | None = None) -> list[tuple[int, int]]:
+        """See `pipeline.video.segments.segments_of`."""
         try:
-            self._decoder.send({"segment_s": segment_s})
-            return list(self._receive()["cuts"])
+            self._decoder.send({"segment_s": segment_s, "from_s": from_s, "to_s": to_s})
+            return [(first, last) for first, last in self._receive()["segments"]]
         except DecoderFault:  # `frames` handles it
-            return [0]
+            return []
 
-    def segment(self, fps: float | None, first: int, last: int) -> Iterator[Frame]:
+    def segment(
+        self, fps: float | None, first: int, last: int, from_s: float = 0.0, to_s: float | None = None
+    ) -> Iterator[Frame]:
         """See `pipeline.video.segments.segment_frames`.
 
         Raises:
             VideoError: as there, or because the decoder failed.
         """
         try:
-            yield from self._frames({"fps": fps, "first": first, "last": last})
+            yield from self._frames({"fps": fps, "first": first, "last": last, "from_s": from_s, "to_s": to_s})
         except DecoderFault as fault:
             raise VideoError(fault.kind, fault.reason, self._path) from None
 
@@ -266,7 +268,7 @@ class WatchedVideo:
         self.info = replace(self.info, decoder=message["decoder"])
         self._notes = _notes(message["notes"])
 
-    def frames(self, fps: float | None = None, after_s: float = -1.0) -> Iterator[Frame]:
+    def frames(self, fps: float | None = None, after_s: float = -1.0, from_s: float = 0.0, to_s: float | None = None) -> Iterator[Frame]:
         """See `pipeline.video.source.VideoSource.frames`. Where a decoder fails on the way, another one continues behind the last frame;
         where that fails too, the frames that came are kept and `problem` says why.
 
@@ -276,7 +278,7 @@ class WatchedVideo:
         last_s = after_s
         while True:
             try:
-                for frame in self._frames({"fps": fps, "after_s": last_s}):
+                for frame in self._frames({"fps": fps, "after_s": last_s, "from_s": from_s, "to_s": to_s}):
                     last_s = frame.time_s
                     yield frame
                 return
@@ -345,7 +347,7 @@ class _Child:
                 elif video is None:
                     self.send(fault=(VideoErrorKind.CRASHED, "the decoder was restarted"))
                 elif "segment_s" in request:
-                    self.send(cuts=cut(video, request["segment_s"]))
+                    self.send(segments=segments_of(video, **request))
                 else:
                     self.send_frames(segment_frames(video, **request) if "first" in request else video.frames(**request))
                     self.send(end=video.decoded, problem=_as_data(video.problem), decoder=video.info.decoder, notes=_pairs(video))

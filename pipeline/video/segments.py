@@ -47,13 +47,30 @@ def cut(video: SeekableSource, segment_s: float) -> list[int]:
     return [0, *(int(place) for place in np.unique(keyframes[at[at < len(keyframes)]]) if place > 0)]
 
 
-def segment_frames(video: SeekableSource, fps: float | None, first: int, last: int) -> Iterator[Frame]:
+def segments_of(video: SeekableSource, segment_s: float, from_s: float = 0.0, to_s: float | None = None) -> list[tuple[int, int]]:
+    """The segments that hold frames of a range: the place of each one's first frame, and of the first one behind it.
+
+    Args:
+        video: open.
+        segment_s: see `cut`.
+        from_s, to_s: see `pipeline.video.source.VideoSource.frames`.
+    """
+    starts = cut(video, segment_s)
+    begin = int(np.searchsorted(video.times, from_s))
+    end = len(video.times) if to_s is None else int(np.searchsorted(video.times, to_s))
+    return [(first, last) for first, last in zip(starts, [*starts[1:], len(video.times)], strict=True) if begin < last and first < end]
+
+
+def segment_frames(
+    video: SeekableSource, fps: float | None, first: int, last: int, from_s: float = 0.0, to_s: float | None = None
+) -> Iterator[Frame]:
     """The frames that `VideoSource.frames` would yield between two places.
 
     Args:
         video: open, read by PyAV.
         fps: see `VideoSource.frames`.
         first, last: a segment's first frame, and the next one's; the number of frames behind the last segment.
+        from_s, to_s: see `VideoSource.frames`.
 
     Raises:
         VideoError: when they are others than the packets promise, or those behind the segment depend on where decoding begins.
@@ -62,7 +79,8 @@ def segment_frames(video: SeekableSource, fps: float | None, first: int, last: i
     if not isinstance(video, PyavVideo) or not 0 <= first < last <= len(video.times):
         raise VideoError(VideoErrorKind.CHANGED, f"no frames {first} to {last}: the file has changed", path)
     sampler = Sampler(fps, video.info.fps)
-    wanted = [sampler.wants(time_s) for time_s in video.times[:last].tolist()]
+    end_s = np.inf if to_s is None else to_s
+    wanted = [sampler.wants(time_s) and from_s <= time_s < end_s for time_s in video.times[:last].tolist()]
     decoded = _decoded(video, first)
     for index in range(first, last):
         time_s, image = next(decoded, (-1.0, None))

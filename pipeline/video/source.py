@@ -105,13 +105,16 @@ class VideoSource(Protocol):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
 
-    def frames(self, fps: float | None = None, after_s: float = -1.0) -> Iterator[Frame]:
-        """Read the video once, from its beginning.
+    def frames(self, fps: float | None = None, after_s: float = -1.0, from_s: float = 0.0, to_s: float | None = None) -> Iterator[Frame]:
+        """Read the video, or a range of it, once.
 
         Args:
             fps: about how many frames a second to yield: the first frame at or after each instant k / fps. None, or at least the
                 video's own rate: every frame.
             after_s: leave out frames up to this time, in seconds.
+            from_s, to_s: the range, in seconds: frames at `from_s` and later, before `to_s`. They are those of the whole video, with the
+            same
+                indices and times. Where the file allows it, reading begins at a keyframe before the range.
 
         Yields:
             Frames in order, times strictly rising. `index` counts the decoded frames, those left out included. Memory does not grow

@@ -53,6 +53,27 @@ function paintUnits(u, bins, units, ramp) {
   ctx.restore();
 }
 
+/** Hatching where the face was found and could not be read. */
+function paintUnreadable(u, spans) {
+  const { ctx } = u, ratio = devicePixelRatio || 1, step = 7 * ratio;
+  ctx.save();
+  clip(u);
+  ctx.strokeStyle = colour("muted");
+  ctx.lineWidth = ratio;
+  for (const [start, end] of spans) {
+    const x0 = u.valToPos(start / 1000, "x", true), x1 = Math.max(x0 + 2 * ratio, u.valToPos(end / 1000, "x", true));
+    ctx.save();
+    ctx.beginPath();
+    ctx.rect(x0, u.bbox.top, x1 - x0, u.bbox.height);
+    ctx.clip();
+    ctx.beginPath();
+    for (let x = x0 - u.bbox.height; x < x1; x += step) { ctx.moveTo(x, u.bbox.top + u.bbox.height); ctx.lineTo(x + u.bbox.height, u.bbox.top); }
+    ctx.stroke();
+    ctx.restore();
+  }
+  ctx.restore();
+}
+
 function clip(u) {
   u.ctx.beginPath();
   u.ctx.rect(u.bbox.left, u.bbox.top, u.bbox.width, u.bbox.height);
@@ -217,7 +238,7 @@ class TrackPanels {
       series: [{}, {}],
       hooks: {
         drawClear: [(u) => { u.ctx.save(); u.ctx.fillStyle = colour("plot"); u.ctx.fillRect(u.bbox.left, u.bbox.top, u.bbox.width, u.bbox.height); u.ctx.restore(); }],
-        draw: [paint],
+        draw: [paint, (u) => paintUnreadable(u, this.track.unreadable)],
         setCursor: [(u) => { if (u.cursor.left >= 0) this.read(u.posToVal(u.cursor.left, "x")); }],
         setSelect: [(u) => this.brushed(u)],
         ready: [(u) => this.wire(u)],
@@ -296,7 +317,8 @@ class TrackPanels {
   read(time) {
     const at = valueAt(this.series, time), e = this.rows.emotions.length, a = this.rows.aus.length;
     const known = at >= 0 && time >= this.series.start[at] && time <= this.series.end[at] && !Number.isNaN(this.series.emotions[at * e]);
-    if (!known) { this.readout.textContent = `${clock(time, 1)}: nothing known`; return; }
+    const hidden = this.track.unreadable.find(([start, end]) => time * 1000 >= start && time * 1000 < end);
+    if (!known) { this.readout.textContent = `${clock(time, 1)}: ${hidden ? `not readable (${hidden[2]})` : "nothing known"}`; return; }
     const shares = this.rows.emotions.map((name, i) => [name, this.series.emotions[at * e + i]]).filter(([, v]) => v >= 0.1).sort((x, y) => y[1] - x[1]).slice(0, 2);
     const units = this.units().filter((i) => this.series.active[at * a + i]).map((i) => this.rows.aus[i]);
     this.readout.textContent = `${clock(time, 1)}: ${shares.map(([name, v]) => `${name} ${percent(v)}`).join(", ")}${units.length ? ` · active: ${units.join(", ")}` : ""}`;

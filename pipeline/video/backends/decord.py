@@ -124,13 +124,15 @@ class DecordVideo:
         """See `pipeline.video.source.SeekableSource.clock_shifts_s`."""
         return self._pyav.clock_shifts_s
 
-    def frames(self, fps: float | None = None, after_s: float = -1.0) -> Iterator[Frame]:
+    def frames(self, fps: float | None = None, after_s: float = -1.0, from_s: float = 0.0, to_s: float | None = None) -> Iterator[Frame]:
         """See `pipeline.video.source.VideoSource.frames`."""
         if self.info.decoder == "decord":
             reader, self._reader = self._reader or _reader(self.info.path), None  # read forward once, then opened anew
             sampler = Sampler(fps, self.info.fps)
             self.decoded, self.problem = 0, None
             for index, time_s in enumerate(self.times.tolist()):
+                if to_s is not None and time_s >= to_s:
+                    return
                 try:
                     image = reader.get_batch([index])  # also of frames that are not wanted: decord is exact only without gaps
                 except _ERRORS:
@@ -138,12 +140,12 @@ class DecordVideo:
                     break
                 self.decoded = index + 1
                 self._heartbeat()
-                if sampler.wants(time_s) and time_s > after_s:
+                if sampler.wants(time_s) and time_s > after_s and time_s >= from_s:
                     after_s = time_s
                     yield Frame(index, time_s, image.asnumpy()[0])
             else:
                 return
-        for frame in self._pyav.frames(fps, after_s):  # from the beginning: the sampler chooses as it did
+        for frame in self._pyav.frames(fps, after_s, from_s, to_s):  # the sampler chooses as it did
             self.decoded = self._pyav.decoded
             yield frame
         self.decoded, self.problem = self._pyav.decoded, self._pyav.problem

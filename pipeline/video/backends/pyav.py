@@ -255,12 +255,53 @@ class PyavVideo:
         shifts, time_base = self.stream.timeline.shifts, self.stream.timeline.time_base
         return None if shifts is None else shifts * float(time_base)
 
-    def frames(self, fps: float | None = None, after_s: float = -1.0) -> Iterator[Frame]:
+    def frames(self, fps: float | None = None, after_s: float = -1.0, from_s: float = 0.0, to_s: float | None = None) -> Iterator[Frame]:
         """See `pipeline.video.source.VideoSource.frames`."""
         sampler = Sampler(fps, self.info.fps)
-        for index, (time_s, decoded) in enumerate(self._pass()):
-            if sampler.wants(time_s) and time_s > after_s:
+        begun = False
+        for index, time_s, decoded in self._since(from_s):
+            if not begun:
+                for earlier_s in self.times[:index].tolist():  # which frames are sampled depends on those before them
+                    sampler.wants(earlier_s)
+                begun = True
+            if to_s is not None and time_s >= to_s:
+                return
+            if sampler.wants(time_s) and time_s > after_s and time_s >= from_s:
                 yield Frame(index, time_s, self.picture(decoded))
+
+    def _since(self, from_s: float) -> Iterator[tuple[int, float, Decoded]]:
+        """Index, time and frame of all frames from a keyframe before a time on; of all frames where the file has to be read as one."""
+        self.decoded, self.problem = 0, self.problem_known
+        last = -1
+        place, dts = self._keyframe_before(from_s)
+        if place:
+            for decoded in Decoding(self.stream, dts):
+                time_s = self.stream.timeline.seconds(decoded.stamp, self.origin)
+                index = int(np.searchsorted(self.times, time_s))
+                if index < place:
+                    continue
+                if index != (place if last < 0 else last + 1) or index == len(self.times) or self.times[index] != time_s:
+                    break  # other frames than the packets promise: only the whole file tells which they are
+                last, self.decoded = index, index + 1
+                yield index, time_s, decoded
+            else:
+                return
+        for index, (time_s, decoded) in enumerate(self._pass()):
+            if index > last:
+                yield index, time_s, decoded
+
+    def _keyframe_before(self, from_s: float) -> tuple[int, int | None]:
+        """Place and decoding time stamp of the keyframe at which reading for a time begins; place 0 is the beginning.
+
+        It is the last but one before the time: frames just behind a keyframe may be shown only once those before it are decoded, and
+        deinterlacing takes the frame before.
+        """
+        if from_s <= 0 or not self.seekable or not len(self.times):
+            return 0, None
+        places, dts = self.keyframes
+        wanted = min(int(np.searchsorted(self.times, from_s)), len(self.times) - 1)
+        key = int(np.searchsorted(places, wanted, "right")) - 2
+        return (int(places[key]), int(dts[key])) if key > 0 else (0, None)
 
     def indexed_times(self) -> Iterator[tuple[int, float]]:
         """See `pipeline.video.source.SeekableSource.indexed_times`."""

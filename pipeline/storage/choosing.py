@@ -1,0 +1,136 @@
+"""Choosing some of the faces of a video: those in a range of time, in an area of the frame, or of the largest tracks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.vocabulary import Box
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which faces count; all of them by default.
+
+    Attributes:
+        from_s, to_s: seconds of the video: frames at `from_s` and later, before `to_s` (None: to the end).
+        area: x0, y0, x1, y1 in pixels of the upright frame, or shares of its width and height where no number is over 1: only faces whose
+        box
+            has its centre there.
+        largest: only tracks that are among this many largest faces in at least half of the frames in which they are seen.
+    """
+
+    from_s: float = 0.0
+    to_s: float | None = None
+    area: Box | None = None
+    largest: int | None = None
+
+    @property
+    def text(self) -> str:
+        """What is chosen, in words; empty where everything is.
+
+        >>> Choice(from_s=5, to_s=8.5, largest=1).text
+        '5 to 8.5 s, the largest track'
+        """
+        parts = []
+        if self.from_s or self.to_s is not None:
+            parts.append(f"from {self.from_s:g} s" if self.to_s is None else f"{self.from_s:g} to {self.to_s:g} s")
+        if self.area is not None:
+            parts.append(f"faces in the area {','.join(f'{side:g}' for side in self.area)}")
+        if self.largest is not None:
+            parts.append("the largest track" if self.largest == 1 else f"the {self.largest} largest tracks")
+        return ", ".join(parts)
+
+    def chosen(self, faces: pa.Table, frame_size: tuple[int, int]) -> np.ndarray:
+        """Which rows of the faces table count.
+
+        Args:
+            faces: all rows of one video, with `track_id`, `frame_index`, `time_s` and `box`. Sizes are compared among the faces of a frame
+            that
+                lie in the range and the area.
+            frame_size: width and height of the frames in pixels.
+
+        Returns:
+            (N,) bool.
+        """
+        times = faces["time_s"].to_numpy()
+        kept = (times >= self.from_s) & (times < (np.inf if self.to_s is None else self.to_s))
+        boxes = faces["box"].combine_chunks().flatten().to_numpy().reshape(-1, 4)
+        if self.area is not None:
+            kept &= in_area(boxes, self.area, frame_size)
+        if self.largest is not None:
+            kept[kept] = _of_largest(
+                faces["track_id"].to_numpy()[kept], faces["frame_index"].to_numpy()[kept], boxes[kept], self.largest
+            )
+        return kept
+
+
+    def rows(self, faces: pa.Table, descriptions: pa.Table, frame_size: tuple[int, int]) -> tuple[pa.Table, pa.Table]:
+        """Rows of one video that count: faces, and descriptions of such a face in the described frame.
+
+        Args:
+            faces, descriptions: all rows of the video.
+            frame_size: see `chosen`.
+        """
+        faces = faces.filter(pa.array(self.chosen(faces, frame_size)))
+        return faces, descriptions.filter(pa.array(described_in(descriptions, faces)))
+
+
+def described_in(descriptions: pa.Table, faces: pa.Table) -> np.ndarray:
+    """(N,) bool: which descriptions are of a face of a table of faces; both of one video, with `track_id` and `frame_index`."""
+    keys = [table["track_id"].to_numpy().astype(np.int64) << 40 | table["frame_index"].to_numpy() for table in (descriptions, faces)]
+    return np.isin(*keys)
+
+
+def video_counts(faces: pa.Table, descriptions: pa.Table, window_s: float) -> dict[str, int]:
+    """The counts of a row of the videos table, but that of frames.
+
+    Args:
+        faces, descriptions: rows of the video.
+        window_s: length of the run's windows in seconds.
+    """
+    pairs = np.stack([faces["track_id"].to_numpy(), np.floor(faces["time_s"].to_numpy() / window_s)], 1)
+    readable = faces["unreadable"].is_null().to_numpy()
+    windows, with_readable = (len(np.unique(some, axis=0)) for some in (pairs, pairs[readable]))
+    return {
+        "faces": len(pairs),
+        "tracks": len(np.unique(pairs[:, 0])),
+        "windows": windows,
+        "descriptions": descriptions.num_rows,
+        "unreadable_faces": int((~readable).sum()),
+        "unreadable_windows": windows - with_readable,
+    }
+
+
+def in_area(boxes: np.ndarray, area: Box, frame_size: tuple[int, int]) -> np.ndarray:
+    """Which boxes have their centre in an area, its left and upper edge included.
+
+    >>> in_area(np.array([[10, 10, 20, 20], [90, 10, 99, 20]]), (0, 0, 0.5, 1), (100, 50)).tolist()
+    [True, False]
+
+    Args:
+        boxes: (N, 4) x0, y0, x1, y1 in pixels.
+        area: in pixels, or shares of the frame where no number is over 1.
+        frame_size: width and height of the frame in pixels.
+    """
+    scale = frame_size if max(area) <= 1 else (1, 1)
+    low, high = np.multiply(area[:2], scale), np.multiply(area[2:], scale)
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    return ((centres >= low) & (centres < high)).all(1)
+
+
+def _of_largest(tracks: np.ndarray, frames: np.ndarray, boxes: np.ndarray, count: int) -> np.ndarray:
+    """(N,) whether a face's track is among the `count` largest faces in at least half of its frames; of equally large ones the older
+    track."""
+    if not len(tracks):
+        return np.zeros(0, bool)
+    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    order = np.lexsort((tracks, -areas, frames))
+    first = np.flatnonzero(np.diff(frames[order], prepend=frames[order][0] - 1))  # where each frame begins
+    rank = np.empty(len(tracks), np.int64)
+    rank[order] = np.arange(len(tracks)) - np.repeat(first, np.diff(first, append=len(tracks)))
+    _, place = np.unique(tracks, return_inverse=True)
+    share = np.bincount(place, rank < count) / np.bincount(place)
+    return share[place] >= 0.5
