@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.errors import SettingsError
-from pipeline.settings import Settings
+from pipeline.settings import Settings, parse_time
 
 DEFAULTS = Settings()
 
@@ -31,6 +31,34 @@ def check_image_name(option: str, path: Path) -> None:
         raise SettingsError(f"{option} takes a .png, .jpg or .webp file, not {path}")
 
 
+def _time(text: str) -> float:
+    """Seconds.
+
+    Raises:
+        typer.BadParameter: when the text is no time.
+    """
+    try:
+        return parse_time(text) or 0.0
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+From = Annotated[
+    float | None,
+    typer.Option("--from", parser=_time, metavar="TIME", help="Only from this time of each video on: seconds, MM:SS or HH:MM:SS."),
+]
+To = Annotated[float | None, typer.Option("--to", parser=_time, metavar="TIME", help="Only before this time.")]
+Area = Annotated[
+    str | None,
+    typer.Option(
+        "--area",
+        metavar="x0,y0,x1,y1",
+        help="Only faces whose box has its centre there: pixels of the upright frame, or shares of its sides where none is over 1.",
+    ),
+]
+Largest = Annotated[
+    int | None, typer.Option("--largest", metavar="N", help="Only tracks among the N largest faces in at least half of their frames.")
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Model = Annotated[str | None, setting("nano, the folder of a checkpoint, or a hub id.", DEFAULTS.describe.model)]
 Adapter = Annotated[str | None, typer.Option(help="Folder of a LoRA adapter for the model.")]

@@ -20,15 +20,19 @@ from pipeline.commands.checks import check_checkpoint, check_detector, check_inp
 from pipeline.commands.options import (
     DEFAULTS,
     Adapter,
+    Area,
     Backend,
     Debug,
     Detector,
     Device,
     Endpoint,
+    From,
+    Largest,
     MinFace,
     MinReadable,
     Model,
     Sentences,
+    To,
     setting,
 )
 from pipeline.describe.heavy_imports import without_gc
@@ -46,6 +50,10 @@ LEAST_SHARE = 0.005
 
 _SETTINGS = {
     "fps": "video.fps",
+    "from_": "video.from_s",
+    "to": "video.to_s",
+    "area": "detect.area",
+    "largest": "select.largest",
     "detector": "detect.detector",
     "min_face": "detect.min_face",
     "detect_every": "detect.every",
@@ -96,12 +104,16 @@ def run(
     per_frame: Annotated[
         bool, typer.Option("--per-frame", help="Give scores in every frame: --fps all and describe.frames=all.")
     ] = False,
+    from_: From = None,
+    to: To = None,
     window: Annotated[float | None, setting("Seconds that one description covers.", DEFAULTS.select.window)] = None,
     regions: Annotated[str | None, setting("auto, all, or names: eyes,mouth.", DEFAULTS.select.regions)] = None,
     box: Annotated[str | None, typer.Option(help="x0,y0,x1,y1: describe this rectangle of the frame instead.")] = None,
     detector: Detector = None,
     min_face: MinFace = None,
     min_readable: MinReadable = None,
+    area: Area = None,
+    largest: Largest = None,
     detect_every: Annotated[int | None, setting("Detect on every k-th sampled frame only.", DEFAULTS.detect.every)] = None,
     model: Model = None,
     adapter: Adapter = None,

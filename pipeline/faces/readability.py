@@ -93,7 +93,7 @@ def readability(quality: Quality) -> tuple[float, str]:
 
     >>> score, fault = readability(Quality(eyes=60, sharpness=300, yaw=0, pitch=0, outside=0, covered=0.5))
     >>> round(score, 2), fault
-    (0.49, 'covered')
+    (0.46, 'covered')
 
     Returns:
         The score from 0 to 1, and one of `pipeline.vocabulary.FAULTS`.
