@@ -53,7 +53,8 @@ def assert_equal_rows(some: pa.Table, all_rows: pa.Table, from_s: float, to_s: f
     assert some.select(MEASURED).equals(expected.select(MEASURED))
     assert some["emotion"].equals(expected["emotion"])
     for name in ("AU12", "AU25", "emotion_happiness", "age"):
-        assert np.allclose(*(rows[name].to_numpy(zero_copy_only=False) for rows in (some, expected)), atol=1e-4, equal_nan=True), name
+        one, other = (rows[name].to_numpy(zero_copy_only=False) for rows in (some, expected))
+        assert np.allclose(one, other, atol=1e-4, equal_nan=True), name
 
 
 def test_a_range_gives_the_rows_of_the_whole_run(make: Make, whole: RunFolder) -> None:

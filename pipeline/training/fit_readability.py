@@ -186,7 +186,7 @@ def fit(faults: np.ndarray, right: np.ndarray, facts: np.ndarray) -> np.ndarray:
         odds = weights[0] - faults @ weights[1:]
         return float((np.logaddexp(0, odds) * facts - odds * right).sum() / facts.sum())
 
-    start = np.zeros(1 + faults.shape[1])
+    start = np.array([0.0, *np.full(faults.shape[1], 0.5)])
     bounds = [(None, None), *[(0.0, 30.0)] * faults.shape[1]]
     return np.asarray(minimize(loss, start, bounds=bounds).x)
 
