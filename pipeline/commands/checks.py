@@ -29,6 +29,16 @@ def check_run_folders(folders: Iterable[str | Path]) -> None:
             raise SettingsError(f"{folder} holds no run: there is no {videos}; make one with focalface run")
 
 
+def check_people(folder: Path | None) -> None:
+    """Check that a folder holds linked people.
+
+    Raises:
+        SettingsError: it does not.
+    """
+    if folder is not None and not (folder / "tracks.parquet").is_file():
+        raise SettingsError(f"--people: {folder} holds no people; link them with focalface people RUN... --out {folder}")
+
+
 def check_inputs(inputs: Sequence[str]) -> None:
     """Check that local files and folders exist; URLs and glob patterns are left to the search.
 

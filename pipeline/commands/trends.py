@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from pipeline.commands.checks import check_run_folders
+from pipeline.commands.checks import check_people, check_run_folders
 from pipeline.commands.options import Debug
 from pipeline.errors import SettingsError
 from pipeline.trends.options import Options
@@ -44,6 +44,10 @@ def trends(
     ] = None,
     hold: Annotated[float, typer.Option(help="An event ends below this share of the threshold.")] = 0.7,
     relative: Annotated[bool, typer.Option("--relative", help="Compare scores above the track's own baseline.")] = False,
+    people: Annotated[
+        Path | None, typer.Option(help="People folder over the runs, of focalface people.", show_default="each run's own, where it has one")
+    ] = None,
+    person: Annotated[list[str] | None, typer.Option(metavar="NAME_OR_ID", help="Follow this person only; repeatable.")] = None,
     debug: Debug = False,
 ) -> None:
     """Follow expressions over time: series, events, tracks, groups; as Parquet, CSV, figures and one summary page.
@@ -52,8 +56,9 @@ def trends(
     """
     if out is None and len(folders) > 1:
         raise SettingsError("several folders need --out DIR for the results")
-    options = Options(source, grid, smooth, width, region, threshold, hold, relative)
+    options = Options(source, grid, smooth, width, region, threshold, hold, relative, tuple(person or ()))
     check_run_folders(folders)
+    check_people(people)
     if groups and not groups.is_file():
         raise SettingsError(f"--groups: there is no file {groups}")
     from pipeline.storage.remote import Mirror
@@ -70,7 +75,7 @@ def trends(
         def show(step: str) -> None:
             status.update(step)
 
-        found = load(runs, options, groups, show)
+        found = load(runs, options, groups, show, people=people)
         page = write(found, target, show)
 
     console = Console()

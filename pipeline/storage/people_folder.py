@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,15 +121,26 @@ class Persons:
     of: Mapping[tuple[str, int], str]
     names: Mapping[str, str] = field(default_factory=dict)
     _leads: dict[tuple[str, str], int] = field(init=False, default_factory=dict, repr=False)
+    _counts: Counter[tuple[str, str]] = field(init=False, default_factory=Counter, repr=False)
 
     def __post_init__(self) -> None:
         for (video, track), person in sorted(self.of.items()):
             self._leads.setdefault((video, person), track)
+            self._counts[video, person] += 1
 
     def lead(self, video_id: str, track_id: int) -> int:
         """The lowest of the video's tracks that show the same person; the track itself where it is not linked."""
         person = self.of.get((video_id, track_id))
         return track_id if person is None else self._leads[video_id, person]
+
+    def count(self, video_id: str, person_id: str) -> int:
+        """Number of the person's tracks in a video."""
+        return self._counts[video_id, person_id]
+
+    def within(self, run: str) -> Persons:
+        """The same people under ids that begin with their run, so that those of several runs stay apart."""
+        of = {track: f"{run}/{person}" for track, person in self.of.items()}
+        return Persons(of, {f"{run}/{person}": name for person, name in self.names.items()})
 
     def label(self, person_id: str) -> str:
         """The person's name; the id where it has none."""

@@ -439,14 +439,12 @@ class RunFolder:
 
     @property
     def faces(self) -> pa.Table:
-        """The faces table: one row for each face in a sampled frame; with `person_id` where people are linked. `.to_pandas()` gives a
-        DataFrame."""
+        """The faces table: one row for each face in a sampled frame; with `person_id` where people are linked."""
         return self._with_person("faces")
 
     @property
     def descriptions(self) -> pa.Table:
-        """The descriptions table: one row for each track, window and region; with `person_id` where people are linked. `.to_pandas()`
-        gives a DataFrame."""
+        """The descriptions table: one row for each track, window and region; with `person_id` where people are linked."""
         return self._with_person("descriptions")
 
     def _with_person(self, table: str) -> pa.Table:
@@ -455,31 +453,32 @@ class RunFolder:
 
     @property
     def people(self) -> pa.Table:
-        """The people of this run: one row for each person. `.to_pandas()` gives a DataFrame.
+        """The people of this run: one row for each person.
 
         Raises:
             SettingsError: nobody is linked (`focalface people`).
         """
         return PeopleFolder(self.path / PEOPLE_FOLDER).read().table()
 
-    def persons(self, people: str | os.PathLike[str] | None = None) -> Persons | None:
+    def persons(self, people: str | os.PathLike[str] | None = None, video_id: str | None = None) -> Persons | None:
         """Which person each track shows; None where people are not linked.
 
         Args:
             people: a people folder over several runs; by default the run's own.
+            video_id: the only video wanted; all by default.
         """
         folder = PeopleFolder(self.path / PEOPLE_FOLDER if people is None else people)
-        return folder.persons(self.path, self.table_marks()) if folder.exists else None
+        return folder.persons(self.path, self.table_marks(video_id)) if folder.exists else None
 
     def erased(self) -> set[str]:
         """Videos from which rows of a person were erased (`focalface people --erase`)."""
         rows = self.read("videos", ["video_id", "note"]).to_pylist()
         return {row["video_id"] for row in rows if NoteKind.ERASED in note_kinds(row["note"])}
 
-    def table_marks(self) -> dict[str, str]:
-        """video_id to a text that changes when the video's tracks do, of committed videos."""
-        marks = self.committed()
-        rows = self.read("videos", ["video_id", "faces", "tracks"]).to_pylist()
+    def table_marks(self, video_id: str | None = None) -> dict[str, str]:
+        """video_id to a text that changes when the video's tracks do, of committed videos or of one."""
+        marks = self.committed() if video_id is None else {video_id: self.mark(video_id)}
+        rows = self.read("videos", ["video_id", "faces", "tracks"], video_id).to_pylist()
         return {row["video_id"]: f"{marks.get(row['video_id'], '')}/{row['faces']}/{row['tracks']}" for row in rows}
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ class Trends:
         source: where the series come from: `frames` or `windows`.
         grid_s: seconds a cell; None for series of single frames.
         notes: what a reader of the results must know.
+        names: person_id to the name that was given.
     """
 
     tables: dict[str, pa.Table]
@@ -48,6 +49,11 @@ class Trends:
     source: str
     grid_s: float | None
     notes: tuple[str, ...]
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    def who(self, person_id: str | None) -> str:
+        """The name of a person, or else the id; empty for tracks of nobody."""
+        return "" if person_id is None or pd.isna(person_id) else self.names.get(person_id, person_id)
 
     def __getitem__(self, name: str) -> pa.Table:
         """One table, as Arrow."""
@@ -79,6 +85,7 @@ def load(
     groups: Path | str | None = None,
     progress: Callable[[str], None] = lambda step: None,
     videos: Collection[str] | None = None,
+    people: Path | str | None = None,
 ) -> Trends:
     """Analyse the runs in some folders, all together.
 
@@ -88,6 +95,7 @@ def load(
         groups: a table that assigns videos to groups, see `pipeline.trends.groups.read_groups`.
         progress: called with a few words about each step.
         videos: the only videos to analyse, by video_id; all by default.
+        people: a people folder over the runs (`focalface people RUN... --out DIR`); by default each run's own, where it has one.
 
     Raises:
         SettingsError: a folder holds no run, its tables cannot be read, the options do not fit the runs, or the groups table does not.
@@ -98,7 +106,7 @@ def load(
     """
     options = options or Options()
     progress("reading the tables")
-    runs = open_runs(folders, options, videos)
+    runs = open_runs(folders, options, videos, people)
     notes = list(runs.notes)
     assigned = None
     if groups is not None:
@@ -114,7 +122,8 @@ def load(
             if series is not None:
                 collected.add(series, track, unread_s)
         progress("comparing videos")
-        return Trends(collected.tables(), options, rows.source, rows.grid_s, (*notes, *rows.notes))
+        names = {person: name for persons in runs.persons.values() for person, name in persons.names.items()}
+        return Trends(collected.tables(), options, rows.source, rows.grid_s, (*notes, *rows.notes), names)
 
 
 class _Collected:
@@ -150,7 +159,12 @@ class _Collected:
         felt = events.episodes(series)
         summary = tracks.track_summary(series, track_age(rows.regions, rows.ages), measures) | {"unreadable_s": unread_s}
         summary |= eye_summary(series, found_blinks, float(thresholds[CLOSED]), options.hold)
-        key = {"run": video["run"], "video_id": series.video_id, "path": video["path"], "track_id": series.track_id}
+        persons = self._runs.persons.get(video["run"])
+        person = persons.of.get((series.video_id, series.track_id)) if persons else None
+        key = {"run": video["run"], "video_id": series.video_id, "path": video["path"], "track_id": series.track_id, "person_id": person}
+        summary |= {"person": None, "joined": 1}
+        if persons is not None and person is not None:
+            summary |= {"person": persons.names.get(person), "joined": persons.count(series.video_id, person)}
         found: dict[str, Iterable[Row]] = {
             "events": events.au_events(series, compared, active),
             "blinks": found_blinks,
@@ -174,10 +188,12 @@ class _Collected:
         videos = self._videos.assign(tracks=seen["size"].astype(int), seen_s=seen["sum"].astype(float), unreadable_s=hidden)
         origin = ["run", "video_id", "path", "day", "day_source", "group", *self._carried]
         by_video = self._frame("by_video", statistics.by_video(videos[origin], track_rows, units))
+        by_person = statistics.by_person(track_rows, units)
         by_day = self._frame("by_day", statistics.means(by_video, "day"))
         self._rows |= {
             "videos": videos.to_dict("records"),
             "by_video": by_video.to_dict("records"),
+            "by_person": by_person,
             "by_day": by_day.to_dict("records"),
             "by_group": statistics.means(by_video, "group", self._order),
             "comparisons": statistics.compare(by_video, self._order),

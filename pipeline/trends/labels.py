@@ -17,15 +17,20 @@ _MEASURES = {
 }
 
 
-def track_name(path: str, track_id: int, longest: int = 32) -> str:
-    """A short name for a track: the file's name, shortened in the middle, and the track's number.
+def track_name(path: str, track_id: int, longest: int = 32, who: str = "") -> str:
+    """A short name for a track: the file's name, shortened in the middle, and the person, or else the track's number.
 
     >>> track_name("films/a_rather_long_name.mp4", 2, 12)
     'a_rat…me.mp4 #2'
     """
     name = "".join(sign if sign.isprintable() else "?" for sign in PurePath(path).name)
     short = name if len(name) <= longest else f"{name[: longest // 2 - 1]}…{name[-longest // 2 :]}"
-    return f"{short} #{track_id}"
+    return f"{short} {who or f'#{track_id}'}"
+
+
+def who(track: Any) -> str:
+    """The person of a row of the tracks table: the name, or else the id; empty where the track is not linked."""
+    return text(track.person) or text(track.person_id)
 
 
 def clock(seconds: float, _: object = None) -> str:

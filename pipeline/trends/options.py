@@ -30,6 +30,7 @@ class Options:
         hold: an event ends when the score falls below this share of the threshold. Lower joins events that a dip would separate; with 1
             and no smoothing an AU is inside an event exactly where the run calls it active.
         relative: compare scores above the track's own baseline with the threshold, instead of the scores.
+        person: ids and names of the only people to analyse; all, and tracks of nobody, by default.
 
     >>> Options(smooth="ema", width_s=2.0).width(0.5)
     4
@@ -43,6 +44,7 @@ class Options:
     threshold: float | None = None
     hold: float = 0.7
     relative: bool = False
+    person: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, value in (("--grid", self.grid_s), ("--width", self.width_s)):

@@ -100,7 +100,7 @@ def track_rows(trends: Trends, most: int, name_length: int = 32) -> list[list[st
         rate = "" if isnan(track.blinks_per_min) else f"{number(track.blinks, 0)}, {track.blinks_per_min:.0f} a minute"
         rows.append(
             [
-                track_name(track.path, track.track_id, name_length),
+                track_name(track.path, track.track_id, name_length, trends.who(track.person_id)),
                 clock(track.seen_s),
                 "" if isnan(track.age) else f"{track.age:.0f} ({track.age_low:.0f} to {track.age_high:.0f})",
                 ", ".join(f"{name} {share:.0%}" for share, name in shares[:2] if share > 0),
@@ -173,7 +173,7 @@ def _moments(trends: Trends) -> Part:
     for track in longest_seen(trends).head(MAX_TIMELINES).itertuples():
         key = (track.video_id, track.track_id)
         if key in first.groups:
-            name = track_name(track.path, track.track_id)
+            name = track_name(track.path, track.track_id, who=trends.who(track.person_id))
             rows += [
                 [name, row.kind, precise_clock(row.time_s), str(row.frame_index), row.because, text(row.description)]
                 for row in first.get_group(key).itertuples()
@@ -185,7 +185,7 @@ def _moments(trends: Trends) -> Part:
 def _changes(trends: Trends) -> Part:
     rows = [
         [
-            track_name(row.path, row.track_id),
+            track_name(row.path, row.track_id, who=trends.who(row.person_id)),
             clock(row.at_s),
             row.measure,
             number(row.before),

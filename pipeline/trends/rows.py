@@ -64,9 +64,23 @@ class Tables:
         self._videos = runs.videos.set_index("video_id")
         self._database = duckdb.connect()
         self.notes: list[str] = []
+        self._people = [
+            (run, video, track, persons.lead(video, track))
+            for run, persons in runs.persons.items()
+            for (video, track), person in persons.of.items()
+            if not options.person or person in options.person or persons.label(person) in options.person
+        ]
+        if options.person and not self._people:
+            known = sorted({persons.label(person) for persons in runs.persons.values() for person in persons.of.values()})
+            self._database.close()
+            some = f"some of them: {', '.join(known[:8])}" if known else "no one is linked; link people with focalface people RUN"
+            raise SettingsError(f"--person {', '.join(options.person)}: there is no such person in these runs; {some}")
         try:
             self._database.execute("set threads to 1")  # sums in one order: the same input gives the same digits
             self._database.register("counted", runs.videos[["video_id", "run"]].astype("string"))
+            linked = pd.DataFrame(self._people, columns=["run", "video_id", "track_id", "lead"])
+            types = {"run": "string", "video_id": "string", "track_id": "int32", "lead": "int32"}
+            self._database.register("linked", linked.astype(types))
             self._open("descriptions", ("video_id", "track_id", "start_s", "end_s", "region"))
             self._open("faces", ("video_id", "track_id", "frame_index", "time_s"))
             self._described = self._all_described()
@@ -94,7 +108,10 @@ class Tables:
             measured, order, condition = VALUES[: -len(HEAD)], "frame_index, start_s, end_s, ", "region = $region and end_s > start_s"
         table = "faces" if self.source == "frames" else "descriptions"
         columns = order + ", ".join(self._number(table, name) for name in measured)
-        query = f"select video_id, track_id, {columns} from {table} where {condition} and track_id is not null order by 1, 2, 4, 3"
+        query = f"select video_id, track_id, {columns} from {table} where {condition} and track_id is not null "
+        if self.source == "windows" and self._people:  # where a cut falls into a window, the person has a row before it and one after it
+            query += "qualify row_number() over (partition by video_id, track_id, start_s order by frame_index) = 1 "
+        query += "order by 1, 2, 4, 3"
         parameters = {"region": self._options.region} if self.source == "windows" else {}
         empty = self._described[1].iloc[:0]
         try:
@@ -119,8 +136,15 @@ class Tables:
         source.create_view(f"{table}_source")
         self._database.register(f"{table}_files", pd.DataFrame({"filename": list(files), "run": list(files.values())}, dtype="string"))
         self._database.execute(
-            f"create view {table} as select * from {table}_source "
+            f"create view {table}_counted as select * from {table}_source "
             f"join {table}_files using (filename) semi join counted using (video_id, run)"
+        )
+        kind = "inner" if self._options.person else "left"  # all tracks of a person in a video count as the first of them
+        self._database.execute(
+            f"create view {table} as select {table}_counted.* replace (coalesce(linked.lead, {table}_counted.track_id) as track_id) "
+            f"from {table}_counted {kind} join linked using (run, video_id, track_id)"
+            if self._people
+            else f"create view {table} as from {table}_counted"
         )
 
     def _number(self, table: str, name: str) -> str:

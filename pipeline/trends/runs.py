@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from pipeline.errors import SettingsError
+from pipeline.storage.people_folder import Persons
 from pipeline.storage.run_folder import RunFolder, video_id
 from pipeline.trends.options import Options
 from pipeline.vocabulary import AUS
@@ -58,20 +59,25 @@ class Runs:
         videos: a row per video, by path: run, video_id, path, day, day_source, group, status, error, duration_s, fps. A video that several
             runs hold is listed once, as the last named run has it.
         notes: what a reader of the results must know.
+        persons: run name to its people, of runs whose people are linked.
     """
 
     runs: dict[str, Run]
     videos: pd.DataFrame
     notes: tuple[str, ...]
+    persons: Mapping[str, Persons] = field(default_factory=dict)
 
 
-def open_runs(folders: Sequence[Path | str], options: Options, wanted: Collection[str] | None = None) -> Runs:
+def open_runs(
+    folders: Sequence[Path | str], options: Options, wanted: Collection[str] | None = None, people: Path | str | None = None
+) -> Runs:
     """Open run folders.
 
     Args:
         folders: outputs of `focalface run`; unfinished ones count with the videos that they have finished.
         options: of the analysis.
         wanted: the only videos to analyse, by video_id; all by default.
+        people: a people folder over the runs; by default each run's own, where it has one.
 
     Raises:
         SettingsError: a folder holds no run or no finished video (or none of those wanted), or its videos table cannot be read.
@@ -98,7 +104,21 @@ def open_runs(folders: Sequence[Path | str], options: Options, wanted: Collectio
         parts.append(videos)
     videos = pd.concat(parts, ignore_index=True).drop_duplicates("video_id", keep="last")
     videos["group"] = None
-    return Runs(runs, videos.sort_values(["path", "video_id"], ignore_index=True), tuple(notes))
+    persons = _people_of(runs, people, next(iter(wanted)) if wanted is not None and len(wanted) == 1 else None)
+    if len(persons) > 1 and people is None:
+        persons = {name: own.within(name) for name, own in persons.items()}
+        notes.append("The people of each run are counted apart: link the runs (focalface people RUN... --out DIR) and pass --people DIR.")
+    if people is not None and (left := [name for name in runs if name not in persons]):
+        notes.append(f"{people} says nothing about {', '.join(left)}: tracks there are nobody's; link again with all runs.")
+    return Runs(runs, videos.sort_values(["path", "video_id"], ignore_index=True), tuple(notes), persons)
+
+
+def _people_of(runs: Mapping[str, Run], people: Path | str | None, video: str | None) -> dict[str, Persons]:
+    """The people of each run whose people are linked."""
+    found = {name: run.folder.persons(people, video) for name, run in runs.items()}
+    if people is not None and not any(found.values()):
+        raise SettingsError(f"--people {people} says nothing about these runs: link them with focalface people RUN... --out DIR")
+    return {name: persons for name, persons in found.items() if persons is not None}
 
 
 def _open_run(name: str, path: Path, wanted: Collection[str] | None) -> tuple[Run, pd.DataFrame]:

@@ -17,7 +17,11 @@ _VIDEO: Columns = [
     ("video_id", _TEXT, "as in the run's videos table"),
     ("path", _TEXT, "the file, as it was given to the run"),
 ]
-_TRACK: Columns = [*_VIDEO, ("track_id", pa.int32(), "one person's continuous presence in that video")]
+_TRACK: Columns = [
+    *_VIDEO,
+    ("track_id", pa.int32(), "one person's continuous presence in that video; where people are linked, the person's first track there"),
+    ("person_id", _TEXT, "the person, where people are linked: one series spans all tracks of the person in the video"),
+]
 _ORIGIN: Columns = [
     *_VIDEO,
     ("day", _TEXT, "UTC day of the recording, as far as known"),
@@ -92,6 +96,8 @@ _COLUMNS: dict[str, Columns] = {
     ],
     "tracks": [
         *_TRACK,
+        ("person", _TEXT, "the person's name, where one was given"),
+        ("joined", _COUNT, "tracks of the person in the video, which the series joins; 1 where people are not linked"),
         ("first_s", _REAL, "start of the first sample"),
         ("last_s", _REAL, "end of the last sample"),
         ("seen_s", _REAL, "time in samples that are not gaps"),
@@ -167,6 +173,14 @@ _COLUMNS: dict[str, Columns] = {
             f"seen time {', '.join(measure.name for measure in SUMMARISED)}",
         ),
         ("value", _REAL, "over all tracks of the video"),
+    ],
+    "by_person": [
+        ("person_id", _TEXT, "the person, where people are linked"),
+        ("person", _TEXT, "the person's name, where one was given"),
+        ("videos", _COUNT, "videos with this person"),
+        ("seen_s", _REAL, "time in view, summed over videos: rates and shares are of this time"),
+        ("measure", _TEXT, "as in by_video"),
+        ("value", _REAL, "over all videos of the person"),
     ],
     "by_day": [("day", _TEXT, "UTC"), *_MEAN],
     "by_group": [("group", _TEXT, "from the groups table"), *_MEAN],

@@ -39,13 +39,29 @@ def by_video(videos: pd.DataFrame, tracks: pd.DataFrame, units: pd.DataFrame) ->
         Rows of the by_video table: shares, rates and means over the seen time of all tracks, and the mean of the tracks' ages. Rates need
         `pipeline.trends.events.MIN_RATE_S` of seen time.
     """
+    return _with_measures(videos, "video_id", tracks, units)
+
+
+def by_person(tracks: pd.DataFrame, units: pd.DataFrame) -> list[Row]:
+    """Every measure of every linked person, over all videos: rows of the by_person table.
+
+    Args:
+        tracks, units: see `by_video`.
+    """
+    linked = tracks[tracks["person_id"].notna()]
+    people = linked.groupby("person_id").agg(person=("person", "first"), videos=("video_id", "nunique"), seen_s=("seen_s", "sum"))
+    return _with_measures(people.reset_index(), "person_id", linked, units[units["person_id"].notna()])
+
+
+def _with_measures(about: pd.DataFrame, by: str, tracks: pd.DataFrame, units: pd.DataFrame) -> list[Row]:
+    """The rows of `about` with each measure of the tracks whose column `by` is theirs."""
     seen = tracks.set_index(["video_id", "track_id"])["seen_s"]
     units = units[units["active_share"].notna()]
     units = units.assign(seen_s=seen.reindex(pd.MultiIndex.from_frame(units[["video_id", "track_id"]])).to_numpy())
     units = units.assign(active_s=units["active_share"] * units["seen_s"])
-    units = units.groupby(["video_id", "au"])[["active_s", "events", "seen_s"]].sum()
+    units = units.groupby([by, "au"])[["active_s", "events", "seen_s"]].sum()
     values: dict[str, dict[str, float | None]] = {}
-    for key, part in tracks.groupby("video_id"):
+    for key, part in tracks.groupby(by):
         own: dict[str, float | None] = {
             f"share_{name}": float(np.average(part[f"share_{name}"], weights=part["seen_s"])) for name in EMOTIONS
         }
@@ -60,10 +76,10 @@ def by_video(videos: pd.DataFrame, tracks: pd.DataFrame, units: pd.DataFrame) ->
     order = [f"{kind}_{name}" for kind, names in (("share", EMOTIONS), ("active", AUS), ("rate", AUS)) for name in names]
     order += [*TRACK_MEANS, "rate_blinks", "age"]
     return [
-        {**video, "measure": measure, "value": float(value)}
-        for video in videos.to_dict("records")
+        {**row, "measure": measure, "value": float(value)}
+        for row in about.to_dict("records")
         for measure in order
-        if (value := values.get(video["video_id"], {}).get(measure)) is not None and np.isfinite(value)
+        if (value := values.get(row[by], {}).get(measure)) is not None and np.isfinite(value)
     ]
 
 

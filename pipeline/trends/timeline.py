@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter, MultipleLocator
 from pipeline.storage.output_names import unique_names
 from pipeline.trends.analysis import Trends
 from pipeline.trends.drawing import BLUE, COLOURS, WIDE, Drawing, longest_seen
-from pipeline.trends.labels import clock, track_name
+from pipeline.trends.labels import clock, track_name, who
 from pipeline.vocabulary import AUS, EMOTIONS, UNIT
 
 MAX_BINS = 1200
@@ -35,8 +35,9 @@ def timelines(trends: Trends, most: int) -> Iterator[Drawing]:
     names = unique_names(dict(zip(trends["videos"]["video_id"].to_pylist(), trends["videos"]["path"].to_pylist(), strict=True)))
     for track in tracks.itertuples():
         own = {name: _of(table, track.video_id, track.track_id) for name, table in tables.items()}
+        name = track_name(track.path, track.track_id, who=who(track))
         caption = (
-            f"{track_name(track.path, track.track_id)}: probabilities of emotions; scores of action units (bars: events, triangles: "
+            f"{name}: probabilities of emotions; scores of action units (bars: events, triangles: "
             "blinks); valence and arousal; apparent age. Hatched: gaps."
         )
         yield Drawing("timeline", f"timeline_{names[track.video_id]}_{track.track_id}", caption, partial(_timeline, track, own))
@@ -75,7 +76,7 @@ def _timeline(track: Any, tables: dict[str, pd.DataFrame], width: float) -> Figu
     emotions, aus, affect, age = figure.subplots(4, 1, sharex=True, height_ratios=heights)
 
     _draw_emotions(emotions, binned(series, [f"emotion_{name}" for name in EMOTIONS], edges), (begin, end), wide)
-    emotions.set_title(track_name(track.path, track.track_id, 60 if wide else 30))
+    emotions.set_title(track_name(track.path, track.track_id, 60 if wide else 30, who(track)))
     _draw_aus(figure, aus, known, binned(series, known, edges), (begin, end), wide)
     rows = events["au"].map({au: row + 0.5 for row, au in enumerate(known)})
     aus.hlines(rows, events["onset_s"], events["offset_s"], color="black", lw=1.6, rasterized=len(events) > MAX_BINS)
