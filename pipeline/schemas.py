@@ -156,6 +156,7 @@ DESCRIPTIONS = pa.schema(
         _field("age_low", pa.float32(), "10th percentile of the distribution; null where the model gives none"),
         _field("age_high", pa.float32(), "90th percentile of the distribution; null where the model gives none"),
         _field("description", pa.string(), "one sentence", False),
+        _field("change", pa.string(), "what changes in the window, by the scores of its frames; null where nothing does or there are none"),
         _field("model", pa.string(), "the checkpoint that answered", False),
     ]
 )
@@ -200,7 +201,7 @@ PEOPLE = pa.schema(
 )
 """`people.parquet` of a people folder: a row for each person."""
 
-_OF_A_VIDEO = {"video_id", "track_id", "window_index", "start_s", "end_s", "frame_index", "time_s", "activity"}
+_OF_A_VIDEO = {"video_id", "track_id", "window_index", "start_s", "end_s", "frame_index", "time_s", "activity", "change"}
 
 IMAGES = pa.schema(
     [

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from pipeline.describe.active_units import hysteresis
 from pipeline.trends import measures
 from pipeline.trends.ages import ages_by_track, pooled_age
-from pipeline.trends.events import au_events, episodes, hysteresis, transitions
+from pipeline.trends.events import au_events, episodes, transitions
 from pipeline.trends.eyes import blinks, eye_summary
 from pipeline.trends.series import Series
 from pipeline.trends.tracks import cooccurrence, moments, track_aus, track_summary

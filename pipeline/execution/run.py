@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline.execution.changes import with_changes
 from pipeline.execution.chunks import Chunk, Result
 from pipeline.execution.description import with_described_frames
 from pipeline.execution.executors import Executor, choose_executor, load_run_detector, open_executor, threads_for
@@ -168,6 +169,7 @@ class _VideoParts:
     def __init__(self) -> None:
         self._parts: dict[int, tuple[pa.Table, pa.Table]] = {}
         self._elapsed_s = 0.0
+        self._thresholds: dict[str, float] = {}
         self.last: Chunk | None = None  # the chunk that carries the row
 
     def add(self, result: Result) -> bool:
@@ -179,6 +181,7 @@ class _VideoParts:
             return False
         self._parts[chunk.index] = (chunk.faces, result.descriptions)
         self._elapsed_s += chunk.elapsed_s
+        self._thresholds = result.model.thresholds
         return True
 
     @property
@@ -202,7 +205,8 @@ class _VideoParts:
             return empty("faces"), empty("descriptions")
         faces, descriptions = zip(*self._parts.values(), strict=True)
         described = pa.concat_tables(descriptions)
-        return with_described_frames(pa.concat_tables(faces), described), described
+        read = pa.concat_tables(faces)
+        return with_described_frames(read, described), with_changes(described, read, self._thresholds)
 
 
 def _named(row: dict[str, Any], path: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from pipeline.describe.active_units import active_aus
 from pipeline.errors import writing
 from pipeline.storage.atomic import replacing
 from pipeline.trends import events, statistics, tracks
@@ -153,7 +154,7 @@ class _Collected:
         run = self._runs.runs[video["run"]]
         compared = series.relative if options.relative else series.scores
         thresholds = run.active_from(options)
-        active = events.active_aus(compared, thresholds, options.hold)
+        active = active_aus(compared, thresholds, options.hold)
         measures = derive(series)
         found_blinks = blinks(series, float(thresholds[CLOSED]))
         felt = events.episodes(series)

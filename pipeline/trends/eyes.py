@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.signal import find_peaks, peak_widths
 
-from pipeline.trends.events import Row, hysteresis, rate_note, rate_per_min
+from pipeline.describe.active_units import hysteresis
+from pipeline.trends.events import Row, rate_note, rate_per_min
 from pipeline.trends.series import Series, stretches
 from pipeline.vocabulary import AUS
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import isfinite
 
+from pipeline.describe.active_units import HOLD
 from pipeline.errors import SettingsError
 from pipeline.vocabulary import CUSTOM_BOX, REGIONS, WHOLE_FACE
 
@@ -42,7 +43,7 @@ class Options:
     width_s: float | None = None
     region: str = WHOLE_FACE
     threshold: float | None = None
-    hold: float = 0.7
+    hold: float = HOLD
     relative: bool = False
     person: tuple[str, ...] = ()
 
