@@ -234,7 +234,7 @@ def test_every_column_is_described_with_its_resolution(run: RunFolder, clips: di
         assert all(column["meaning"] for column in about["columns"].values())
         windowed = [name for name, column in about["columns"].items() if column["resolution"] == "window"]
         assert {column["resolution"] for name, column in about["columns"].items() if "AU12" in name} == {"frame"}
-        assert windowed == (["region", "description"] if layout == "focalface" else [])
+        assert windowed == (["region", "description", "change"] if layout == "focalface" else [])
         rows.columns = rows.columns.str.strip()
         groups = rows.groupby(["track_id", "window_index"])
         assert (groups[[name.strip() for name in windowed]].nunique(dropna=False) == 1).all(axis=None)

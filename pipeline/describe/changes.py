@@ -16,7 +16,10 @@ from pipeline.describe.active_units import HOLD, active_aus
 from pipeline.vocabulary import AUS, UNIT
 
 LEAST_S = 0.3
-"""Shortest stretch of a unit, and shortest rest between two. Lower tells of twitches, and of noise."""
+"""Shortest stretch of a unit. Lower tells of twitches, and of noise."""
+
+LEAST_REST_S = 0.2
+"""Shortest rest between two stretches; a shorter one is a dip in one of them. Lower tells of dips as ends; higher joins blinks."""
 
 LEAST_SIZE = 0.25
 """Least difference between the mean scores before and after a change. Lower tells of a score that trembles about its threshold."""
@@ -117,13 +120,13 @@ def _runs(flags: np.ndarray) -> list[tuple[int, int]]:
 
 
 def _without_short(time_s: np.ndarray, active: np.ndarray) -> np.ndarray:
-    """Activity without rests, then without events, that are shorter than `LEAST_S`."""
+    """Activity without rests shorter than `LEAST_REST_S`, then without events shorter than `LEAST_S`."""
     active = active.copy()
     last = len(active) - 1
-    for value in (False, True):
+    for value, least_s in ((False, LEAST_REST_S), (True, LEAST_S)):
         for first, after in _runs(active == value):
             inner = value or (first > 0 and after <= last)
-            if inner and time_s[min(after, last)] - time_s[first] < LEAST_S - 1e-6:
+            if inner and time_s[min(after, last)] - time_s[first] < least_s - 1e-6:
                 active[first:after] = not value
     return active
 

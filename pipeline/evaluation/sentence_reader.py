@@ -260,6 +260,39 @@ def says_fields(text: str, aus: tuple[str, ...], emotion: str, age: float) -> bo
     return read_sentence(text) == Reading(frozenset(aus), frozenset([emotion]), frozenset([round(age)]))
 
 
+@dataclass(frozen=True)
+class ChangeReading:
+    """One change that a sentence claims: the unit, and the seconds at which it begins and ends as far as the sentence says."""
+
+    au: str
+    start_s: float | None
+    end_s: float | None
+
+
+_TIME = r"(?:about |around )?(?:second )?(\d+(?:\.\d+)?)(?: s(?:econds?)?)?"
+_BEGINS = re.compile(rf"\b(?:from|since|after|at|as of|starting at) {_TIME}(?: (?:on|onwards?))?\b")
+_ENDS = re.compile(rf"\b(?:until|till|to|up to|before) {_TIME}\b")
+_FULL_STOP = re.compile(r"(?<!\d)\.|\.(?!\d)")
+
+
+@lru_cache(maxsize=65536)
+def read_changes(text: str) -> frozenset[ChangeReading]:
+    """Read which changes sentences claim, each with its times; a sentence without a time claims none.
+
+    >>> sorted((one.au, one.start_s, one.end_s) for one in read_changes("The mouth corners go up from second 3.2 and stay up."))
+    [('AU12', 3.2, None)]
+    """
+    found: set[ChangeReading] = set()
+    for sentence in _FULL_STOP.split(" ".join(text.lower().split())):
+        begins, ends = _BEGINS.search(sentence), _ENDS.search(sentence)
+        if begins or ends:
+            rest = _ENDS.sub(" ", _BEGINS.sub(" ", sentence))
+            times = (float(match[1]) if match else None for match in (begins, ends))
+            start_s, end_s = times
+            found.update(ChangeReading(au, start_s, end_s) for au in _action_units(" ".join(rest.split())))
+    return frozenset(found)
+
+
 def _action_units(text: str) -> frozenset[str]:
     for pattern, spelled in _COORDINATED:
         text = pattern.sub(spelled, text)

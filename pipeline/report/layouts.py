@@ -174,6 +174,7 @@ def _focalface() -> Iterator[Column]:
     yield Column("age_high", "90th percentile of the distribution", "described", _same("age_high"))
     yield Column("region", "the region that the sentence is about", "window", _same("region"))
     yield Column("description", "one sentence about the described frame", "window", _same("description"))
+    yield Column("change", "what changes within the window; empty where nothing does", "window", _same("change"))
 
 
 def _references() -> Iterator[Column]:

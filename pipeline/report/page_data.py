@@ -256,13 +256,18 @@ def _row_columns(
     }
     texts: dict[str, list[str]] = {}
     for name, column, kind in (("region", "region", "<u1"), ("text", "description", "<u4"), ("model", "model", "<u1")):
-        codes, values = _coded(rows[column].to_pylist())
+        codes, values = _coded(with_change(rows) if column == "description" else rows[column].to_pylist())
         columns[name], texts[{"region": "regions", "text": "sentences", "model": "models"}[name]] = codes.astype(kind), values
     boxes = np.clip(np.round(np.nan_to_num(data.boxes())), -32768, 32767).astype("<i2")
     columns |= {name: boxes[:, side] for side, name in enumerate(("x0", "y0", "x1", "y1"))}
     columns["activity"] = _scaled(data.column("activity"), _HUNDREDTHS)
     columns["active"] = _active(rows["aus"].to_pylist())
     return columns | {code: _scaled(data.column(code), _THOUSANDTHS) for code in known}, texts
+
+
+def with_change(rows: pa.Table) -> list[str]:
+    """The sentence of each description, with the sentences about change after it."""
+    return [" ".join(filter(None, said)) for said in zip(rows["description"].to_pylist(), rows["change"].to_pylist(), strict=True)]
 
 
 def _window_keys(table: pa.Table) -> list[tuple[int, int]]:

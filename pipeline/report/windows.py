@@ -13,7 +13,7 @@ from pipeline.vocabulary import AUS, CUSTOM_BOX, EMOTIONS, REGIONS
 
 _KEYS = ("track_id", "window_index")
 _SINGLE = ("start_s", "end_s", "frame_index", "region")
-_FACE = ("emotion", *(f"emotion_{name}" for name in EMOTIONS), "age", "age_low", "age_high", "description")
+_FACE = ("emotion", *(f"emotion_{name}" for name in EMOTIONS), "age", "age_low", "age_high", "description", "change")
 _REGION_ORDER = {name: place for place, name in enumerate((*REGIONS, CUSTOM_BOX))}
 
 
