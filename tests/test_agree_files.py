@@ -12,6 +12,8 @@ from pipeline.evaluation.agreement.codes import Code
 from pipeline.evaluation.agreement.compare import compare
 from pipeline.evaluation.agreement.options import AgreeOptions
 from pipeline.evaluation.agreement.reading import read_codes
+from pipeline.report.elan import write_elan as write_report
+from pipeline.storage.run_folder import RunFolder
 from pipeline.trends.options import Options
 from tests.support.agreement import face_rows, make_run, write_elan
 
@@ -124,6 +126,21 @@ def test_every_kind_gives_the_same_figures(tmp_path: Path) -> None:
     assert all(row == rows[0] for row in rows[1:])
     shifted = compare([run], [tmp_path / "y.eaf"], options).rows[0]
     assert shifted["kappa"] == pytest.approx(rows[0]["kappa"], abs=0.02) and shifted["coder_events"] == 2
+
+
+def test_the_elan_file_of_a_report_agrees_with_its_run(tmp_path: Path) -> None:
+    """Two people on screen: each tier goes to its own track."""
+    tables = [
+        face_rows("a.mp4", 10, {"AU12": [(1.2, 2.7), (7, 8)], "happiness": [(1, 3)]}, 1),
+        face_rows("a.mp4", 10, {"AU12": [(4, 5)]}, 2),
+    ]
+    run = RunFolder(make_run(tmp_path / "run", {"a.mp4": tables}, 10, start_s=0.5))
+    write_report(run, run.read("videos").to_pylist()[0], tmp_path / "a.eaf")
+    found = compare([run.path], [tmp_path / "a.eaf"], AgreeOptions(whole=True))
+    assert sorted(one.tracks for one in found.compared) == [(1,), (2,)]
+    rows = {row["label"]: row for row in found.rows}
+    assert rows["AU12"]["kappa"] == rows["happiness"]["kappa"] == 1.0 and rows["AU12"]["frames"] == 200
+    assert rows["AU12"]["matched_events"] == rows["AU12"]["run_events"] == 3
 
 
 @pytest.mark.parametrize(

@@ -83,19 +83,24 @@ def _span(row: Mapping[str, Any], kind: Kind, label: str, text: str, intensity: 
 
 def _descriptions(run: RunFolder, video_id: str) -> list[Span]:
     """A span for each described window: the sentence about the face, and those about its regions, each after its name."""
-    rows = run.read("descriptions", video_id=video_id).select(["track_id", "start_s", "end_s", "region", "description"])
+    rows = run.read("descriptions", video_id=video_id).select(["track_id", "start_s", "end_s", "region", "description", "change"])
     windows: dict[tuple[int, float], list[tuple[int, dict[str, Any]]]] = {}
     for place, row in zip(region_order(rows["region"]).tolist(), rows.to_pylist(), strict=True):
         windows.setdefault((row["track_id"], row["start_s"]), []).append((place, row))
     spans = []
     for own in windows.values():
         listed = [row for _, row in sorted(own, key=lambda one: one[0])]
-        lines = [("" if row["region"] == WHOLE_FACE else f"{_words(row['region'])}: ") + row["description"] for row in listed]
+        lines = [("" if row["region"] == WHOLE_FACE else f"{_words(row['region'])}: ") + _said(row) for row in listed]
         first = listed[0]
         times = first["start_s"], first["end_s"]
         ids = first["track_id"], first.get("person_id")
         spans.append(Span(owner(first), *ids, "description", "description", *times, None, None, "\n".join(lines)))
     return spans
+
+
+def _said(row: Mapping[str, Any]) -> str:
+    """The sentence, and what changes after it."""
+    return " ".join(filter(None, (row["description"], row["change"])))
 
 
 def _words(region: str) -> str:

@@ -18,6 +18,7 @@ import pandas as pd
 from pipeline.evaluation.agreement.codes import Code, Coding, Span, union, without
 from pipeline.trends.analysis import Trends
 from pipeline.trends.groups import VideoIndex
+from pipeline.video.container import media_start_s
 from pipeline.vocabulary import AUS, EMOTIONS
 
 BLINK = "AU45"
@@ -51,6 +52,7 @@ class Video:
         start_s: the first picture's time stamp on the container's own clock.
         duration_s: its length.
         rate: samples a second.
+        people: ids and names of linked people to the track that their series stands under.
         samples: rows of the series table that are no gaps.
         events, blinks: rows of these tables.
     """
@@ -60,6 +62,7 @@ class Video:
     start_s: float
     duration_s: float
     rate: float
+    people: Mapping[str, int]
     samples: pd.DataFrame
     events: pd.DataFrame
     blinks: pd.DataFrame
@@ -112,6 +115,10 @@ def videos_of(trends: Trends, about: Mapping[str, Mapping[str, float | None]], s
     series, events, blinks = trends.pandas("series"), trends.pandas("events"), trends.pandas("blinks")
     middle = (series["time_s"] + series["end_s"]) / 2
     series = series.assign(at_s=middle if trends.grid_s else series["time_s"])[~series["gap"]]
+    people: dict[str, dict[str, int]] = {}
+    for row in trends.pandas("tracks").to_dict("records"):
+        names = {name: int(row["track_id"]) for name in (row["person_id"], row["person"]) if isinstance(name, str) and name}
+        people.setdefault(row["video_id"], {}).update(names)
     parts = {name: dict(tuple(table.groupby("video_id"))) for name, table in (("s", series), ("e", events), ("b", blinks))}
     found = {}
     for row in trends.pandas("videos").to_dict("records"):
@@ -120,7 +127,7 @@ def videos_of(trends: Trends, about: Mapping[str, Mapping[str, float | None]], s
         own = own or USUAL_FPS
         rate = 1 / trends.grid_s if trends.grid_s else min(sampled_fps.get(row["run"]) or own, own)
         tables = (parts[name].get(key, table.iloc[:0]) for name, table in (("s", series), ("e", events), ("b", blinks)))
-        found[key] = Video(key, row["path"], start_s, length_s, rate, *tables)
+        found[key] = Video(key, row["path"], media_start_s(row["path"], start_s), length_s, rate, people.get(key, {}), *tables)
     return found
 
 
@@ -178,7 +185,7 @@ def choose_tracks(coding: Coding, video: Video, spans: Sequence[Span]) -> tuple[
         Unclear: nobody is there, or two people are on screen and the file does not say who was coded.
     """
     there = {int(track) for track in video.samples["track_id"].unique()}
-    named = coding.track if coding.track is not None else _named_track(coding.person)
+    named = coding.track if coding.track is not None else video.people.get(coding.person or "", _named_track(coding.person))
     if named is not None:
         if named not in there:
             raise Unclear(f"the run has no track {named} there")
