@@ -148,12 +148,13 @@ def test_intensities_are_those_of_the_model_where_it_gives_them(run: RunFolder, 
 def test_a_face_that_could_not_be_read_has_no_values(run: RunFolder, clips: dict[str, Path], tmp_path: Path) -> None:
     """Not those of another frame of its window either."""
     faces, words = (table(run, name, clips["one"]) for name in ("faces", "descriptions"))
-    hidden = dict.fromkeys([*READ_COLUMNS], None)
+    hidden = dict.fromkeys(READ_COLUMNS) | {"readable": 0.2, "unreadable": "covered"}
     faces = [face | (hidden if 2 <= number < 5 else {}) for number, face in enumerate(faces)]
     made = hand_made(tmp_path / "run", clips["one"], faces, words)
     rows = read(made, clips["one"], tmp_path)
     assert rows.loc[2:4, [*READ, "emotion", "aus"]].isna().all(axis=None) and rows.description.notna().all()
-    assert rows.drop(index=[2, 3, 4]).emotion.notna().all()
+    assert rows.drop(index=[2, 3, 4]).emotion.notna().all() and rows.drop(index=[2, 3, 4]).unreadable.isna().all()
+    assert (rows.unreadable[2:5] == "covered").all() and (rows.readable[2:5] < 0.3).all()
     tool = read(made, clips["one"], tmp_path, columns="openface")
     assert tool.loc[2:4].filter(regex="_[rc]$").isna().all(axis=None) and (tool.success == 1).all()
 

@@ -158,6 +158,8 @@ def _focalface() -> Iterator[Column]:
     yield Column("pitch", "degrees, positive when the face looks down", "frame", _same("pitch"))
     yield Column("roll", "degrees, positive when the image-right eye is the higher one", "frame", _same("roll"))
     yield Column("sharpness", "variance of the Laplacian of the aligned face", "frame", _same("sharpness"))
+    yield Column("readable", "how readable the face is, 0 to 1", "frame", _same("readable"))
+    yield Column("unreadable", "why the face was not read, so that it has no scores, emotion and age", "frame", _same("unreadable"))
     yield Column("window_index", "number of the window", "frame", _same("window_index"))
     yield Column("described", "whether this frame is the one that was described for its window", "frame", _same("described"))
     for au in AUS:

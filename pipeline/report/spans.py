@@ -82,11 +82,12 @@ def _span(row: Mapping[str, Any], kind: Kind, label: str, text: str, intensity: 
 
 
 def _descriptions(run: RunFolder, video_id: str) -> list[Span]:
-    """A span for each described window: the sentence about the face, and those about its regions, each after its name."""
+    """A span for each described window: the sentence about the face, and those about its regions, each after its name. A window in which
+    a cut joins two tracks of one person has the sentences of both."""
     rows = run.read("descriptions", video_id=video_id).select(["track_id", "start_s", "end_s", "region", "description", "change"])
-    windows: dict[tuple[int, float], list[tuple[int, dict[str, Any]]]] = {}
+    windows: dict[tuple[str, float], list[tuple[int, dict[str, Any]]]] = {}
     for place, row in zip(region_order(rows["region"]).tolist(), rows.to_pylist(), strict=True):
-        windows.setdefault((row["track_id"], row["start_s"]), []).append((place, row))
+        windows.setdefault((owner(row), row["start_s"]), []).append((place, row))
     spans = []
     for own in windows.values():
         listed = [row for _, row in sorted(own, key=lambda one: one[0])]
