@@ -246,7 +246,7 @@ def test_every_column_is_described_with_its_resolution(run: RunFolder, clips: di
 def test_pyfeat_scripts_read_it(run: RunFolder, clips: dict[str, Path], samples: Path, tmp_path: Path) -> None:
     theirs = pd.read_csv(samples / "Feat_Test.csv")
     rows = read(run, clips["two"], tmp_path, columns="pyfeat")
-    added = ["approx_time", "Identity", "track_id", "time_s", "window_index", "described"]  # the first two are py-feat's own since
+    added = ["approx_time", "Identity", "track_id", "person_id", "time_s", "window_index", "described"]  # py-feat has the first two
     assert [name for name in rows if name not in added] == [name for name in theirs if not name.startswith(("x_", "y_"))]
     assert [name for name in rows if "AU" in name] == [name for name in theirs if "AU" in name]
     faces = table(run, "faces", clips["two"])
