@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -194,6 +194,7 @@ class Answer:
         age: apparent age in years: median of the model's distribution, or what the model states.
         age_low, age_high: 10th and 90th percentile of the distribution; None where the model gives none.
         description: one sentence.
+        au_intensities: expected intensity, 0 to 5, of those units of `au_scores` whose intensity the model gives.
         own_sentence: the sentence that the model wrote, before a check of it against the fields (`description` is another where the check
             fails); None where the model wrote none.
     """
@@ -207,3 +208,4 @@ class Answer:
     age_high: float | None
     description: str
     own_sentence: str | None = None
+    au_intensities: dict[str, float] = field(default_factory=dict)

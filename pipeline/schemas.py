@@ -114,7 +114,7 @@ FACES = pa.schema(
 FACE_COLUMNS = ("emotion", *(f"emotion_{name}" for name in EMOTIONS), "age")
 """Columns about a face as a whole: in one frame they are equal in its row of the faces table and in its rows of the descriptions table."""
 
-READ_COLUMNS = (*AUS, *FACE_COLUMNS)
+READ_COLUMNS = (*AUS, *(f"{au}_intensity" for au in AUS), *FACE_COLUMNS)
 """Columns of the faces table that come from reading the whole face."""
 
 DESCRIPTIONS = pa.schema(

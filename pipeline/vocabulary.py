@@ -33,7 +33,10 @@ class ActionUnit:
         name: the FACS name.
         areas: where it shows, in aligned-crop pixels; one of them is enough (`MIN_VISIBLE`).
         clauses: ways to say that it is active; each is a whole clause and belongs to this unit alone.
-        labelled: whether the faces that nano is trained on have labels of it.
+        labelled: whether the faces of the training stages have labels of it. Which units a checkpoint knows is written in its `focal.json`.
+        graded: whether FACS scores its intensity; it scores only the direction of gaze.
+        mirror: the unit that it becomes in the face's mirror image; None: itself. FACS names the directions of gaze by the person's own
+            left and right, so the eyes of AU61 turn to the image's right.
     """
 
     code: str
@@ -41,6 +44,8 @@ class ActionUnit:
     areas: tuple[Box, ...]
     clauses: tuple[str, ...]
     labelled: bool = False
+    graded: bool = True
+    mirror: str | None = None
 
 
 _LIDS: tuple[Box, ...] = ((30, 36, 48, 47), (64, 36, 82, 47))
@@ -49,167 +54,140 @@ _LIPS: tuple[Box, ...] = ((44, 74, 68, 88),)
 
 ACTION_UNITS: tuple[ActionUnit, ...] = (
     ActionUnit(
-        "AU01",
-        "inner brow raiser",
-        ((40, 27, 50, 37), (62, 27, 72, 37), (44, 15, 68, 27)),
-        ("the inner brows are raised", "the inner ends of the brows are lifted", "the inner brows go up"),
-        labelled=True,
+        "AU01", "inner brow raiser", ((40, 27, 50, 37), (62, 27, 72, 37), (44, 15, 68, 27)),
+        ("the inner brows are raised", "the inner ends of the brows are lifted", "the inner brows go up"), labelled=True,
     ),
     ActionUnit(
-        "AU02",
-        "outer brow raiser",
-        ((24, 27, 36, 38), (76, 27, 88, 38), (40, 14, 72, 26)),
-        ("the outer brows are raised", "the outer ends of the brows are lifted", "the outer brows go up"),
-        labelled=True,
+        "AU02", "outer brow raiser", ((24, 27, 36, 38), (76, 27, 88, 38), (40, 14, 72, 26)),
+        ("the outer brows are raised", "the outer ends of the brows are lifted", "the outer brows go up"), labelled=True,
     ),
     ActionUnit(
-        "AU04",
-        "brow lowerer",
-        ((30, 32, 49, 42), (63, 32, 82, 42)),
-        ("the brows are lowered", "the brows are drawn together", "the brows are knitted"),
-        labelled=True,
+        "AU04", "brow lowerer", ((30, 32, 49, 42), (63, 32, 82, 42)),
+        ("the brows are lowered", "the brows are drawn together", "the brows are knitted"), labelled=True,
     ),
     ActionUnit(
-        "AU05",
-        "upper lid raiser",
-        _LIDS,
-        ("the upper lids are raised", "the eyes are opened wide", "the upper lids are lifted"),
-        labelled=True,
+        "AU05", "upper lid raiser", _LIDS,
+        ("the upper lids are raised", "the eyes are opened wide", "the upper lids are lifted"), labelled=True,
     ),
     ActionUnit(
-        "AU06",
-        "cheek raiser",
-        ((24, 50, 40, 62), (72, 50, 88, 62)),
-        ("the cheeks are raised", "the cheeks are lifted", "the cheeks are pushed up"),
+        "AU06", "cheek raiser", ((24, 50, 40, 62), (72, 50, 88, 62)),
+        ("the cheeks are raised", "the cheeks are lifted", "the cheeks are pushed up"), labelled=True,
     ),
     ActionUnit(
-        "AU07",
-        "lid tightener",
-        _LIDS,
-        ("the lids are tightened", "the eyes are narrowed", "the lids are drawn tight"),
-        labelled=True,
+        "AU07", "lid tightener", _LIDS,
+        ("the lids are tightened", "the eyes are narrowed", "the lids are drawn tight"), labelled=True,
     ),
     ActionUnit(
-        "AU09",
-        "nose wrinkler",
-        ((47, 40, 65, 58),),
-        ("the nose is wrinkled", "the nose is scrunched", "the bridge of the nose is wrinkled"),
+        "AU09", "nose wrinkler", ((47, 40, 65, 58),),
+        ("the nose is wrinkled", "the nose is scrunched", "the bridge of the nose is wrinkled"), labelled=True,
     ),
     ActionUnit(
-        "AU10",
-        "upper lip raiser",
-        ((47, 70, 65, 78),),
-        ("the upper lip is raised", "the upper lip is lifted", "the upper lip is pulled up"),
-        labelled=True,
+        "AU10", "upper lip raiser", ((47, 70, 65, 78),),
+        ("the upper lip is raised", "the upper lip is lifted", "the upper lip is pulled up"), labelled=True,
     ),
     ActionUnit(
-        "AU11",
-        "nasolabial deepener",
-        ((38, 64, 47, 77), (65, 64, 74, 77)),
+        "AU11", "nasolabial deepener", ((38, 64, 47, 77), (65, 64, 74, 77)),
         ("the nasolabial folds are deepened", "the folds beside the nose are deepened"),
     ),
     ActionUnit(
-        "AU12",
-        "lip corner puller",
-        _CORNERS,
-        ("the lip corners are pulled up", "the corners of the mouth are drawn up", "the lip corners are raised"),
-        labelled=True,
+        "AU12", "lip corner puller", _CORNERS,
+        ("the lip corners are pulled up", "the corners of the mouth are drawn up", "the lip corners are raised"), labelled=True,
     ),
     ActionUnit(
-        "AU14",
-        "dimpler",
-        _CORNERS,
+        "AU14", "dimpler", _CORNERS,
         ("the lip corners are dimpled", "the corners of the mouth are tucked in"),
     ),
     ActionUnit(
-        "AU15",
-        "lip corner depressor",
-        _CORNERS,
-        ("the lip corners are pulled down", "the corners of the mouth are drawn down", "the lip corners are lowered"),
-        labelled=True,
+        "AU15", "lip corner depressor", _CORNERS,
+        ("the lip corners are pulled down", "the corners of the mouth are drawn down", "the lip corners are lowered"), labelled=True,
     ),
     ActionUnit(
-        "AU16",
-        "lower lip depressor",
-        ((47, 80, 65, 89),),
-        ("the lower lip is pulled down", "the lower lip is drawn down", "the lower lip is lowered"),
-        labelled=True,
+        "AU16", "lower lip depressor", ((47, 80, 65, 89),),
+        ("the lower lip is pulled down", "the lower lip is drawn down", "the lower lip is lowered"), labelled=True,
     ),
     ActionUnit(
-        "AU17",
-        "chin raiser",
-        ((47, 90, 65, 101), (48, 82, 64, 90)),
-        ("the chin is raised", "the chin is pushed up", "the chin is drawn up"),
-        labelled=True,
+        "AU17", "chin raiser", ((47, 90, 65, 101), (48, 82, 64, 90)),
+        ("the chin is raised", "the chin is pushed up", "the chin is drawn up"), labelled=True,
     ),
     ActionUnit(
-        "AU18",
-        "lip pucker",
-        _LIPS,
-        ("the lips are puckered", "the lips are pushed forward", "the lips are drawn into a pucker"),
-        labelled=True,
+        "AU18", "lip pucker", _LIPS,
+        ("the lips are puckered", "the lips are pushed forward", "the lips are drawn into a pucker"), labelled=True,
     ),
     ActionUnit(
-        "AU20",
-        "lip stretcher",
-        _CORNERS,
-        ("the lips are stretched", "the mouth is stretched sideways", "the lips are pulled sideways"),
-        labelled=True,
+        "AU20", "lip stretcher", _CORNERS,
+        ("the lips are stretched", "the mouth is stretched sideways", "the lips are pulled sideways"), labelled=True,
     ),
     ActionUnit(
-        "AU23",
-        "lip tightener",
-        _LIPS,
-        ("the lips are tightened", "the lips are drawn narrow"),
+        "AU23", "lip tightener", _LIPS,
+        ("the lips are tightened", "the lips are drawn narrow"), labelled=True,
     ),
     ActionUnit(
-        "AU24",
-        "lip pressor",
-        _LIPS,
-        ("the lips are pressed together", "the lips are pressed", "the lips are squeezed together"),
-        labelled=True,
+        "AU24", "lip pressor", _LIPS,
+        ("the lips are pressed together", "the lips are pressed", "the lips are squeezed together"), labelled=True,
     ),
     ActionUnit(
-        "AU25",
-        "lips part",
-        _LIPS,
-        ("the lips are parted", "the lips are apart", "the lips are open"),
-        labelled=True,
+        "AU25", "lips part", _LIPS,
+        ("the lips are parted", "the lips are apart", "the lips are open"), labelled=True,
     ),
     ActionUnit(
-        "AU26",
-        "jaw drop",
-        ((45, 78, 67, 92), (45, 89, 67, 103)),
-        ("the jaw is dropped", "the jaw is lowered", "the jaw hangs open"),
-        labelled=True,
+        "AU26", "jaw drop", ((45, 78, 67, 92), (45, 89, 67, 103)),
+        ("the jaw is dropped", "the jaw is lowered", "the jaw hangs open"), labelled=True,
     ),
     ActionUnit(
-        "AU28",
-        "lip suck",
-        _LIPS,
-        ("the lips are sucked in", "the lips are rolled in"),
+        "AU27", "mouth stretch", ((45, 78, 67, 92), (45, 89, 67, 103)),
+        ("the mouth is stretched open", "the mouth is stretched wide open", "the jaw is pulled wide open"), labelled=True,
     ),
     ActionUnit(
-        "AU43",
-        "eyes closed",
-        _LIDS,
-        ("the eyes are closed", "the lids are shut", "the eyes are shut"),
-        labelled=True,
+        "AU28", "lip suck", _LIPS,
+        ("the lips are sucked in", "the lips are rolled in"), labelled=True,
     ),
-)
+    ActionUnit(
+        "AU43", "eyes closed", _LIDS,
+        ("the eyes are closed", "the lids are shut", "the eyes are shut"), labelled=True,
+    ),
+    ActionUnit(
+        "AU61", "eyes turn left", _LIDS,
+        ("the eyes look to the image's right", "the gaze turns to the image's right", "the eyes are turned to the image's right"),
+        labelled=True, graded=False, mirror="AU62",
+    ),
+    ActionUnit(
+        "AU62", "eyes turn right", _LIDS,
+        ("the eyes look to the image's left", "the gaze turns to the image's left", "the eyes are turned to the image's left"),
+        labelled=True, graded=False, mirror="AU61",
+    ),
+    ActionUnit(
+        "AU63", "eyes up", _LIDS,
+        ("the eyes look up", "the gaze is raised", "the gaze goes up"), labelled=True, graded=False,
+    ),
+    ActionUnit(
+        "AU64", "eyes down", _LIDS,
+        ("the eyes look down", "the gaze is lowered", "the gaze goes down"), labelled=True, graded=False,
+    ),
+)  # fmt: skip
 
 AUS: tuple[str, ...] = tuple(unit.code for unit in ACTION_UNITS)
 """All action units of the tables, in order."""
 
 AUS_LABELLED: tuple[str, ...] = tuple(unit.code for unit in ACTION_UNITS if unit.labelled)
-"""The action units that nano is trained on."""
+"""The action units that the training faces have labels of."""
 
 UNIT: dict[str, ActionUnit] = {unit.code: unit for unit in ACTION_UNITS}
+
+
+def mirrored_au(code: str) -> str:
+    """The action unit that another one becomes in the mirror image of a face.
+
+    >>> mirrored_au("AU61"), mirrored_au("AU12")
+    ('AU62', 'AU12')
+    """
+    return UNIT[code].mirror or code
+
 
 EXCLUSIONS: dict[frozenset[str], str] = {
     frozenset({"AU05", "AU43"}): "AU05 contracts the muscle that raises the upper lid, AU43 relaxes it",
     frozenset({"AU24", "AU25"}): "AU24 presses the lips together, AU25 parts them",
     frozenset({"AU24", "AU27"}): "AU24 presses the lips together, AU27 stretches the mouth open",
+    frozenset({"AU25", "AU28"}): "AU28 rolls the lips in over the teeth; the training labels never name it with parted lips",
     frozenset({"AU26", "AU27"}): "two degrees of one movement: the jaw drops by relaxing, or is pulled down",
     frozenset({"AU61", "AU62"}): "the eyes cannot be turned left and right at once (FACS, table 9-1)",
     frozenset({"AU63", "AU64"}): "the eyes cannot be turned up and down at once (FACS, table 9-1)",

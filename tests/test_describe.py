@@ -23,11 +23,13 @@ from pipeline.describe.patches import grid_thw, patchify
 from pipeline.describe.sentences import compose
 from pipeline.describe.tokens import PromptTokens
 from pipeline.errors import ModelError
+from pipeline.execution.description import answer_columns
 from pipeline.faces.alignment import align, crop
 from pipeline.faces.detectors import load_detector
 from pipeline.records import Answer, Request
 from pipeline.regions.placement import place_regions
-from pipeline.vocabulary import AUS, EMOTION_WORDS, EMOTIONS, REGION_AUS, claims, compatible, excludes
+from pipeline.training.nano import GRAMMAR, PREPROCESSOR_CONFIG, build_model, build_tokenizer, save_checkpoint
+from pipeline.vocabulary import AUS, EMOTION_WORDS, EMOTIONS, REGION_AUS, UNIT, claims, compatible, excludes
 
 REGIONS_ASKED = ("face", "mouth", "eyes", "nose")
 NANO_AUS = Grammar.load(locate("nano")).aus
@@ -112,6 +114,33 @@ def test_of_two_units_that_exclude_each_other_the_surer_stands(requests_: list[R
         if request.region == "mouth":
             assert {"AU24", "AU25"} <= set(answer.au_scores), "scores stay the model's own"
             assert ("AU24" in answer.aus) == (answer.au_scores["AU24"] > answer.au_scores["AU25"])
+
+
+def test_levels_give_score_and_intensity(requests_: list[Request], tmp_path: Path) -> None:
+    """A checkpoint whose grammar asks for levels: the score is the probability of any level but 0, the intensity the expected level."""
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer()
+    save_checkpoint(build_model(tokenizer), tokenizer, GRAMMAR, PREPROCESSOR_CONFIG, tmp_path)
+    graded = TransformersDescriber(open_checkpoint(str(tmp_path), device="cpu"))
+    assert graded.grammar.au_levels and not Grammar.load(locate("nano")).au_levels
+    for request, answer in zip(requests_[:4], graded.read(requests_[:4]), strict=True):
+        known = [au for au in REGION_AUS[request.region] if au in graded.aus]
+        assert list(answer.au_scores) == known
+        assert list(answer.au_intensities) == [au for au in known if UNIT[au].graded]
+        for au, intensity in answer.au_intensities.items():
+            assert answer.au_scores[au] <= intensity <= 5 * answer.au_scores[au], "an active unit has a level from 1 to 5"
+        columns = answer_columns(answer)
+        assert columns.get("AU12_intensity") == answer.au_intensities.get("AU12")
+        assert "AU61_intensity" not in columns
+    mirror = Request(np.ascontiguousarray(requests_[0].crop[:, ::-1]), _mirrored_box(requests_[0]), "face")
+    one, other = graded.read([requests_[0], mirror])
+    assert one.au_scores["AU61"] == pytest.approx(other.au_scores["AU62"], abs=1e-5), "a mirrored face looks to the other side"
+    assert one.au_intensities["AU12"] == pytest.approx(other.au_intensities["AU12"], abs=1e-5)
+
+
+def _mirrored_box(request: Request) -> tuple[float, float, float, float]:
+    x0, y0, x1, y1 = request.box
+    return 112 - x1, y0, 112 - x0, y1
 
 
 def test_fields_alone_are_those_of_a_description(describer: TransformersDescriber, requests_: list[Request], answers: list[Answer]) -> None:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from pipeline.errors import SettingsError
-from pipeline.vocabulary import AUS, AUS_LABELLED, EMOTIONS, Box
+from pipeline.vocabulary import AUS, EMOTIONS, Box
 
 ACTIVE_INTENSITY = 2.0
 """Intensities (0 to 5) from here on count as active, as is usual with DISFA; lower also counts traces."""
@@ -27,6 +27,9 @@ NOT_SCORED = (-1.0, 9.0, 999.0)
 """Presence values by which BP4D, EmotioNet and others say that a unit was not scored."""
 
 MAX_INTENSITY = 5.0
+
+USUALLY_LISTED = tuple(f"AU{number:02}" for number in (1, 2, 4, 5, 7, 10, 12, 15, 16, 17, 18, 20, 24, 25, 26, 43))
+"""Units that a column `aus` speaks of where neither `au_thresholds` nor `aus_known` says which; other units are then unknown."""
 
 MAX_AGE = 116
 """Years; a greater age is taken for an error. The oldest people in UTKFace are 116."""
@@ -123,7 +126,7 @@ class LabelReader:
         self._names: list[str] = list(metadata.get("au_names", ()))
         self._thresholds: dict[str, float] = dict(metadata.get("au_thresholds", {}))
         self._vote_names: list[str] = list(metadata.get("emotion_names", EMOTIONS))
-        self._listed = [au for au in AUS if au in self._thresholds] or list(AUS_LABELLED)
+        self._listed = [au for au in AUS if au in self._thresholds] or list(USUALLY_LISTED)
         self._units: dict[str, dict[str, str]] = {}
         self.ignored = [au for au in dict.fromkeys([*self._names, *self._thresholds]) if au not in AUS]
         self.unknown_emotions: Counter[str] = Counter()

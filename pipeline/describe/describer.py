@@ -15,9 +15,9 @@ import numpy as np
 
 from pipeline.describe.fields import Fields, decide, mean_fields
 from pipeline.describe.grammar import Grammar
-from pipeline.describe.sentences import agrees, compose, speaks_of_region_first
+from pipeline.describe.sentences import agrees, compose, mirrored_text, speaks_of_region_first
 from pipeline.records import Answer, ModelInfo, Request
-from pipeline.vocabulary import WHOLE_FACE, region_aus
+from pipeline.vocabulary import AUS, WHOLE_FACE, mirrored_au, region_aus
 
 READ_BATCHES = 4
 """Batches that `BaseDescriber.read` reads together, as no sentences are written; more takes more memory, and is little faster."""
@@ -37,7 +37,7 @@ class Prompt:
 
     def mirrored(self) -> Prompt:
         """The same prompt about the face's mirror image."""
-        return Prompt(mirrored(self.request), tuple((mirrored(request), answer) for request, answer in self.earlier))
+        return Prompt(mirrored(self.request), tuple((mirrored(request), mirrored_answer(answer)) for request, answer in self.earlier))
 
 
 class BaseDescriber(ABC):
@@ -229,6 +229,12 @@ def mirrored(request: Request) -> Request:
     x0, y0, x1, y1 = request.box
     width = request.crop.shape[1]
     return Request(np.ascontiguousarray(request.crop[:, ::-1]), (width - x1, y0, width - x0, y1), request.region)
+
+
+def mirrored_answer(answer: Answer) -> Answer:
+    """What an answer says of the face's mirror image: the directions of gaze and the words for the sides change places."""
+    aus = tuple(au for au in AUS if mirrored_au(au) in answer.aus)
+    return replace(answer, aus=aus, description=mirrored_text(answer.description))
 
 
 def resized(crop: np.ndarray, side: int) -> np.ndarray:

@@ -5,14 +5,15 @@ Every backend hands its readings to `decide`, so that the same probabilities giv
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import nan
 
 import numpy as np
 
+from pipeline.describe.grammar import LEVEL_CHOICES
 from pipeline.records import Answer, Request
-from pipeline.vocabulary import EMOTIONS, compatible, region_aus
+from pipeline.vocabulary import EMOTIONS, UNIT, compatible, mirrored_au, region_aus
 
 YEARS = 101
 """Length of an age distribution: 0 to 100 years."""
@@ -24,6 +25,7 @@ class Fields:
 
     Attributes:
         au_scores: probability of each action unit that it was asked about.
+        au_intensities: expected intensity, 0 to 5, of units whose levels it gives.
         emotion_scores: (7,) probabilities in the order of `pipeline.vocabulary.EMOTIONS`.
         age_scores: (101,) probabilities of 0 to 100 years.
         aus: action units that the model states to be active without a probability.
@@ -37,16 +39,53 @@ class Fields:
     aus: tuple[str, ...] = ()
     emotion: str = ""
     age: float = nan
+    au_intensities: Mapping[str, float] = field(default_factory=dict)
 
 
-def mean_fields(one: Fields, other: Fields) -> Fields:
-    """The mean of two readings that both have all probabilities, such as of a face and its mirror image."""
-    assert one.emotion_scores is not None and other.emotion_scores is not None
-    assert one.age_scores is not None and other.age_scores is not None
+def unit_readings(aus: Sequence[str], answers: Sequence[np.ndarray]) -> tuple[dict[str, float], dict[str, float]]:
+    """Scores and intensities from the probabilities of the action units' slots.
+
+    Args:
+        aus: the units.
+        answers: for each of them the probabilities of its slot's choices: of yes and no, or of the levels 0 to 5
+            (`pipeline.describe.grammar.Grammar.au_levels`).
+
+    Returns:
+        (score, intensity) by unit. A score is the probability of yes, or of all levels but 0. An intensity is the expected level; a unit
+        that is answered by yes or no, or whose intensity FACS does not score, has none.
+
+    >>> unit_readings(["AU12"], [np.array([0.5, 0.0, 0.25, 0.25, 0.0, 0.0])])
+    ({'AU12': 0.5}, {'AU12': 1.25})
+    """
+    scores: dict[str, float] = {}
+    intensities: dict[str, float] = {}
+    for au, answer in zip(aus, answers, strict=True):
+        levels = len(answer) == len(LEVEL_CHOICES)
+        scores[au] = float(1 - answer[0]) if levels else float(answer[0])
+        if levels and UNIT[au].graded:
+            intensities[au] = float(answer @ np.arange(len(answer)))
+    return scores, intensities
+
+
+def mean_fields(one: Fields, mirrored: Fields) -> Fields:
+    """The mean of the readings of a face and of its mirror image, which both have all probabilities.
+
+    >>> plain = Fields({"AU61": 0.8, "AU62": 0.0}, np.eye(7)[3], np.eye(101)[31])
+    >>> mirrored = Fields({"AU61": 0.1, "AU62": 0.6}, np.eye(7)[3], np.eye(101)[31])
+    >>> dict(mean_fields(plain, mirrored).au_scores)
+    {'AU61': 0.7, 'AU62': 0.05}
+    """
+    assert one.emotion_scores is not None and mirrored.emotion_scores is not None
+    assert one.age_scores is not None and mirrored.age_scores is not None
+
+    def means(own: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:
+        return {au: (value + other.get(mirrored_au(au), value)) / 2 for au, value in own.items()}
+
     return Fields(
-        {au: (score + other.au_scores[au]) / 2 for au, score in one.au_scores.items()},
-        (one.emotion_scores + other.emotion_scores) / 2,
-        (one.age_scores + other.age_scores) / 2,
+        means(one.au_scores, mirrored.au_scores),
+        (one.emotion_scores + mirrored.emotion_scores) / 2,
+        (one.age_scores + mirrored.age_scores) / 2,
+        au_intensities=means(one.au_intensities, mirrored.au_intensities),
     )
 
 
@@ -88,6 +127,7 @@ def decide(fields: Fields, request: Request, thresholds: Mapping[str, float]) ->
         age_low=low,
         age_high=high,
         description="",
+        au_intensities={au: value for au, value in fields.au_intensities.items() if au in can_show},
     )
 
 

@@ -1,8 +1,8 @@
 """The fixed form of a question and its answer, shared by the backends and by training.
 
 A conversation is a small tree of tokens. The prefix is the picture; each region asked about is a branch after it. From a region's branch
-grow the *slots*, one short question for each field (is AU12 active? which emotion? what age?), answered by the model's probabilities of
-a few fixed words, and the *answer*: the decided fields, then a sentence that the model writes.
+grow the *slots*, one short question for each field (is AU12 active, or at which level? which emotion? what age?), answered by the model's
+probabilities of a few fixed words, and the *answer*: the decided fields, then a sentence that the model writes.
 
     user: <image> instruction  +-- Box: 41 73 71 89 -- assistant: +-- AU12  -> yes / no
                                |                                  +-- ...
@@ -29,6 +29,8 @@ FILE = "focal.json"
 """Name of the grammar's file in a checkpoint folder. A checkpoint without one gets the defaults."""
 
 YES_NO = (" yes", " no")
+LEVEL_CHOICES = tuple(f" {level}" for level in range(6))
+"""Levels of an action unit: 0 is not active, 1 to 5 are FACS' intensities A to E."""
 EMOTION_CHOICES = tuple(f" {name}" for name in EMOTIONS)
 AGE_CHOICES = tuple(f" {age}" for age in range(101))
 
@@ -53,6 +55,8 @@ class Grammar:
         thresholds: probability from which an action unit counts as active; 0.5 where none is given.
         face_size: width in pixels of the square aligned face that the model is shown.
         mirror: also read the face's mirror image and average the fields, which is more accurate and takes twice as long.
+        au_levels: whether an action unit's slot is answered with its level, 0 to 5, instead of yes or no. Its score is then the probability
+            of all levels but 0, and its intensity is the expected level.
         earlier_turns: what a turn of a conversation sees of the turns before it. `ignored`: nothing, each turn is answered as if it were
             asked alone, right for models that answer later turns worse; `sentence`: only the sentence sees them; `all`: the fields too.
     """
@@ -65,11 +69,13 @@ class Grammar:
     thresholds: dict[str, float] = field(default_factory=dict)
     face_size: int = 336
     mirror: bool = False
+    au_levels: bool = False
     earlier_turns: str = "ignored"
 
     def slots(self) -> list[tuple[str, tuple[str, ...]]]:
         """(question, choices) of every slot: the action units in order, then emotion, then age."""
-        units = [(self.au_slot.format(code=au, name=UNIT[au].name), YES_NO) for au in self.aus]
+        choices = LEVEL_CHOICES if self.au_levels else YES_NO
+        units = [(self.au_slot.format(code=au, name=UNIT[au].name), choices) for au in self.aus]
         return [*units, (self.emotion_slot, EMOTION_CHOICES), (self.age_slot, AGE_CHOICES)]
 
     def threshold(self, au: str) -> float:

@@ -200,3 +200,12 @@ def speaks_of_region_first(sentence: str) -> bool:
         return False
     before = claims(lowered[: found.start()])
     return not before.emotions and not before.ages
+
+
+def mirrored_text(sentence: str) -> str:
+    """A sentence about a face, said of its mirror image.
+
+    >>> mirrored_text("The left eye is at rest.")
+    'The right eye is at rest.'
+    """
+    return re.sub(r"\b(left|right)\b", lambda found: "right" if found[0] == "left" else "left", sentence)

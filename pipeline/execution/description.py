@@ -111,7 +111,8 @@ def with_described_frames(faces: pa.Table, descriptions: pa.Table) -> pa.Table:
 def _fields(answer: Answer) -> dict[str, Any]:
     """An answer as columns."""
     emotions = {f"emotion_{name}": score for name, score in answer.emotion_scores.items()}
-    return {**answer.au_scores, "emotion": answer.emotion, **emotions, "age": answer.age}
+    intensities = {f"{au}_intensity": value for au, value in answer.au_intensities.items()}
+    return {**answer.au_scores, **intensities, "emotion": answer.emotion, **emotions, "age": answer.age}
 
 
 def description_rows(video: str, selections: Sequence[Selection], answers: Sequence[Answer], model: str) -> pa.Table:

@@ -72,6 +72,7 @@ class DescribedFace:
                     "box": _rounded(region.box),
                     "aus": list(region.answer.aus),
                     "au_scores": {au: round(score, 4) for au, score in region.answer.au_scores.items()},
+                    "au_intensities": {au: round(value, 2) for au, value in region.answer.au_intensities.items()},
                     "emotion": region.answer.emotion,
                     "emotion_scores": {name: round(score, 4) for name, score in region.answer.emotion_scores.items()},
                     "age": region.answer.age,

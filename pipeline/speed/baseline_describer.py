@@ -16,7 +16,7 @@ from transformers.utils import logging
 
 from pipeline.describe.checkpoints import locate
 from pipeline.describe.describer import checked, of_face
-from pipeline.describe.fields import Fields, decide
+from pipeline.describe.fields import Fields, decide, unit_readings
 from pipeline.describe.grammar import (
     AGE_CHOICES,
     EMOTION_CHOICES,
@@ -32,7 +32,7 @@ from pipeline.describe.grammar import (
 from pipeline.errors import ModelError
 from pipeline.faces.alignment import CROP_SIZE
 from pipeline.records import Answer, Request
-from pipeline.vocabulary import EMOTION_WORDS, Box, region_aus
+from pipeline.vocabulary import EMOTION_WORDS, UNIT, Box, mirrored_au, region_aus
 
 SENTENCE_TOKENS = 96
 """Tokens after which both sides cut a sentence."""
@@ -150,11 +150,12 @@ class BaselineDescriber:
         for i, request in enumerate(requests):
             (x0, y0, x1, y1), width, key = request.box, request.crop.shape[1], request.crop.tobytes()
             can_show = region_aus(request.region, request.box)
-            views = [(pictures[key], request.box)] + ([(mirrored[key], (width - x1, y0, width - x0, y1))] if mirrored else [])
-            for picture, box in views:
+            views = [(pictures[key], request.box, False)]
+            views += [(mirrored[key], (width - x1, y0, width - x0, y1), True)] if mirrored else []
+            for picture, box, flipped in views:
                 for name, (question, _) in slots.items():
                     if name in can_show or name in ("emotion", "age"):
-                        rows.append((i, name))
+                        rows.append((i, mirrored_au(name) if flipped and name in UNIT else name))
                         asked.append((picture, self._box(box) + question))
         scores: list[dict[str, list[np.ndarray]]] = [{} for _ in requests]
         step = QUESTION_BATCH if self.batched else 1
@@ -165,10 +166,13 @@ class BaselineDescriber:
                 scores[i].setdefault(name, []).append(row[choices].softmax(-1).double().numpy())
         means = [{name: np.mean(views, 0) for name, views in fields.items()} for fields in scores]
         thresholds = {au: self.grammar.threshold(au) for au in self.grammar.aus}
-        return [
-            decide(Fields({au: float(mean[au][0]) for au in self.grammar.aus if au in mean}, mean["emotion"], mean["age"]), one, thresholds)
-            for mean, one in zip(means, requests, strict=True)
-        ]
+        answers = []
+        for mean, request in zip(means, requests, strict=True):
+            units = [au for au in self.grammar.aus if au in mean]
+            au_scores, intensities = unit_readings(units, [mean[au] for au in units])
+            read = Fields(au_scores, mean["emotion"], mean["age"], au_intensities=intensities)
+            answers.append(decide(read, request, thresholds))
+        return answers
 
     def _sentences(self, requests: Sequence[Request], pictures: dict[bytes, Any], decided: Sequence[Answer]) -> list[Answer]:
         """Greedy sentences for decided fields; the names of other emotions and ages cannot be generated."""

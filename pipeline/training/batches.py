@@ -16,12 +16,12 @@ from torch.utils.data import Dataset
 
 from pipeline.dataset.boxes import KINDS
 from pipeline.describe.grammar import ANSWER_END, fields_text
-from pipeline.describe.sentences import compose
+from pipeline.describe.sentences import compose, mirrored_text
 from pipeline.faces.alignment import CROP_SIZE
 from pipeline.training.augmentation import augmented_crops
 from pipeline.training.conversation_trees import ConversationLayout, Turn
 from pipeline.training.dense_supervision import emotion_targets, emotion_weights
-from pipeline.training.labelled_faces import UNKNOWN, LabelledFaces, mirror_names
+from pipeline.training.labelled_faces import MIRRORED_COLUMNS, UNKNOWN, LabelledFaces, mirror_names
 from pipeline.training.stage_settings import FocalStage, Stage
 from pipeline.vocabulary import AUS_LABELLED, CUSTOM_BOX, EMOTIONS, WHOLE_FACE, Box
 
@@ -70,7 +70,7 @@ class DenseCollator:
         self._weights = emotion_weights(faces, stage.rare_emotion_power)
 
     def __call__(self, samples: Sequence[Sample]) -> dict[str, Any]:
-        """`crops` (B, 112, 112) float32 and `labels`, the fields of `pipeline.training.dense_supervision.Labels`."""
+        """`crops` (B, 3, 112, 112) float32 and `labels`, the fields of `pipeline.training.dense_supervision.Labels`."""
         return self.with_flips(samples)[0]
 
     def with_flips(self, samples: Sequence[Sample]) -> tuple[dict[str, Any], torch.Tensor]:
@@ -83,14 +83,21 @@ class DenseCollator:
 
     def _labels(self, rows: np.ndarray, flip: torch.Tensor) -> dict[str, torch.Tensor]:
         """Labels of these faces, mirrored where the crops are."""
-        faces, shapes = self._faces, torch.from_numpy(self._faces.blendshapes[rows])
+        faces = self._faces
+
+        def sided(values: np.ndarray, mirrored: list[int]) -> torch.Tensor:
+            taken = torch.from_numpy(values[rows])
+            return torch.where(flip[:, None], taken[:, mirrored], taken)
+
+        emotion, votes = torch.from_numpy(faces.emotion[rows]), torch.from_numpy(faces.votes[rows])
         return {
-            "emotion": emotion_targets(torch.from_numpy(faces.emotion[rows]), self._stage.label_smoothing),
+            "emotion": emotion_targets(emotion, votes, self._stage.label_smoothing),
             "emotion_weight": torch.from_numpy(self._weights[rows]),
             "age": torch.from_numpy(faces.age[rows]),
-            "aus": torch.from_numpy(faces.aus[rows]).float(),
-            "aus_known": torch.from_numpy(faces.aus_known[rows]).float(),
-            "blendshapes": torch.where(flip[:, None], shapes[:, self._mirrored], shapes),
+            "age_guess": torch.from_numpy(faces.age_guess[rows]),
+            "au_probability": sided(faces.au_probability, MIRRORED_COLUMNS),
+            "au_intensity": sided(faces.au_intensity, MIRRORED_COLUMNS),
+            "blendshapes": sided(faces.blendshapes, self._mirrored),
         }
 
 
@@ -111,7 +118,7 @@ class FocalCollator:
     def __call__(self, samples: Sequence[Sample]) -> dict[str, Any]:
         """A dense batch with `questions`, or None there in steps without questions.
 
-        `questions` holds the fields of `ConversationBatch`, `visible` (T, 16) bool, the AUs that each turn's box can show, and
+        `questions` holds the fields of `ConversationBatch`, `visible` (T, A) bool, the AUs that each turn's box can show, and
         `first_turns` (T,) bool, the turns that see no earlier answer.
         """
         batch, flip = self._dense.with_flips(samples)
@@ -146,7 +153,7 @@ class FocalCollator:
         turns = []
         for number, box in enumerate(boxes):
             has_answer = dialogue or (with_sentences and number == 0)
-            answer, target_count = self._answer(row, box, fields, rng) if has_answer else ((), 0)
+            answer, target_count = self._answer(row, box, fields, mirror, rng) if has_answer else ((), 0)
             turns.append(Turn(mirrored_box(self._faces.box[box], mirror), answer, target_count, dialogue and number > 0))
         return turns
 
@@ -157,13 +164,17 @@ class FocalCollator:
             return EMOTIONS[self._faces.emotion[row]], float(self._faces.age[row]), True
         return rng.choice(EMOTIONS), float(rng.randint(0, 100)), False
 
-    def _answer(self, row: int, box: int, fields: tuple[str, float, bool], rng: random.Random) -> tuple[tuple[int, ...], int]:
+    def _answer(
+        self, row: int, box: int, fields: tuple[str, float, bool], mirror: bool, rng: random.Random
+    ) -> tuple[tuple[int, ...], int]:
         """(token ids of fields and sentence, number of tokens in the sentence)."""
         emotion, age, labelled = fields
         visible = self._faces.visible[box]
         if labelled:
             active = visible & self._faces.aus[row]
             sentence = self._faces.description[box].as_py()
+            if mirror:
+                active, sentence = active[MIRRORED_COLUMNS], mirrored_text(sentence)
         else:
             active = visible & np.array([rng.random() < RANDOM_AU_RATE for _ in AUS_LABELLED])
         units = [au for au, on in zip(AUS_LABELLED, active, strict=True) if on]

@@ -38,7 +38,7 @@ FACE_TOKENS = (CROP_SIZE // VISION_CONFIG["patch_size"] // 2) ** 2
 """Merged tokens of one face."""
 
 MEAN, STD = torch.full((3,), 0.5), torch.full((3,), 0.25)
-"""Pixel normalisation. It is equal for the channels, so that a tower trained on grey pictures converts exactly (`grey_to_colour`)."""
+"""Pixel normalisation, equal for the channels: half of the faces that it is trained on are grey."""
 
 PREPROCESSOR_CONFIG: dict[str, Any] = {
     "image_processor_type": "Qwen2VLImageProcessor",
@@ -53,7 +53,14 @@ PREPROCESSOR_CONFIG: dict[str, Any] = {
 """Content of the checkpoint's `preprocessor_config.json`."""
 
 GRAMMAR = Grammar(
-    instruction="", au_slot=" {code}", emotion_slot=" emotion:", age_slot=" age:", aus=AUS_LABELLED, face_size=CROP_SIZE, mirror=True
+    instruction="",
+    au_slot=" {code}",
+    emotion_slot=" emotion:",
+    age_slot=" age:",
+    aus=AUS_LABELLED,
+    face_size=CROP_SIZE,
+    mirror=True,
+    au_levels=True,
 )
 
 _SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
@@ -117,18 +124,6 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLForConditionalG
     return Qwen2_5_VLForConditionalGeneration(config)
 
 
-def grey_to_colour(model: Qwen2_5_VLForConditionalGeneration) -> None:
-    """Convert a model trained on grey pictures so that it reads a colour picture exactly as it reads the picture's luma.
-
-    The patch embedding is linear and the channels are normalised alike, so each channel's weights become the luma coefficient (ITU-R
-    BT.601: 0.299, 0.587, 0.114) times the sum over the channels. Results for grey pictures do not change.
-    """
-    weight = model.model.visual.patch_embed.proj.weight  # [D, 3, T, p, p]
-    luma = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1, 1)
-    with torch.no_grad():
-        weight.copy_(weight.sum(1, keepdim=True) * luma)
-
-
 def save_checkpoint(
     model: Qwen2_5_VLForConditionalGeneration,
     tokenizer: PreTrainedTokenizerBase,
@@ -160,7 +155,7 @@ class DenseTower(nn.Module):
         self.head = DenseHead(FACE_TOKENS, VISION_CONFIG["out_hidden_size"], blendshapes)
 
     def forward(self, crops: torch.Tensor) -> DenseLogits:
-        """(B, 112, 112) grey, 0 to 255 -> logits of all labels."""
-        patches = patchify(crops.unsqueeze(1).expand(-1, 3, -1, -1), mean=MEAN, std=STD)
+        """(B, 3, 112, 112) RGB, 0 to 255 -> logits of all labels."""
+        patches = patchify(crops, mean=MEAN, std=STD)
         tokens = self.tower(patches, grid_thw(len(crops), CROP_SIZE, CROP_SIZE)).pooler_output  # [B * 16, D]
         return self.head(tokens.view(len(crops), FACE_TOKENS, -1))

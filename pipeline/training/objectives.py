@@ -13,11 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from pipeline.dataset.labels import ACTIVE_PRESENCE
 from pipeline.describe.checkpoints import Checkpoint
 from pipeline.describe.prefill import decode, embed_with_images, encode_images
 from pipeline.describe.prefix import Prefix
 from pipeline.describe.slots import Slot, log_probabilities
 from pipeline.training.dense_supervision import (
+    LEVELS,
     LOSS_WEIGHTS,
     DenseHead,
     DenseLogits,
@@ -25,6 +27,7 @@ from pipeline.training.dense_supervision import (
     age_loss,
     distillation_loss,
     emotion_loss,
+    level_loss,
     supervised_loss,
 )
 from pipeline.training.stage_settings import FocalStage
@@ -56,20 +59,35 @@ class DenseObjective(Objective):
     """A network that predicts all labels of a face.
 
     Args:
-        network: (B, 112, 112) crops -> `DenseLogits`.
+        network: (B, 3, 112, 112) crops -> `DenseLogits`.
         learning_rate: peak learning rate.
+        teacher: crops -> `DenseLogits`, or None.
+        teacher_share: share of the targets that the teacher sets.
     """
 
-    def __init__(self, network: nn.Module, learning_rate: float) -> None:
+    def __init__(self, network: nn.Module, learning_rate: float, teacher: nn.Module | None = None, teacher_share: float = 0.0) -> None:
         super().__init__()
         self.network = network
-        self._learning_rate = learning_rate
+        self._learning_rate, self._share = learning_rate, teacher_share
+        self._teacher = (teacher,)  # a tuple hides it from nn.Module: it is neither trained nor saved
 
     def learning_rates(self) -> dict[str, float]:
         return {"": self._learning_rate}
 
     def forward(self, crops: torch.Tensor, labels: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        return {"dense": supervised_loss(self.network(crops), Labels(**labels))}
+        logits = self.network(crops)
+        loss = supervised_loss(logits, Labels(**labels))
+        taught = ask_teacher(self._teacher[0], self._share, crops)
+        return {"dense": loss if taught is None else torch.lerp(loss, distillation_loss(logits, taught), self._share)}
+
+
+def ask_teacher(teacher: nn.Module | None, share: float, crops: torch.Tensor) -> DenseLogits | None:
+    """What a teacher says of a batch; None without one, or if it sets no share of the targets."""
+    if teacher is None or not share:
+        return None
+    with torch.no_grad():
+        said: DenseLogits = teacher.to(crops.device).eval()(crops)
+    return said
 
 
 class FocalObjective(Objective):
@@ -80,7 +98,7 @@ class FocalObjective(Objective):
         slots: the grammar's slots, `ConversationLayout.slots`.
         prefix: the checkpoint's.
         stage: weights and learning rates.
-        prevalence: (16,) share of the faces in which each AU is active.
+        prevalence: (A,) share of the faces in which each AU is active.
         head: dense head on the vision tower, or None.
         teacher: crops -> `DenseLogits`, or None.
 
@@ -122,13 +140,13 @@ class FocalObjective(Objective):
         return {"": stage.learning_rate, tower: tower_rate, "head": tower_rate or stage.learning_rate}
 
     def face_tokens(self, crops: torch.Tensor) -> torch.Tensor:
-        """(B, 112, 112) grey, 0 to 255 -> (B, tokens, D), the picture's tokens for the language model."""
+        """(B, 3, 112, 112) RGB, 0 to 255 -> (B, tokens, D), the picture's tokens for the language model."""
         (core,) = self._core
-        images = crops.unsqueeze(1)
+        images = crops
         side = self._prefix.side
         if side != crops.shape[-1]:
             images = F.interpolate(images, size=(side, side), mode="bicubic", align_corners=False).clamp(0, 255)
-        return encode_images(core, images.expand(-1, 3, -1, -1), self._mean, self._std)
+        return encode_images(core, images, self._mean, self._std)
 
     def answer(self, face_tokens: torch.Tensor, questions: Mapping[str, Any]) -> tuple[list[torch.Tensor], torch.Tensor]:
         """Read the slots of all turns in one forward pass.
@@ -155,11 +173,7 @@ class FocalObjective(Objective):
         self, crops: torch.Tensor, labels: Mapping[str, torch.Tensor], questions: Mapping[str, Any] | None
     ) -> dict[str, torch.Tensor]:
         known, stage = Labels(**labels), self._stage
-        (teacher,) = self._teacher
-        taught = None
-        if teacher is not None and stage.teacher_share:
-            with torch.no_grad():
-                taught = teacher.to(crops.device).eval()(crops)
+        taught = ask_teacher(self._teacher[0], stage.teacher_share, crops)
         with torch.enable_grad() if stage.tower_learning_rate else torch.no_grad():
             face_tokens = self.face_tokens(crops)
         losses = {}
@@ -185,7 +199,7 @@ class FocalObjective(Objective):
         face, emotion, age = face[first], emotion[first], age[first]
         loss = emotion_loss(emotion, labels.emotion[face], labels.emotion_weight[face])
         losses["emotion"] = LOSS_WEIGHTS["emotion"] * _mixed_loss(loss, emotion, taught.emotion[face] if taught else None, share)
-        loss = age_loss(age, labels.age[face])
+        loss = age_loss(age, labels.age[face], labels.age_guess[face])
         losses["age"] = LOSS_WEIGHTS["age"] * _mixed_loss(loss, age, taught.age[face] if taught else None, share)
         targets = questions["target_indices"]
         if len(targets):
@@ -197,25 +211,36 @@ class FocalObjective(Objective):
     def _au_loss(
         self, units: Sequence[torch.Tensor], visible: torch.Tensor, face: torch.Tensor, labels: Labels, taught: DenseLogits | None
     ) -> torch.Tensor:
-        """Weighted binary cross-entropy of all AU slots. An AU outside the box counts as inactive, with `invisible_au_weight`.
+        """Weighted cross-entropy of all AU slots. An AU outside the box counts as inactive, with `invisible_au_weight`.
 
         Args:
-            units: for each AU of the grammar (T, 2) log-probabilities of yes and no.
-            visible: (T, 16), 1 where the turn's box can show the AU.
+            units: for each AU of the grammar (T, choices) log-probabilities: of yes and no, or of the levels 0 to 5.
+            visible: (T, A), 1 where the turn's box can show the AU.
             face: (T,) the face of each turn.
         """
         labelled = [(score, column) for score, column in zip(units, self.label_columns, strict=True) if column is not None]
         columns = [column for _, column in labelled]
-        yes = torch.stack([score[:, 0] for score, _ in labelled], -1)  # [T, columns]
-        no = torch.stack([score[:, 1] for score, _ in labelled], -1)
+        scores = torch.stack([score for score, _ in labelled], 1)  # [T, columns, choices]
+        graded = scores.shape[-1] == LEVELS
         visible = visible[:, columns]
-        target = labels.aus[face][:, columns] * visible
-        loss = -(self._positive_weight[columns] * target * yes + (1 - target) * no)
+        probability = labels.au_probability[face][:, columns] * visible
+        if graded:
+            loss = level_loss(scores, probability, labels.au_intensity[face][:, columns] * visible)
+        else:
+            sure = (probability > ACTIVE_PRESENCE).float()
+            loss = -(self._positive_weight[columns] * sure * scores[..., 0] + (1 - sure) * scores[..., 1])
         if taught is not None:
-            target = taught.aus[face][:, columns].sigmoid() * visible
-            loss = torch.lerp(loss, -(target * yes + (1 - target) * no), self._stage.teacher_share)
-        weight = labels.aus_known[face][:, columns] * (visible + (1 - visible) * self._stage.invisible_au_weight)
-        return LOSS_WEIGHTS["au"] * (loss * weight).sum() / weight.sum().clamp(min=1)
+            levels = taught.aus[face][:, columns].softmax(-1)  # [T, columns, 6]
+            if graded:
+                outside = F.one_hot(torch.zeros_like(visible, dtype=torch.int64), LEVELS)
+                target = torch.where(visible[..., None] > 0, levels, outside.to(levels.dtype))
+            else:
+                active = (1 - levels[..., 0]) * visible
+                target = torch.stack([active, 1 - active], -1)
+            loss = torch.lerp(loss, -(target * scores).sum(-1), self._stage.teacher_share)
+        known = ~probability.isnan()
+        weight = known * (visible + (1 - visible) * self._stage.invisible_au_weight)
+        return LOSS_WEIGHTS["au"] * (loss.nan_to_num() * weight).sum() / weight.sum().clamp(min=1)
 
 
 def _mixed_loss(label_loss: torch.Tensor, scores: torch.Tensor, teacher_logits: torch.Tensor | None, share: float) -> torch.Tensor:

@@ -62,10 +62,7 @@ def check_preconditions(
     for stage in stages:
         folder = StageFolder(out, stage.name)
         folder.check_settings(identity(stage, data, model, limit))
-        if isinstance(stage, DenseStage):
-            trained.add(stage.name)
-            continue
-        if stage.tune == "lora" and model is None:
+        if isinstance(stage, FocalStage) and stage.tune == "lora" and model is None:
             raise SettingsError(f"{stage.name}: tune: lora needs a checkpoint to adapt; name one with --model")
         teacher = StageFolder(out, "teacher").network
         if stage.teacher_share and not folder.figures.exists() and "teacher" not in trained and not teacher.is_file():
@@ -73,5 +70,7 @@ def check_preconditions(
                 f"{stage.name}: teacher_share is above 0, but {teacher} is missing; train the teacher first "
                 "(configs/train/0-teacher.yaml), or use --set teacher_share=0"
             )
-        if stage.tune == "full":
+        if isinstance(stage, DenseStage):
+            trained.add(stage.name)
+        elif stage.tune == "full":
             model = str(folder.result(stage))

@@ -34,7 +34,6 @@ from pipeline.training.nano import (
     DenseTower,
     build_model,
     build_tokenizer,
-    grey_to_colour,
     save_checkpoint,
 )
 from pipeline.training.objectives import DenseObjective, FocalObjective
@@ -116,8 +115,10 @@ def _train_dense(
     torch.manual_seed(stage.seed)
     network = _NETWORKS[stage.network](len(faces.blendshape_names))
     samples = SampleOrder(len(faces), stage.samples, stage.sampling_seed)
-    objective = DenseObjective(network, stage.learning_rate)
-    logged = fit(objective, samples, DenseCollator(faces, stage), folder.states, _schedule(stage), log)
+    objective = DenseObjective(network, stage.learning_rate, _teacher(stage, folder.out, faces), stage.teacher_share)
+    logged = fit(
+        objective, samples, DenseCollator(faces, stage), folder.states, _schedule(stage), log, lambda: validate_dense(network, validation)
+    )
     if _is_main_process():
         save_tensors(network.state_dict(), folder.network)
         _finish(folder, stage, logged, validate_dense(network.cpu(), validation))
@@ -137,7 +138,10 @@ def _train_focal(
     checkpoint, head, preprocessor = _starting_point(stage, folder.out, model, adapter, faces)
     layout, objective = _objective(stage, folder.out, checkpoint, head, faces)
     samples = SampleOrder(len(faces), stage.samples, stage.sampling_seed)
-    logged = fit(objective, samples, FocalCollator(faces, stage, layout), folder.states, _schedule(stage), log)
+    collate = FocalCollator(faces, stage, layout)
+    logged = fit(
+        objective, samples, collate, folder.states, _schedule(stage), log, lambda: validate_focal(objective, validation, layout)[0]
+    )
     if _is_main_process():
         objective.cpu()
         figures, thresholds = validate_focal(objective, validation, layout)
@@ -193,20 +197,26 @@ def _starting_point(
 def _objective(
     stage: FocalStage, out: Path, checkpoint: Checkpoint, head: DenseHead | None, faces: LabelledFaces
 ) -> tuple[ConversationLayout, FocalObjective]:
-    teacher = None
-    if stage.teacher_share:
-        teacher = Teacher(len(faces.blendshape_names))
-        teacher.load_state_dict(load_file(StageFolder(out, "teacher").network))
     core = checkpoint.model.get_base_model() if stage.tune == "lora" else checkpoint.model
     prefix = build_prefix(core, checkpoint.tokenizer, checkpoint.grammar)
     layout = ConversationLayout(checkpoint.tokenizer, checkpoint.grammar, prefix)
-    prevalence = (faces.aus & faces.aus_known).sum(0) / faces.aus_known.sum(0).clip(1)  # [16]
+    prevalence = (faces.aus & faces.aus_known).sum(0) / faces.aus_known.sum(0).clip(1)  # [A]
     prevalence = torch.from_numpy(prevalence).float().clamp(1e-3, 1 - 1e-3)
-    return layout, FocalObjective(checkpoint, layout.slots, prefix, stage, prevalence, head, teacher)
+    return layout, FocalObjective(checkpoint, layout.slots, prefix, stage, prevalence, head, _teacher(stage, out, faces))
+
+
+def _teacher(stage: Stage, out: Path, faces: LabelledFaces) -> Teacher | None:
+    """The trained teacher, if it sets targets of this stage."""
+    if not stage.teacher_share:
+        return None
+    teacher = Teacher(len(faces.blendshape_names))
+    teacher.load_state_dict(load_file(StageFolder(out, "teacher").network))
+    return teacher
 
 
 def _schedule(stage: Stage) -> Schedule:
-    return Schedule(stage.samples, stage.batch, stage.seed, save_every=stage.save_every)
+    checks = max(1, stage.check_every // stage.batch)
+    return Schedule(stage.samples, stage.batch, stage.seed, stage.save_every, stage.patience, checks, stage.cool_down)
 
 
 def _finish(folder: StageFolder, stage: Stage, logged: list[dict[str, float]], figures: dict[str, float]) -> None:
@@ -217,10 +227,9 @@ def _finish(folder: StageFolder, stage: Stage, logged: list[dict[str, float]], f
 
 
 def _export_nano(checkpoint: Path, folder: Path) -> None:
-    """Convert a stage's checkpoint for release: for colour pictures, in bfloat16."""
+    """Convert a stage's checkpoint for release: in bfloat16."""
     opened = open_checkpoint(str(checkpoint), device="cpu")
     model = copy.deepcopy(opened.model)
-    grey_to_colour(model)
     shutil.rmtree(folder, ignore_errors=True)
     with replacing(folder) as temporary:
         save_checkpoint(model.to(torch.bfloat16), opened.tokenizer, opened.grammar, PREPROCESSOR_CONFIG, temporary)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pipeline.dataset.boxes import KINDS
 from pipeline.errors import SettingsError
@@ -20,7 +20,7 @@ class _StageSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$", description="Name of the stage and of its folder.")
-    samples: int = Field(gt=0, description="Faces seen, each one changed anew every time; more faces learn more.")
+    samples: int = Field(gt=0, description="Faces seen, each one changed anew every time; more learn more. With `patience`, the most.")
     batch: int = Field(64, gt=1, description="Faces per step; more give steadier gradients and fewer steps.")
     learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate; it warms up, then falls to zero.")
     rare_emotion_power: float = Field(
@@ -30,6 +30,13 @@ class _StageSettings(BaseModel):
     low_resolution: Share = Field(0.25, description="Share of the faces scaled down and up again, like FER2013's and other small faces.")
     seed: int = Field(0, ge=0, description="Seed of all randomness, together with the name.")
     save_every: int = Field(200, gt=0, description="Steps between saved states; a killed training repeats at most this many.")
+
+    teacher_share: Share = Field(0.0, description="Share of the targets set by the teacher instead of the labels.")
+    patience: int = Field(
+        0, ge=0, description="Checks without a rise after which the rate falls and the stage ends; 0: no checks."
+    )
+    check_every: int = Field(20_000, gt=0, description="Faces between two checks; fewer cost more time.")
+    cool_down: Share = Field(0.2, description="Share of the stage, at its end, in which the rate falls; for stages with `patience`.")
 
     @property
     def sampling_seed(self) -> int:
@@ -41,6 +48,12 @@ class DenseStage(_StageSettings):
     """Trains a network on all labels at once, without the language model: the `teacher`, or nano's vision `tower`."""
 
     network: Literal["teacher", "tower"]
+
+    @model_validator(mode="after")
+    def _learns_from_another(self) -> DenseStage:
+        if self.network == "teacher" and self.teacher_share:
+            raise ValueError("teacher_share: the teacher has no teacher")
+        return self
 
 
 class FocalStage(_StageSettings):
@@ -55,7 +68,6 @@ class FocalStage(_StageSettings):
     max_turns: int = Field(3, gt=1, description="Turns of the longest dialogue.")
     invisible_au_weight: Share = Field(0.0, description="Weight of AUs that a box cannot show, taught as inactive.")
     dense_weight: float = Field(0.0, ge=0, description="Weight of the dense head on the vision tower; 0 trains none.")
-    teacher_share: Share = Field(0.0, description="Share of the targets set by the teacher instead of the labels.")
     tower_learning_rate: float = Field(3e-4, ge=0, description="Peak learning rate of the vision tower; 0 freezes it.")
     tune: Literal["full", "lora"] = Field("full", description="Train all weights, or low-rank adapters.")
     lora_rank: int = Field(16, gt=0, description="Rank of the adapters; a higher rank can change more and takes more memory.")

@@ -6,15 +6,17 @@ All randomness of a batch depends only on the numbers of its samples, so that a 
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset, SequentialSampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.utils import logging as transformers_logging
@@ -32,6 +34,9 @@ BETAS = (0.9, 0.98)
 WARM_UP = 0.06
 """Share of the steps over which the learning rates rise; after that they fall to zero as half a cosine."""
 
+FIXED_WARM_UP = 200
+"""Steps over which the rate rises in stages that end by their figures; their number of steps is not known beforehand."""
+
 WEIGHT_DECAY = 0.05
 """AdamW's weight decay of matrices; vectors have none."""
 
@@ -40,6 +45,9 @@ LOG_EVERY = 25
 
 _WEIGHTS = "learner.safetensors"
 _AVERAGE = "average.safetensors"
+
+CHECKED = "check_score"
+"""Figure of a check in the log."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +59,18 @@ class Schedule:
         batch: faces per step.
         seed: seed of the randomness inside the network (dropout).
         save_every: steps between two saved states.
+        patience: checks without a rise of the figure after which the rate falls to zero; 0: no checks, the rate falls as half a cosine.
+        check_every: steps between two checks.
+        cool_down: share of the whole, at its end, in which the rate falls linearly; only with `patience`.
     """
 
     samples: int
     batch: int
     seed: int = 0
     save_every: int = 200
+    patience: int = 0
+    check_every: int = 100
+    cool_down: float = 0.2
 
     @property
     def log_every(self) -> int:
@@ -95,6 +109,58 @@ class MovingAverage:
         self._objective.load_state_dict(self.values, strict=False)
 
 
+@dataclass
+class Plateau:
+    """The learning rate of a stage that ends when its figure stops rising: constant, then falling linearly to zero.
+
+    The rate falls once the best figure is `patience` checks old, or when the longest stage must begin to. Everything follows from the
+    figures checked so far, so that a resumed training goes on as an uninterrupted one.
+
+    Args:
+        schedule: with a `patience`.
+        figures: (step, figure) of each check.
+
+    >>> plateau = Plateau(Schedule(samples=10_000, batch=10, patience=2, check_every=100, cool_down=0.5))
+    >>> for step, figure in [(100, 0.3), (200, 0.5), (300, 0.5), (400, 0.4)]:
+    ...     plateau.add(step, figure)
+    >>> plateau.cooling, plateau.factor(600), plateau.last_step
+    (400, 0.5, 800)
+    """
+
+    schedule: Schedule
+    figures: list[tuple[int, float]] = field(default_factory=list)
+
+    def add(self, step: int, figure: float) -> None:
+        """Include a check."""
+        self.figures.append((step, figure))
+
+    @property
+    def cooling(self) -> int:
+        """The step after which the rate falls, as far as the checks tell."""
+        schedule = self.schedule
+        best, best_check = -math.inf, 0
+        for number, (step, figure) in enumerate(self.figures):
+            if figure > best:
+                best, best_check = figure, number
+            if number - best_check >= schedule.patience:
+                return min(step, self._latest)
+        return self._latest
+
+    @property
+    def _latest(self) -> int:
+        return round(self.schedule.samples // self.schedule.batch * (1 - self.schedule.cool_down))
+
+    @property
+    def last_step(self) -> int:
+        """The step after which the stage ends."""
+        return max(self.cooling + 1, round(self.cooling / (1 - min(self.schedule.cool_down, 0.9))))
+
+    def factor(self, step: int) -> float:
+        """The learning rate after `step` steps, as a share of its peak."""
+        warm = min(1.0, (step + 1) / FIXED_WARM_UP)
+        return warm * min(1.0, max(0.0, (self.last_step - step) / (self.last_step - self.cooling)))
+
+
 def fit(
     objective: Objective,
     samples: Dataset[Any],
@@ -102,6 +168,7 @@ def fit(
     folder: Path,
     schedule: Schedule,
     log: Callable[[str], None] = print,
+    check: Callable[[], dict[str, float]] | None = None,
 ) -> list[dict[str, float]]:
     """Train an objective, or resume its interrupted training. At the end the objective holds the averaged weights.
 
@@ -110,9 +177,11 @@ def fit(
         collate: samples -> batch; must not use any random state of the process.
         folder: where states of an unfinished training are saved.
         log: receives one line per logged step.
+        check: figures of the objective on other faces, among them `score`; measured with the averaged weights every
+            `schedule.check_every` steps of a schedule with `patience`.
 
     Returns:
-        The figures of each logged step.
+        The figures of each logged step and of each check.
     """
     arguments = TrainingArguments(
         output_dir=str(folder),
@@ -139,23 +208,27 @@ def fit(
     logging.getLogger("transformers.trainer").setLevel(logging.ERROR)
     transformers_logging.disable_progress_bar()
     average = MovingAverage(objective)
-    trainer = _Trainer(model=objective, args=arguments, train_dataset=samples, data_collator=collate)
+    plateau = Plateau(schedule) if schedule.patience and check else None
+    trainer = _Trainer(model=objective, args=arguments, train_dataset=samples, data_collator=collate, plateau=plateau)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(_SaveAndLog(average, schedule, log))
+    if plateau and check:
+        trainer.add_callback(_Check(objective, average, plateau, check, log))
     state = last_state(folder)
     if state is not None:
         log(f"resuming after {state.name.removeprefix('checkpoint-')} steps")
     trainer.train(resume_from_checkpoint=str(state) if state else None)
     average.apply()
-    return [row for row in trainer.state.log_history if "loss" in row]
+    return [row for row in trainer.state.log_history if "loss" in row or CHECKED in row]
 
 
 class _Trainer(Trainer):
     """`Trainer` for an `Objective`: sums its losses, uses its learning rates, saves its trained state, keeps the order of the samples."""
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, plateau: Plateau | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._losses: dict[str, list[float]] = {}
+        self._plateau = plateau
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
         return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
@@ -171,6 +244,12 @@ class _Trainer(Trainer):
             [{"params": values, "lr": rate, "weight_decay": decay} for (rate, decay), values in groups.items()], betas=BETAS, fused=True
         )
         return self.optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        if self._plateau is None:
+            return super().create_scheduler(num_training_steps, optimizer)
+        self.lr_scheduler = LambdaLR(optimizer or self.optimizer, self._plateau.factor)
+        return self.lr_scheduler
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
         losses = model(**inputs)
@@ -222,6 +301,40 @@ class _SaveAndLog(TrainerCallback):
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             save_tensors(self._average.values, folder / _AVERAGE)
             (folder / COMPLETE).touch()
+
+
+class _Check(TrainerCallback):
+    """Measures the averaged weights now and then, and ends the stage when `Plateau` says so."""
+
+    def __init__(
+        self,
+        objective: Objective,
+        average: MovingAverage,
+        plateau: Plateau,
+        check: Callable[[], dict[str, float]],
+        log: Callable[[str], None],
+    ) -> None:
+        self._objective, self._average, self._plateau = objective, average, plateau
+        self._check, self._log = check, log
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        for row in state.log_history:
+            if CHECKED in row:
+                self._plateau.add(row["step"], row[CHECKED])
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        step = state.global_step
+        if step % self._plateau.schedule.check_every == 0:
+            own = {name: value.detach().clone() for name, value in self._objective.trained_state().items()}
+            self._average.apply()
+            figures = self._check()
+            self._objective.load_state_dict(own, strict=False)
+            self._objective.train()
+            state.log_history.append({"step": step, **{f"check_{name}": value for name, value in figures.items()}})
+            self._plateau.add(step, figures["score"])
+            self._log(f"check after {step} steps: " + " ".join(f"{name}={value:.3f}" for name, value in figures.items()))
+        if step >= self._plateau.last_step:
+            control.should_training_stop = True
 
 
 def save_tensors(values: Mapping[str, torch.Tensor], path: Path) -> None:

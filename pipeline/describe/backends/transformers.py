@@ -15,7 +15,7 @@ from transformers import DynamicCache
 
 from pipeline.describe.checkpoints import Checkpoint, open_checkpoint
 from pipeline.describe.describer import BaseDescriber, Prompt, resized
-from pipeline.describe.fields import Fields
+from pipeline.describe.fields import Fields, unit_readings
 from pipeline.describe.prefill import decode, embed_with_images, encode_images
 from pipeline.describe.prefix import build_prefix
 from pipeline.describe.slots import Slot, add_slot, probabilities
@@ -147,10 +147,8 @@ class TransformersDescriber(BaseDescriber):
         hidden = decode(self._model, self._decoder.embed_tokens(ids), positions, mask, group.cache)
         group.cache.crop(len(questions[0]) - len(tree.ids))  # drop the slots, keep prefix and question
         *units, emotion, age = self._scores(slots, hidden)
-        return [
-            Fields({au: float(unit[row, 0]) for au, unit in zip(self.aus, units, strict=True)}, emotion[row], age[row])
-            for row in range(len(questions))
-        ]
+        readings = [unit_readings(self.aus, [unit[row] for unit in units]) for row in range(len(questions))]
+        return [Fields(scores, emotion[row], age[row], au_intensities=intensities) for row, (scores, intensities) in enumerate(readings)]
 
     def _scores(self, slots: Sequence[Slot], hidden: torch.Tensor) -> list[np.ndarray]:
         """(R, choices) probabilities of every slot's choices."""

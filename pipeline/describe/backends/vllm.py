@@ -20,7 +20,7 @@ from PIL import Image
 
 from pipeline.describe.checkpoints import ADAPTER_FILES, grammar_of, locate, locate_adapter, name_of
 from pipeline.describe.describer import BaseDescriber, Prompt, resized
-from pipeline.describe.fields import Fields
+from pipeline.describe.fields import Fields, unit_readings
 from pipeline.describe.grammar import IMAGE_TOKEN, USER_IMAGE_END, USER_START, Grammar
 from pipeline.describe.prefix import picture_side
 from pipeline.describe.slots import Slot, add_slot, log_probabilities
@@ -208,9 +208,9 @@ class VllmDescriber(BaseDescriber):
         *units, emotion, age = (
             log_probabilities(slot, readouts).exp().double().numpy() for (_, slot, _), readouts in zip(self._slots, logits, strict=True)
         )
+        readings = [unit_readings(self.aus, [unit[row] for unit in units]) for row in range(len(prompts))]
         return [
-            Fields({au: float(unit[row, 0]) for au, unit in zip(self.aus, units, strict=True)}, emotion[row], age[row])
-            for row in range(len(prompts))
+            Fields(scores, emotion[row], age[row], au_intensities=intensities) for row, (scores, intensities) in enumerate(readings)
         ]
 
     def _write(self, prompts: list[Prompt], answers: Sequence[Answer]) -> list[str]:
