@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import math
 import random
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -104,6 +105,33 @@ def many(count: int = 240, seed: int = 3) -> list[Prediction]:
             said = " ".join(au for au in KNOWN if scores[au] > 0.6)
             rows.append(row(f"f{i}", kind, region, said=said, box=box, scores=scores, **rest))  # type: ignore[arg-type]
     return rows
+
+
+def test_intensities_are_compared_by_correlation_and_error() -> None:
+    """Against NumPy's correlation and the ICC(3,1) of Shrout and Fleiss's formulas, spelled out; a face without a label does not count."""
+    chance = np.random.default_rng(8)
+    gold = chance.uniform(0, 5, 40)
+    said = (0.7 * gold + chance.normal(0.3, 0.5, 40)).clip(0, 5)
+    rows = [
+        with_intensities(row(f"f{i}", au_intensities={"AU12": g, "AU04": 1.0}), {"AU12": s, "AU04": 0.5})
+        for i, (g, s) in enumerate(zip(gold, said, strict=True))
+    ]
+    rows += [with_intensities(row("no label"), {"AU12": 5.0}), row("no answer", au_intensities={"AU12": 0.0})]
+    found = figures(*rows, units=("AU04", "AU12", "AU25"))
+    assert found["au_intensity_r_by_unit/AU12"] == pytest.approx(np.corrcoef(gold, said)[0, 1])
+    assert found["au_intensity_mae_by_unit/AU12"] == pytest.approx(np.abs(gold - said).mean())
+    both = np.stack([gold, said], 1)
+    between = 2 * ((both.mean(1) - both.mean()) ** 2).sum() / 39
+    residual = ((both - both.mean(1, keepdims=True) - both.mean(0) + both.mean()) ** 2).sum() / 39
+    assert found["au_intensity_icc_by_unit/AU12"] == pytest.approx((between - residual) / (between + residual))
+    assert np.isnan(found["au_intensity_r_by_unit/AU04"]), "it does not vary"
+    assert found["au_intensity_r"] == pytest.approx(found["au_intensity_r_by_unit/AU12"])
+    assert found["au_intensity_mae"] == pytest.approx((found["au_intensity_mae_by_unit/AU12"] + 0.5) / 2)
+    assert "au_intensity_r" not in figures(row("a", said="AU12")), "a model without intensities has no such figures"
+
+
+def with_intensities(prediction: Prediction, intensities: dict[str, float]) -> Prediction:
+    return Prediction(prediction.question, replace(prediction.answer, au_intensities=intensities))
 
 
 def test_action_units_by_hand() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline.dataset.labels import MAX_INTENSITY
 from pipeline.describe.backends import Describer
 from pipeline.errors import FocalfaceError, one_line
 from pipeline.evaluation.face_files import count_faces, open_faces
@@ -110,6 +111,7 @@ def to_table(predictions: Predictions) -> pa.Table:
             "gold_emotion": q.emotion,
         }
         record |= {"gold_age": q.age, "model": predictions.model, **a.au_scores}
+        record |= {f"{au}_intensity": value for au, value in a.au_intensities.items()}
         record |= {f"emotion_{name}": score for name, score in a.emotion_scores.items()}
         record |= {name: getattr(a, name) for name in ("aus", "emotion", "age", "age_low", "age_high", "description", "own_sentence")}
         records.append(record)
@@ -196,6 +198,8 @@ def _faults(row: dict[str, Any], question: Question | None) -> list[str]:
         faults.append(f"age {row['age']} is not within 0 and {MAX_AGE:g}")
     scores = {name: row[name] for name in (*AUS, *[f"emotion_{name}" for name in EMOTIONS]) if row.get(name) is not None}
     faults += [f"{name} {score} is not within 0 and 1" for name, score in scores.items() if not 0 <= score <= 1]
+    graded = {f"{au}_intensity": row[f"{au}_intensity"] for au in AUS if row.get(f"{au}_intensity") is not None}
+    faults += [f"{name} {value} is not within 0 and 5" for name, value in graded.items() if not 0 <= value <= MAX_INTENSITY]
     emotions = [score for name, score in scores.items() if name.startswith("emotion_")]
     if emotions and (len(emotions) < len(EMOTIONS) or not abs(math.fsum(emotions) - 1) <= 0.01):
         faults.append("the seven emotion_ columns do not sum to 1")
@@ -213,4 +217,5 @@ def _answer(row: dict[str, Any]) -> Answer:
         age_high=row.get("age_high"),
         description=row["description"],
         own_sentence=row.get("own_sentence"),
+        au_intensities={au: row[f"{au}_intensity"] for au in AUS if row.get(f"{au}_intensity") is not None},
     )

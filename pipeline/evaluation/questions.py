@@ -73,6 +73,7 @@ class Question:
         age: recorded age of the face in years; None where unlabelled.
         emotion_votes: share of the annotators for each emotion; None without votes.
         age_guess: age that another model estimated; None without.
+        au_intensities: labelled intensity, 0 to 5, of those of `visible` that have one.
         attributes: values of the columns that figures are split by.
     """
 
@@ -89,6 +90,7 @@ class Question:
     age: float | None
     emotion_votes: tuple[float, ...] | None = None
     age_guess: float | None = None
+    au_intensities: Mapping[str, float] = field(default_factory=dict)
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -149,7 +151,8 @@ def _asked_face(row: dict[str, Any], number: int, file: FaceFile, attributes: Co
     boxes = place_regions(landmarks, alignment)
     given = row.get("regions") or ()
     boxes |= {region["region"]: _box(region) for region in reversed(given) if region["kind"] in ("whole", "named", "joined")}
-    units = file.reader.action_units(row).active
+    read = file.reader.action_units(row)
+    units = read.active
     labels: dict[str, Any] = {
         "emotion": file.reader.emotion(row),
         "age": _finite(row["age"]),
@@ -162,7 +165,11 @@ def _asked_face(row: dict[str, Any], number: int, file: FaceFile, attributes: Co
         visible = tuple(au for au in region_aus(region, box) if au in units)
         frame_box = to_frame_box(box, alignment, image.shape[1], image.shape[0])
         active = frozenset(au for au in visible if units[au])
-        return Question(row["image_id"], row["source"], kind, region, box, frame_box, tuple(units), visible, active, **labels)
+        graded = {au: read.intensity[au] for au in visible if au in read.intensity}
+        known = tuple(units)
+        return Question(
+            row["image_id"], row["source"], kind, region, box, frame_box, known, visible, active, au_intensities=graded, **labels
+        )
 
     first = _NAMED[number % len(_NAMED)]
     questions = [question("face", WHOLE_FACE, boxes[WHOLE_FACE]), question("region", first, boxes[first])]

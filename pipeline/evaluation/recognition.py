@@ -14,6 +14,7 @@ from scipy.special import rel_entr
 
 from pipeline.evaluation.answer_table import AnswerTable
 from pipeline.evaluation.bootstrap import Figure, mean, ratio, summed
+from pipeline.evaluation.intensity import intensity_figures
 from pipeline.vocabulary import EMOTIONS, excludes
 
 ECE_BINS = 15
@@ -32,6 +33,7 @@ def recognition_figures(table: AnswerTable) -> dict[str, Figure]:
     return {
         **_units(whole),
         **_average_precision(whole),
+        **intensity_figures(whole),
         **_emotion(whole),
         **_votes(whole),
         **_age(whole),

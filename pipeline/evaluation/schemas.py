@@ -41,10 +41,11 @@ OPTIONAL_FIELDS = (
     _field("age_low", pa.float64(), "10th percentile of the age, years; null where the model gives none"),
     _field("age_high", pa.float64(), "90th percentile of the age, years; null where the model gives none"),
     *[_field(au, pa.float64(), "probability that it is active; null where not known") for au in AUS],
+    *[_field(f"{au}_intensity", pa.float64(), "intensity, 0 to 5; null where not known") for au in AUS],
     *[_field(f"emotion_{name}", pa.float64(), "probability; the seven sum to 1") for name in EMOTIONS],
 )
-"""Columns that an answers file may have. Average precision, calibration, agreement with votes, coverage of the age interval and the
-consistency of own sentences need them."""
+"""Columns that an answers file may have. Average precision, intensities, calibration, agreement with votes, coverage of the age interval
+and the consistency of own sentences need them."""
 
 PREDICTIONS = pa.schema([*QUESTION_FIELDS, *ANSWER_FIELDS, *OPTIONAL_FIELDS, _field("model", pa.string(), "who answered", False)])
 """The table of predictions; an answers file is one with a part of its columns."""

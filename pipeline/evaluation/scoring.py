@@ -45,7 +45,7 @@ MODEL = "model"
 BY_NAME = ("emotion_accuracy", "emotion_macro_f1", "au_precision", "au_recall", "au_f1", "au_ap", "au_f1_by_region")
 """Figures that are mappings even when they are empty."""
 
-ALWAYS = ("au_f1_mean", "age_coverage", "sentences_replaced", "in_turn_loss")
+ALWAYS = ("au_f1_mean", "au_intensity_r", "age_coverage", "sentences_replaced", "in_turn_loss")
 """Figures that are listed as null where there is nothing to measure."""
 
 
