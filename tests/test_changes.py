@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.evaluation.sentence_reader import ChangeReading, read_changes, read_sentence
 from pipeline.execution.changes import with_changes
+from pipeline.report.page_data import with_change
 from pipeline.schemas import TABLES
 from pipeline.storage.run_folder import open_run
 from pipeline.vocabulary import AUS, REGION_AUS, UNIT, excludes
@@ -69,6 +70,12 @@ def test_noise_yields_no_sentence() -> None:
         noisy = pa.array(np.clip(0.5 + chance.normal(0, 0.08, faces.num_rows), 0, 1), pa.float32())
         faces = faces.set_column(faces.schema.get_field_index(au), au, noisy)
     assert told(faces, 100) == {}
+
+
+def test_pages_show_the_change_after_the_sentence() -> None:
+    faces = face_rows("a", 3, {"AU12": [(1.3, 3)]})
+    said = with_change(with_changes(windows(faces, 3), faces, LIMITS))
+    assert said == ["Still.", "Still. From second 1.3 on the lip corners are pulled up.", "Still."]
 
 
 def test_without_scores_of_the_frames_there_is_none() -> None:

@@ -186,7 +186,7 @@ def test_openface_scripts_read_it(run: RunFolder, clips: dict[str, Path], sample
     theirs = pd.read_csv(samples / "OpenFace_Test.csv", skipinitialspace=True)
     rows = read(run, clips["two"], tmp_path, columns="openface")
     known = set(theirs) | {"face_id"}  # its files of several people have that one
-    assert [name for name in rows if name not in known] == ["track_id", "time_s", "window_index", "described", "path"]
+    assert [name for name in rows if name not in known] == ["track_id", "person_id", "time_s", "window_index", "described", "path"]
     assert set(rows.path) == {str(clips["two"])}
     for ending in ("_r", "_c"):  # by ending, as many scripts pick them
         assert [name for name in rows if name.endswith(ending)] == [name for name in theirs if name.endswith(ending)]
@@ -208,7 +208,8 @@ def test_openface_names_have_its_spaces_when_asked(run: RunFolder, clips: dict[s
     theirs = (samples / "OpenFace_Test.csv").read_text().splitlines()[0].split(",")
     (file,) = export_frames(run, video_id(clips["two"]), tmp_path / "frames", columns="openface-spaces")
     names = file.read_text().splitlines()[0].split(",")
-    added = [" face_id", " track_id", " time_s", " window_index", " described", " path"]  # the first is OpenFace's own since 2.2
+    added = [" face_id", " track_id", " person_id", " time_s", " window_index", " described"]  # face_id is OpenFace's own since 2.2
+    added += [" path"]
     measured = [name for name in theirs if not name.startswith((" gaze", " pose_T", " x_", " y_", " X_", " Y_", " Z_", " p_"))]
     order = ["frame", " timestamp", " confidence", " success"]
     assert [name for name in names if name not in added] == measured and names[:5] == [order[0], " face_id", *order[1:]]
@@ -245,7 +246,7 @@ def test_every_column_is_described_with_its_resolution(run: RunFolder, clips: di
 def test_pyfeat_scripts_read_it(run: RunFolder, clips: dict[str, Path], samples: Path, tmp_path: Path) -> None:
     theirs = pd.read_csv(samples / "Feat_Test.csv")
     rows = read(run, clips["two"], tmp_path, columns="pyfeat")
-    added = ["approx_time", "Identity", "track_id", "time_s", "window_index", "described"]  # the first two are py-feat's own since
+    added = ["approx_time", "Identity", "track_id", "person_id", "time_s", "window_index", "described"]  # py-feat has the first two
     assert [name for name in rows if name not in added] == [name for name in theirs if not name.startswith(("x_", "y_"))]
     assert [name for name in rows if "AU" in name] == [name for name in theirs if "AU" in name]
     faces = table(run, "faces", clips["two"])

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline import load_trends, open_run
+from pipeline.report.build import write_report
+from pipeline.report.linked import LinkedRun
+from pipeline.report.page_data import load_video
 from pipeline.schemas import TABLES
 from pipeline.storage.run_folder import RunFolder, video_id
 from pipeline.trends import Options
@@ -114,3 +119,42 @@ def test_two_runs_share_the_people_of_their_study_and_else_have_their_own(tmp_pa
     assert set(apart["tracks"]["person_id"].to_pylist()) == {"one/P001", "one/P002", "two/P001", "two/P002"}
     assert any("counted apart" in note for note in apart.notes)
     assert open_run(places[0]).people.num_rows == 2
+
+
+def test_a_page_has_one_timeline_for_each_person_with_the_name(run: RunFolder) -> None:
+    (video, _) = run.videos.to_pylist()
+    data = load_video(run, video)
+    assert sorted(set(data.faces["track_id"].to_pylist())) == [1, 2]
+    assert data.samples is not None
+    assert np.unique(data.samples.track_id).tolist() == [1, 2]
+    assert (np.diff(data.samples.frame_index[data.samples.of(1)]) > 0).all()
+    assert {track: name for track, (_, name) in data.people.items()} == {1: "Ada", 2: "P002"}
+
+
+def test_a_report_names_people_and_its_exports_carry_them(run: RunFolder, tmp_path: Path) -> None:
+    assert command("report", run.path, "--out", tmp_path, "--frames", "parquet", "--elan") == 0
+    frames = pq.read_table(tmp_path / "frames" / "one.parquet")
+    assert frames.column_names.index("person_id") == frames.column_names.index("track_id") + 1
+    assert set(zip(frames["track_id"].to_pylist(), frames["person_id"].to_pylist(), strict=True)) == {
+        (1, "P001"), (2, "P002"), (3, "P001"), (4, "P002"),
+    }
+    (elan,) = tmp_path.rglob("one.eaf")
+    assert "AU12@P001" in elan.read_text() and "@track" not in elan.read_text()
+
+
+def test_a_report_on_one_person_has_nobody_else(run: RunFolder, tmp_path: Path) -> None:
+    assert command("report", run.path, "--out", tmp_path, "--frames", "csv", "--person", "Ada", "--elan") == 0
+    rows = (tmp_path / "frames" / "one.csv").read_text().splitlines()
+    assert len(rows) == 121 and all("P001" in row for row in rows[1:])
+    (elan,) = tmp_path.rglob("one.eaf")
+    assert "P002" not in elan.read_text()
+    assert command("report", run.path, "--out", tmp_path, "--person", "Eve") == 2
+
+
+def test_a_page_is_made_again_when_a_person_gets_a_name(tmp_path: Path) -> None:
+    own = cut_run(tmp_path / "run", ("one.mp4",))
+    link_by_hand({"run": own}, own.path / "people", {"run": people_of(("one.mp4",))})
+    assert write_report(LinkedRun(own.path), tmp_path / "report").pages == 1
+    assert write_report(LinkedRun(own.path), tmp_path / "report").pages == 0
+    assert command("people", own.path, "--name", "P002", "Bo") == 0
+    assert write_report(LinkedRun(own.path), tmp_path / "report").pages == 1

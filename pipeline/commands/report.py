@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from pipeline.commands.checks import check_run_folders
+from pipeline.commands.checks import check_people, check_run_folders
 from pipeline.commands.options import Debug
 from pipeline.errors import FocalfaceError, SettingsError
 from pipeline.execution.progress import Steps
@@ -35,6 +35,10 @@ def report(
     no_faces: Annotated[bool, typer.Option("--no-faces", help="Leave all pictures out.")] = False,
     blur: Annotated[bool, typer.Option("--blur", help="Make faces in pictures and films unrecognisable.")] = False,
     only: Annotated[list[str] | None, typer.Option(metavar="VIDEO", help="A file name, path or video_id; repeatable.")] = None,
+    people: Annotated[
+        Path | None, typer.Option(help="People folder over several runs (focalface people).", show_default="the run's own, if it has one")
+    ] = None,
+    person: Annotated[list[str] | None, typer.Option(metavar="NAME_OR_ID", help="Report on this person only; repeatable.")] = None,
     debug: Debug = False,
 ) -> None:
     """Write a page for each video of a run, and an index of them. They open in a browser from the disk. A second report writes only what
@@ -57,13 +61,17 @@ def report(
         raise SettingsError("--video shows faces, --no-faces leaves them out: give --blur instead, or one of them")
     formats = _formats(frames, columns, empty_frames)
     check_run_folders([folder])
+    check_people(people)
 
     from pipeline.report.build import Outputs, write_report
-    from pipeline.storage.run_folder import RunFolder, printable
+    from pipeline.report.linked import LinkedRun
+    from pipeline.storage.run_folder import printable
 
-    run = RunFolder(folder)
+    run = LinkedRun(folder, people, person or [])
     videos = run.read("videos").to_pylist()
     chosen = _chosen(videos, only or [])
+    if run.only:
+        chosen = [row for row in chosen if row["video_id"] in run.videos_with()]
     outputs = Outputs("none" if no_faces else "blur" if blur else "show", tuple(formats), columns, empty_frames, video, elan, bids)
     with Steps() as steps:
         made = write_report(run, out or folder / "report", outputs, chosen, steps.say)

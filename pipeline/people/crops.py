@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-
-from pipeline.schemas import FACES
 
 MOST_CROPS = 5
 """Faces of a track that are embedded. More cost time and change the mean little."""
@@ -20,16 +17,14 @@ MIN_EYE_DISTANCE = 14.0
 MAX_YAW, MAX_PITCH = 45.0, 40.0
 """Degrees up to which a face is embedded; the networks learned from faces that show both eyes."""
 
-MIN_READABLE = 0.3
-"""Least value of the faces table's `readable`, where a run has it."""
-
 GOOD_EYE_DISTANCE, GOOD_SHARPNESS = 40.0, 300.0
 """From this size on, size counts no more; at this sharpness, sharpness counts half."""
 
 APART_S = 0.5
 """Two faces of a track that are looked at are this far apart where the track is long enough: neighbouring frames say the same twice."""
 
-COLUMNS = ("frame_index", "time_s", "track_id", "det_score", "landmarks5", "yaw", "pitch", "sharpness")
+COLUMNS = ("frame_index", "time_s", "track_id", "det_score", "landmarks5", "yaw", "pitch", "sharpness", "unreadable")
+"""Columns of the faces table that are needed."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +53,6 @@ class Track:
     note: str = ""
 
 
-def columns() -> list[str]:
-    """Columns of the faces table that are needed."""
-    return [*COLUMNS, *(name for name in ("readable",) if name in FACES.names)]
-
-
 def choose(faces: pa.Table) -> list[Track]:
     """The tracks of one video with the faces to look at, by track.
 
@@ -70,17 +60,16 @@ def choose(faces: pa.Table) -> list[Track]:
     small, turned too far or cannot be read are left out.
 
     Args:
-        faces: its rows of the faces table with `columns()`.
+        faces: its rows of the faces table with `COLUMNS`.
     """
     if not faces.num_rows:
         return []
-    rows: dict[str, Any] = {name: _numbers(faces, name) for name in columns() if name != "landmarks5"}
+    rows = {name: faces[name].cast(pa.float64()).to_numpy() for name in COLUMNS if name not in ("landmarks5", "unreadable")}
     landmarks = np.array([row or [np.nan] * 10 for row in faces["landmarks5"].to_pylist()], np.float64).reshape(-1, 5, 2)
     eyes = np.linalg.norm(landmarks[:, 1] - landmarks[:, 0], axis=1)
     yaw, pitch = np.abs(rows["yaw"]), np.abs(rows["pitch"])
     usable = np.isfinite(landmarks).all(axis=(1, 2)) & (eyes >= MIN_EYE_DISTANCE) & (yaw <= MAX_YAW) & (pitch <= MAX_PITCH)
-    if "readable" in rows:
-        usable &= ~(rows["readable"] < MIN_READABLE)
+    usable &= faces["unreadable"].is_null().to_numpy(zero_copy_only=False)
     sharpness = np.maximum(np.nan_to_num(rows["sharpness"]), 0)
     frontal = np.cos(np.radians(np.minimum(yaw, 89))) * np.cos(np.radians(np.minimum(pitch, 89)))
     score = np.nan_to_num(rows["det_score"], nan=0.5).clip(0, 1)  # unknown where the face was carried between detections
@@ -107,10 +96,6 @@ def choose(faces: pa.Table) -> list[Track]:
             )
         )
     return tracks
-
-
-def _numbers(faces: pa.Table, name: str) -> np.ndarray:
-    return faces[name].cast(pa.float64()).to_numpy()
 
 
 def _spread(times: np.ndarray, quality: Sequence[float] | np.ndarray) -> list[int]:

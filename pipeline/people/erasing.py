@@ -150,15 +150,23 @@ def _erase_rows(run: RunFolder, keys: list[Key]) -> None:
         kept = rows.filter(pc.invert(pc.is_in(rows["track_id"], pa.array(sorted(gone[video]), pa.int32()))))
         about = counted.setdefault(video, {})
         if table == "faces":
-            tracks, times = kept["track_id"].to_numpy(), kept["time_s"].to_numpy()
-            windows = np.unique(np.stack([tracks, np.floor(times / window_s)]), axis=1).shape[1]
-            about |= {"faces": kept.num_rows, "tracks": len(np.unique(tracks)), "windows": windows}
+            about |= _counts(kept, window_s)
         else:
             about["descriptions"] = kept.num_rows
         return kept
 
     run.rewrite(sorted(present), change)
     run.update_info(counts=counts(run))
+
+
+def _counts(faces: pa.Table, window_s: float) -> dict[str, int]:
+    """The columns of the videos table that count faces."""
+    tracks, windows = faces["track_id"].to_numpy(), np.floor(faces["time_s"].to_numpy() / window_s)
+    readable = faces["unreadable"].is_null().to_numpy(zero_copy_only=False)
+    pairs = np.stack([tracks, windows])
+    all_pairs, with_face = (np.unique(part, axis=1).shape[1] for part in (pairs, pairs[:, readable]))
+    counted = {"faces": faces.num_rows, "tracks": len(np.unique(tracks)), "windows": all_pairs}
+    return counted | {"unreadable_faces": int((~readable).sum()), "unreadable_windows": all_pairs - with_face}
 
 
 def _recounted(rows: pa.Table, about: Mapping[str, Any], tracks: list[int]) -> pa.Table:
@@ -170,7 +178,8 @@ def _recounted(rows: pa.Table, about: Mapping[str, Any], tracks: list[int]) -> p
     text = f"{NoteKind.ERASED}: the rows of track{'s' * (len(numbers) != 1)} {', '.join(map(str, numbers))} were erased"
     note = "; ".join([*(part for part in before if not _NOTE.fullmatch(part)), text])
     status = "no_faces" if row["status"] == "ok" and not about["faces"] else row["status"]
-    return pa.Table.from_pylist([row | about | {"note": note, "status": status}], rows.schema)
+    known = {name: value for name, value in about.items() if row[name] is not None}
+    return pa.Table.from_pylist([row | known | {"note": note, "status": status}], rows.schema)
 
 
 def _remove_made(place: Path) -> list[Path]:

@@ -131,7 +131,7 @@ def _look(name: str, run: RunFolder, recogniser: Recogniser, store: EmbeddingSto
         label, key, path = f"{name}: video {number}/{len(videos)}", video["video_id"], video["path"]
         progress(label, 0, 1)
         mark = marks[key]
-        faces = run.read("faces", crops.columns(), key)
+        faces = run.read("faces", crops.COLUMNS, key)
         tracks = crops.choose(faces)
         pairs = sharing_frames(faces["frame_index"].to_numpy(), faces["track_id"].to_numpy())
         found.apart += [((name, key, one), (name, key, other)) for one, other in pairs]

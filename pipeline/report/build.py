@@ -24,6 +24,7 @@ from pipeline.report.elan import write_elan
 from pipeline.report.export import COLUMNS_FILE, export_frames
 from pipeline.report.film import annotate_video
 from pipeline.report.index import write_index
+from pipeline.report.linked import state_of
 from pipeline.report.page import is_report_page, write_page
 from pipeline.report.pictures import Faces, why_without_pictures
 from pipeline.storage.atomic import replacing
@@ -150,7 +151,7 @@ def write_report(
         files = {row["video_id"]: ledger.files(row["video_id"], _tables(run, row["video_id"], marks)) for row in known}
         failed = {key: entry.failed for key, entry in ledger.entries.items() if entry.failed}
         report.film_notes = {key: entry.notes for key, entry in ledger.entries.items() if entry.notes and "film" in entry.made}
-        for key, fault in write_index(run, known, out, files, failed, report.film_notes).items():
+        for key, fault in write_index(run, known, out, files, failed, report.film_notes, outputs.faces == "show").items():
             report.failures.setdefault(key, {"index": fault})
         report.films_with_faces = ledger.films_with_faces()
     finally:
@@ -166,7 +167,7 @@ def _tables(run: RunFolder, key: str, marks: Mapping[str, str]) -> str:
     """Changes when a video's tables, or the file that they were made from, do."""
     files = [run.file(table, key)[0] for table in ("videos", "faces", "descriptions")]
     states = [f"{file.stat().st_size}-{file.stat().st_mtime_ns}" if file.is_file() else "" for file in files]
-    return _hash(*states, marks.get(key, ""))
+    return _hash(*states, marks.get(key, ""), state_of(run, key))
 
 
 def _hash(*parts: str) -> str:

@@ -26,6 +26,7 @@ from pipeline.errors import SettingsError, VideoError, VideoErrorKind, writing
 from pipeline.report.frame_scores import active_units, blink_frames, has_frame_scores, thresholds
 from pipeline.report.inputs import sampling_fps, video_row, window_seconds
 from pipeline.report.layouts import IN_BLINK, LAYOUTS, WITH_INTENSITY, Known
+from pipeline.report.linked import persons_in
 from pipeline.report.windows import active_column, intensity_column, rows_at, window_rows
 from pipeline.schemas import READ_COLUMNS, TABLES, face_numbers
 from pipeline.storage.atomic import replacing
@@ -172,9 +173,11 @@ class _Source:
         run, row = self._run, self.row
         windows, window_s = window_rows(run, row["video_id"]), window_seconds(run)
         limits, blinks = thresholds(run), blink_frames(run, row) if self.reads_frames else None
-        faces = _faces(run, row["video_id"])
+        faces, persons = _faces(run, row["video_id"]), persons_in(run, row["video_id"])
         for batch in _with_empty(faces, _sampled(run, row), row) if empty_frames else faces:
             known: Known = dict(zip(batch.schema.names, batch.columns, strict=True))
+            people = [persons.of.get((row["video_id"], track)) for track in known["track_id"].to_pylist()]
+            known["person_id"] = pa.array(people, pa.string())
             tracks = pc.fill_null(known["track_id"], -1).to_numpy(zero_copy_only=False)
             at = rows_at(windows, tracks, known["time_s"].to_numpy(), window_s)
             spoken = windows.take(at).drop_columns(["track_id"]).rename_columns({"frame_index": "described_index"})

@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.errors import SettingsError
 from pipeline.report.inputs import listed_notes
+from pipeline.report.linked import listed_people
 from pipeline.report.page import INDEX_SCRIPTS, render, write_page_file
 from pipeline.report.page_data import compress
 from pipeline.schemas import STATUSES
@@ -76,6 +77,7 @@ def write_index(
     files: Mapping[str, Sequence[str]] | None = None,
     failed: Mapping[str, Mapping[str, str]] | None = None,
     film_notes: Mapping[str, Sequence[str]] | None = None,
+    show_people: bool = True,
 ) -> dict[str, str]:
     """Write `out/index.html` over every video of a run.
 
@@ -86,6 +88,7 @@ def write_index(
         files: video_id to its pages, tables and films, relative to `out`; they are linked.
         failed: video_id to the outputs that could not be written, with the reason.
         film_notes: video_id to what its film lacks.
+        show_people: whether people, where they are linked, are shown with a picture.
 
     Returns:
         video_id to what is wrong with its tables, where they cannot be read.
@@ -122,7 +125,8 @@ def write_index(
             }
         )
     info, name = run.info, printable(run.path.resolve().name)
-    header = {"videos": rows, "emotions": list(EMOTIONS), "run": {key: info.get(key) for key in ("model", "detector")}, "name": name}
+    header: dict[str, Any] = {"videos": rows, "emotions": list(EMOTIONS), "name": name}
+    header |= {"run": {key: info.get(key) for key in ("model", "detector")}, "people": listed_people(run, show_people)}
     counts = {status: sum(row["status"] == status for row in rows) for status in STATUSES}
     facts = [("Videos", str(len(rows))), *((status.replace("_", " "), str(count)) for status, count in counts.items())]
     facts += [(row["name"], row["problems"][0]["text"]) for row in rows if row["status"] == "failed" and row["problems"]][:MAX_FACTS]

@@ -23,9 +23,10 @@ Scores, emotion and age are those of the row's own frame where the run read ever
 `openface-spaces`: the same with a space before every name but the first, as in OpenFace's own files.
 
 `pyfeat` (py-feat 2): `frame` from 0; box as corner and size; `Pitch`, `Roll` and `Yaw` in radians with the sign changed; AU columns
-    hold probabilities; `Identity` is Person_<track_id>; `approx_time` is MM:SS.
+    hold probabilities; `Identity` is the person, or Person_<track_id> where people are not linked; `approx_time` is MM:SS.
 
-The other tools' layouts end with `track_id`, `time_s`, `window_index`, `described` and `path`, by which rows are found in our tables.
+The other tools' layouts end with `track_id`, `person_id`, `time_s`, `window_index`, `described` and `path`, by which rows are found in
+our tables.
 """
 
 from __future__ import annotations
@@ -145,6 +146,7 @@ def _focalface() -> Iterator[Column]:
     yield Column("frame_index", "number of the frame in the video, from 0", "frame", _same("frame_index"))
     yield Column("time_s", "seconds from the stream's first frame", "frame", _same("time_s"))
     yield Column("track_id", "one face's continuous presence, from 1 in each video", "frame", _same("track_id"))
+    yield Column("person_id", "the person, where people are linked (focalface people)", "frame", _same("person_id"))
     yield Column(
         "det_score", "the detector's score, 0 to 1; empty where the face was tracked between detections", "frame", _same("det_score")
     )
@@ -182,7 +184,7 @@ def _focalface() -> Iterator[Column]:
 def _references() -> Iterator[Column]:
     """The columns by which the rows of another tool's layout are found in our tables."""
     columns = {column.name: column for column in _focalface()}
-    yield from (columns[name] for name in ("track_id", "time_s", "window_index", "described", "path"))
+    yield from (columns[name] for name in ("track_id", "person_id", "time_s", "window_index", "described", "path"))
 
 
 def _score(known: Known) -> pa.Array:
@@ -231,7 +233,7 @@ def _pyfeat() -> Iterator[Column]:
         return lambda known: pc.subtract(pc.list_element(known["box"], axis + 2), pc.list_element(known["box"], axis))
 
     def identity(known: Known) -> pa.Array:
-        return pc.binary_join_element_wise("Person", known["track_id"].cast(pa.string()), "_")
+        return pc.coalesce(known["person_id"], pc.binary_join_element_wise("Person", known["track_id"].cast(pa.string()), "_"))
 
     def clock(known: Known) -> pa.Array:
         seconds = known["time_s"].to_numpy().astype(int)
@@ -251,7 +253,7 @@ def _pyfeat() -> Iterator[Column]:
         yield Column(name, "probability; the seven sum to 1", "read", _same(f"emotion_{name}"))
     yield Column("input", "the video, as it was given to the run", "frame", _path)
     yield Column("approx_time", "MM:SS", "frame", clock)
-    yield Column("Identity", "Person_<track_id>", "frame", identity)
+    yield Column("Identity", "the person where people are linked, else Person_<track_id>", "frame", identity)
     yield from (column for column in _references() if column.name != "path")
 
 

@@ -18,7 +18,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,9 @@ import pyarrow.compute as pc
 
 from pipeline.report.frame_scores import FrameScores, read_frame_scores
 from pipeline.report.inputs import listed_notes
+from pipeline.report.linked import persons_in
 from pipeline.report.windows import merge_regions, region_order
+from pipeline.storage.people_folder import Persons
 from pipeline.storage.run_folder import RunFolder
 from pipeline.trends.ages import ages_by_track
 from pipeline.vocabulary import AUS, EMOTIONS, UNIT
@@ -58,12 +60,14 @@ class VideoData:
         rows: its descriptions by time, track and region, without those that have no time.
         faces: its rows of the faces table (columns `FACE_COLUMNS`).
         samples: scores of every sampled frame, or None.
+        people: track_id to person_id and name, where people are linked; all rows of a person then hold the person's first track.
     """
 
     video: dict[str, Any]
     rows: pa.Table
     faces: pa.Table
     samples: FrameScores | None = None
+    people: Mapping[int, tuple[str, str]] = field(default_factory=dict)
     _numbers: dict[str, np.ndarray] = field(default_factory=dict)
 
     def column(self, name: str) -> np.ndarray:
@@ -102,7 +106,34 @@ def load_video(run: RunFolder, video: Mapping[str, Any]) -> VideoData:
     rows = rows.filter(timed)  # a null in a filter drops the row
     place = np.lexsort((region_order(rows["region"]), rows["track_id"].to_numpy(), rows["start_s"].to_numpy()))
     faces = run.read("faces", FACE_COLUMNS, video["video_id"])
-    return VideoData(dict(video), rows.take(pa.array(place, pa.int64())), faces, read_frame_scores(run, video))
+    data = VideoData(dict(video), rows.take(pa.array(place, pa.int64())), faces, read_frame_scores(run, video))
+    persons = persons_in(run, video["video_id"])
+    return _by_person(data, persons) if persons.of else data
+
+
+def _by_person(data: VideoData, persons: Persons) -> VideoData:
+    """The data with the first track of each person in place of all of the person's tracks."""
+    key = data.video["video_id"]
+
+    def leads(tracks: np.ndarray) -> np.ndarray:
+        numbers, place = np.unique(tracks, return_inverse=True)
+        return np.array([persons.lead(key, int(number)) for number in numbers], np.int64)[place.reshape(-1)]
+
+    def led(table: pa.Table) -> pa.Table:
+        at = table.column_names.index("track_id")
+        return table.set_column(at, table.schema.field("track_id"), pa.array(leads(table["track_id"].to_numpy()), pa.int32()))
+
+    samples = data.samples
+    if samples is not None:
+        tracks = leads(samples.track_id)
+        order = np.lexsort((samples.frame_index, tracks))
+        columns = {name: values[order] for name, values in vars(samples).items()}
+        samples = replace(samples, **columns | {"track_id": tracks[order]})
+    linked = {(video, track) for video, track in persons.of if video == key}
+    people = {persons.lead(video, track): (person := persons.of[video, track], persons.label(person)) for video, track in sorted(linked)}
+    rows = led(data.rows)
+    place = np.lexsort((region_order(rows["region"]), rows["track_id"].to_numpy(), rows["start_s"].to_numpy()))
+    return VideoData(data.video, rows.take(pa.array(place, pa.int64())), led(data.faces), samples, people)
 
 
 def presence(times: np.ndarray, gap_s: float = PRESENCE_GAP_S) -> list[tuple[float, float]]:
@@ -135,6 +166,8 @@ def _tracks(data: VideoData, pictures: Mapping[int, int]) -> list[dict[str, Any]
         tracks.append(
             {
                 "id": track,
+                "person": data.people.get(track, ("", ""))[0],
+                "name": data.people.get(track, ("", ""))[1],
                 "faces": int((ids == track).sum()),
                 "spans": [[_ms(start), _ms(end + step)] for start, end in spans],
                 "unreadable": [[_ms(start), _ms(end + step), why] for start, end, why in _unreadable(times[own], faults[own])],

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pipeline.report.linked import LinkedRun, persons_in
 from pipeline.report.windows import region_order
 from pipeline.storage.run_folder import RunFolder
 from pipeline.vocabulary import REGION, UNIT, WHOLE_FACE
@@ -66,8 +67,10 @@ def read_spans(run: RunFolder, video: Mapping[str, Any]) -> list[Span]:
     if video["status"] != "ok":
         return []
     from pipeline.trends.analysis import load
+    from pipeline.trends.options import Options
 
-    trends = load([run.path], videos=[video["video_id"]])
+    options = Options(person=tuple(sorted(run.only)) if isinstance(run, LinkedRun) else ())
+    trends = load([run.path], options, videos=[video["video_id"]], people=run.people_folder if isinstance(run, LinkedRun) else None)
     spans = [_span(row, "unit", row["au"], UNIT[row["au"]].name, row["peak_intensity"]) for row in trends["events"].to_pylist()]
     spans += [_span(row, "emotion", row["emotion"], f"{row['emotion']} leads") for row in trends["episodes"].to_pylist()]
     spans += [_span(row, "blink", "blink", "the eyes close for at most half a second") for row in trends["blinks"].to_pylist()]
@@ -84,7 +87,8 @@ def _span(row: Mapping[str, Any], kind: Kind, label: str, text: str, intensity: 
 def _descriptions(run: RunFolder, video_id: str) -> list[Span]:
     """A span for each described window: the sentence about the face, and those about its regions, each after its name. A window in which
     a cut joins two tracks of one person has the sentences of both."""
-    rows = run.read("descriptions", video_id=video_id).select(["track_id", "start_s", "end_s", "region", "description", "change"])
+    rows = persons_in(run, video_id).attach(run.read("descriptions", video_id=video_id))
+    rows = rows.select(["track_id", "person_id", "start_s", "end_s", "region", "description", "change"])
     windows: dict[tuple[str, float], list[tuple[int, dict[str, Any]]]] = {}
     for place, row in zip(region_order(rows["region"]).tolist(), rows.to_pylist(), strict=True):
         windows.setdefault((owner(row), row["start_s"]), []).append((place, row))

@@ -38,7 +38,9 @@ function remarks(video) {
 (async () => {
   const root = document.getElementById("app");
   const { header } = await openPayload("payload");
-  const { videos, emotions } = header;
+  const { videos, emotions, people } = header;
+  const namesIn = new Map(); // video id to the people in it
+  for (const one of people) for (const id of one.videos) namesIn.set(id, `${namesIn.get(id) || ""} ${one.name} ${one.id}`);
   const tiles = () => { paintStrip.tiles = Object.fromEntries(emotions.map((name) => [name, emotionTile(name, 2)])); };
   const page = (video) => video.files.find((file) => file.startsWith("videos/") && file.endsWith(".html"));
   const chosen = { text: "", status: "" };
@@ -63,7 +65,7 @@ function remarks(video) {
     const found = videos.filter((v) => {
       if (chosen.status && v.status !== chosen.status) return false;
       const said = [...v.problems, ...v.notes].map((one) => `${one.kind} ${words(one.kind)} ${one.text}`).join(" ");
-      const text = `${v.folder}/${v.name} ${v.status} ${said} ${v.emotion} ${v.id}`.toLowerCase();
+      const text = `${v.folder}/${v.name} ${v.status} ${said} ${v.emotion} ${v.id} ${namesIn.get(v.id) || ""}`.toLowerCase();
       return asked.every((word) => text.includes(word));
     });
     table.show(table.ordered(found));
@@ -76,11 +78,16 @@ function remarks(video) {
     chips.forEach((chip) => chip.setAttribute("aria-pressed", String(chip.dataset.value === chosen.status)));
     fill();
   } }, STATUS[status][0], ` ${STATUS[status][1]} `, el("small", {}, counts[status].toLocaleString("en"))));
-  const facts = [plural(videos.length, "video"), plural(videos.reduce((sum, v) => sum + v.tracks, 0), "track"), plural(videos.reduce((sum, v) => sum + v.descriptions, 0), "description"),
+  const faces = people.slice(0, 60).map((one) => el("button", { type: "button", class: "chip trackchip", title: `Find the videos with ${one.name}`, onclick: () => { search.value = chosen.text = one.name; fill(); } },
+    one.picture ? el("img", { src: `data:image/jpeg;base64,${one.picture}`, alt: "", loading: "lazy" }) : el("span", { class: "noface", "aria-hidden": "true" }, one.name.slice(0, 4)),
+    el("span", {}, one.name, el("small", {}, `${plural(one.videos.length, "video")}, ${plural(one.tracks, "track")}`))));
+  const facts = [plural(videos.length, "video"), plural(videos.reduce((sum, v) => sum + v.tracks, 0), "track"), people.length && `${people.length} ${people.length === 1 ? "person" : "people"}`, plural(videos.reduce((sum, v) => sum + v.descriptions, 0), "description"),
     clock(videos.reduce((sum, v) => sum + (v.duration || 0), 0)) + " of video", header.run.model, header.run.detector];
   root.replaceChildren(
     el("header", { class: "top" }, el("div", { class: "crumbs" }, el("span", { class: "brand" }, "focalface"), themeButton(() => { tiles(); repaintSwatches(); table.paint(true); })),
       el("h1", {}, header.name), el("p", { class: "facts" }, facts.filter(Boolean).join(" · "))),
+    ...(people.length ? [el("section", { class: "card people", "aria-label": "People" }, el("h2", {}, "People"), el("div", { class: "chips" }, ...faces),
+      people.length > faces.length ? el("p", { class: "faint" }, `${people.length - faces.length} more in the people folder's own page`) : "")] : []),
     el("section", { class: "finder card" }, search, el("div", { class: "chips", role: "group", "aria-label": "Status" }, ...chips), count),
     el("section", { class: "table archive", "aria-label": "Videos" },
       el("div", { class: "legend", "aria-hidden": "true" }, ...emotions.map((name) => el("span", { class: "feel" }, swatch(name), name))), table.node, nothing));

@@ -261,9 +261,9 @@ class Page {
   /** The rows of the table, in its order, with all scores; emotion and age are the face's in the row's window. */
   csv() {
     const { rows } = this, { path, video_id: id } = rows.header.video, names = rows.emotions.map((name) => `emotion_${name}`);
-    const head = ["path", "video_id", "track_id", "start_s", "end_s", "time_s", "frame_index", "region", "x0", "y0", "x1", "y1", "activity", "aus", "emotion", ...names, "age", "age_low", "age_high", ...rows.aus, "description", "model"];
+    const head = ["path", "video_id", "track_id", "person_id", "start_s", "end_s", "time_s", "frame_index", "region", "x0", "y0", "x1", "y1", "activity", "aus", "emotion", ...names, "age", "age_low", "age_high", ...rows.aus, "description", "model"];
     const c = rows.columns;
-    return csv([head, ...this.passing.map((row) => [path, id, rows.track(row).id, rows.start(row), rows.end(row), rows.time(row), c.frame[row], rows.region(row),
+    return csv([head, ...this.passing.map((row) => [path, id, rows.track(row).id, rows.track(row).person, rows.start(row), rows.end(row), rows.time(row), c.frame[row], rows.region(row),
       c.x0[row], c.y0[row], c.x1[row], c.y1[row], rows.activity(row), rows.activeAus(row).join(" "), rows.emotion(row), ...rows.emotions.map((name) => rows.emotionShare(name, rows.window(row))),
       rows.age(row), rows.age(row, "age_low"), rows.age(row, "age_high"), ...rows.aus.map((au) => rows.score(au, row)), rows.sentence(row), rows.header.models[c.model[row]]])]);
   }

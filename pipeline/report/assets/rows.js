@@ -40,7 +40,7 @@ class Rows {
     });
     this.tracks.forEach((one, i) => {
       one.seconds = one.spans.reduce((sum, [a, b]) => sum + b - a, 0) / 1000;
-      one.name = `Track ${one.id}`;
+      one.name ||= `Track ${one.id}`; // the person, where people are linked
       one.number = i;
       const counts = new Map();
       for (const window of this.windowsByTrack[i]) counts.set(this.windowEmotion(window), (counts.get(this.windowEmotion(window)) || 0) + 1);
