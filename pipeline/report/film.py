@@ -18,6 +18,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
 from pipeline.errors import SettingsError
+from pipeline.report.frame_scores import read_frame_scores
 from pipeline.report.inputs import sampling_fps, video_row, window_seconds
 from pipeline.report.overlay import Overlay, hide_faces
 from pipeline.report.positions import FacePositions
@@ -191,4 +192,5 @@ def _overlay(run: RunFolder, video_id: str, video: SeekableSource) -> tuple[Face
     positions = FacePositions(run.batches("faces", video_id, ["track_id", "time_s", "box", "landmarks5"]), sampled_s)
     regions = run.read("descriptions", ["track_id", "window_index", "time_s", "region", "box"], video_id)
     size = video.info.width, video.info.height
-    return positions, Overlay(size, positions, window_rows(run, video_id), regions, window_seconds(run))
+    scores = read_frame_scores(run, video_row(run, video_id))
+    return positions, Overlay(size, positions, window_rows(run, video_id), regions, window_seconds(run), scores)

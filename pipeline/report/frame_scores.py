@@ -20,6 +20,9 @@ from pipeline.vocabulary import AUS, EMOTIONS, EXCLUSIONS, compatible
 
 EMOTION_COLUMNS = tuple(f"emotion_{name}" for name in EMOTIONS)
 
+SAME_S = 1e-6
+"""Times of one frame that come from two readers differ by less, in seconds."""
+
 BY_TRACK = [("track_id", "ascending"), ("frame_index", "ascending")]
 
 
@@ -49,6 +52,12 @@ class FrameScores:
     def of(self, track_id: int) -> slice:
         """The rows of one track."""
         return slice(*np.searchsorted(self.track_id, (track_id, track_id + 1)).tolist())
+
+    def at(self, track_id: int, time_s: float) -> int | None:
+        """The row that stands for a track at a time; None where no frame of the track does."""
+        rows = self.of(track_id)
+        row = rows.start + int(np.searchsorted(self.start_s[rows], time_s + SAME_S, side="right")) - 1
+        return row if row >= rows.start and time_s < self.end_s[row] else None
 
 
 def has_frame_scores(run: RunFolder, video_id: str) -> bool:

@@ -1,4 +1,5 @@
-"""What is drawn into the frames of an annotated video: faces hidden or outlined, their regions, and a card of words for each person."""
+"""What is drawn into the frames of an annotated video: faces hidden or outlined, their regions, and a card for each person
+(`pipeline.report.card`)."""
 
 from __future__ import annotations
 
@@ -9,33 +10,26 @@ from typing import Any
 import cv2
 import numpy as np
 import pyarrow as pa
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from pipeline.execution.drawing import BACKGROUND, CARD, FAINT, PALETTE, TEXT, TRACK, Font, label_place, overlap, rounded_box, wrapped
+from pipeline.execution.drawing import BACKGROUND, Font, label_place, overlap, rounded_box
 from pipeline.faces.alignment import align
 from pipeline.regions.placement import place_regions, to_crop_box, to_frame_box
+from pipeline.report.card import Card, CardPainter, CardValues, track_colour
+from pipeline.report.frame_scores import FrameScores
 from pipeline.report.positions import FacePosition, FacePositions
 from pipeline.report.windows import active_column
-from pipeline.vocabulary import AUS, UNIT, WHOLE_FACE, Box
+from pipeline.vocabulary import AUS, EMOTIONS, WHOLE_FACE, Box
 
 TEXT_BASE, TEXT_SHARE, TEXT_LEAST = 6.0, 0.0195, 12
 """Height of the letters: so many pixels and a share of the frame's shorter side (360p: 13, 4K: 48), and the least. More reads better and
 covers more."""
 
-CARD_LETTERS, CARD_LEAST = 20, 15
-"""Width of a card in heights of its letters, and the least for two side by side; less makes cards taller."""
-
 SMALLEST_FRAME = 10
 """Least width and height of a frame with cards, in heights of their letters; smaller frames show boxes and labels alone."""
 
-CARD_OPACITY = 0.8
-"""Of a card's ground, 0 to 1; less shows more of what is behind and reads worse."""
-
 MAX_CARDS = 3
 """People with a card at a time, the largest faces first; the others keep their box and tag. More hides more of a crowd."""
-
-MAX_UNITS = 4
-"""Action units in a card, the most probable first; more makes cards taller."""
 
 HIDING = 4.0
 """What hiding a whole face, or another card, costs, where the way across the frame costs 2; more keeps cards further from faces."""
@@ -77,7 +71,7 @@ def hide_faces(image: np.ndarray, faces: list[FacePosition]) -> None:
 class _Placed:
     """A card and the corner where it stands."""
 
-    card: Image.Image
+    card: Card
     x: int
     y: int
 
@@ -90,14 +84,18 @@ def _area(box: Box) -> float:
     return max((box[2] - box[0]) * (box[3] - box[1]), 1.0)
 
 
-def _colour(track_id: int) -> str:
-    return PALETTE[(track_id - 1) % len(PALETTE)]
-
-
 class Overlay:
     """Draws one video's tables into its frames, told in order of time."""
 
-    def __init__(self, size: tuple[int, int], tracks: FacePositions, windows: pa.Table, regions: pa.Table, window_s: float) -> None:
+    def __init__(
+        self,
+        size: tuple[int, int],
+        tracks: FacePositions,
+        windows: pa.Table,
+        regions: pa.Table,
+        window_s: float,
+        scores: FrameScores | None = None,
+    ) -> None:
         """Prepare for a video.
 
         Args:
@@ -106,12 +104,14 @@ class Overlay:
             windows: from `pipeline.report.windows.window_rows`.
             regions: `track_id`, `window_index`, `time_s`, `region` and `box` of the descriptions table.
             window_s: seconds of a window.
+            scores: of its frames. With them, tags and bars show the values of the moment; without, those of the window's described frame.
         """
         self._width, self._height = size
-        self._tracks, self._window_s = tracks, window_s
+        self._tracks, self._window_s, self._scores = tracks, window_s, scores
         self._letters = max(TEXT_LEAST, round(TEXT_BASE + TEXT_SHARE * min(size)))
         self._line = max(2, self._letters // 7)
-        self._body, self._small = (ImageFont.load_default(size=round(self._letters * share)) for share in (1.0, 0.9))
+        self._painter = CardPainter(size, self._letters, self._line)
+        self._body, self._small = self._painter.body, self._painter.small
         self._words = {(row["track_id"], row["window_index"]): row for row in windows.to_pylist()}
         self._regions: dict[tuple[int, int], list[dict[str, Any]]] = {}
         for row in regions.to_pylist():
@@ -138,21 +138,57 @@ class Overlay:
         if not faces and not cards:
             return image
         picture = Image.fromarray(image)
+        values = {face.track_id: self.values(face.track_id, window, time_s) for face in near}
         for face in faces:
-            self._outline(picture, face, self._words.get((face.track_id, window)))
+            self._outline(picture, face, values[face.track_id])
         for placed in cards:
-            picture.paste(placed.card, (placed.x, placed.y), placed.card)
+            card = self._painter.with_values(placed.card, values[placed.card.track_id])
+            picture.paste(card, (placed.x, placed.y), card)
         return np.asarray(picture)
 
-    def _outline(self, picture: Image.Image, face: FacePosition, words: dict[str, Any] | None) -> None:
+    def values(self, track_id: int, window: int, time_s: float | None = None) -> CardValues | None:
+        """What the bars of a track's card show.
+
+        With scores of the frames, the action units are the same in all of a window, so that a card keeps its size: those active in any of
+        its frames, the surest first.
+
+        Args:
+            track_id: the track.
+            window: index of the window.
+            time_s: seconds; None gives the window's action units without values where the frames have scores.
+
+        Returns:
+            The values of the frame at that time, where the frames have scores; else those of the window's description; None where there is
+            none.
+        """
+        words = self._words.get((track_id, window))
+        if self._scores is None:
+            if words is None:
+                return None
+            codes = sorted((au for au in AUS if words[active_column(au)]), key=lambda au: -words[au])
+            return CardValues(words["emotion"], words[f"emotion_{words['emotion']}"], tuple((au, words[au], True) for au in codes))
+        rows = self._scores.of(track_id)
+        starts = self._scores.start_s[rows]
+        own = slice(*np.searchsorted(starts, (window * self._window_s, (window + 1) * self._window_s)).tolist())
+        active, probabilities = self._scores.active[rows][own], self._scores.aus[rows][own]
+        peaks = np.where(active, probabilities, -1.0).max(axis=0, initial=-1.0)
+        units = [at for at in np.argsort(-peaks, kind="stable").tolist() if peaks[at] >= 0]
+        at = None if time_s is None else self._scores.at(track_id, time_s)
+        if at is None or np.isnan(self._scores.emotions[at]).any():
+            return CardValues(None, None, tuple((AUS[unit], None, False) for unit in units))
+        emotion = int(self._scores.emotions[at].argmax())
+        now = tuple((AUS[unit], float(self._scores.aus[at, unit]), bool(self._scores.active[at, unit])) for unit in units)
+        return CardValues(EMOTIONS[emotion], float(self._scores.emotions[at, emotion]), now)
+
+    def _outline(self, picture: Image.Image, face: FacePosition, values: CardValues | None) -> None:
         """A face's box with its regions and a tag."""
-        draw, colour, line = ImageDraw.Draw(picture), _colour(face.track_id), self._line
+        draw, colour, line = ImageDraw.Draw(picture), track_colour(face.track_id), self._line
         x0, y0, x1, y1 = (round(edge) for edge in face.box)
         radius = 3 * line
         rounded_box(draw, (x0 - 1, y0 - 1, x1 + 1, y1 + 1), radius, outline=BACKGROUND, width=line + 2)
         rounded_box(draw, (x0, y0, x1, y1), radius, outline=colour, width=line)
         taken: list[Box] = []
-        tag = f"{face.track_id}  {words['emotion']}" if words else f"{face.track_id}"
+        tag = f"{face.track_id}  {values.emotion}" if values and values.emotion else f"{face.track_id}"
         self._tag(draw, tag, (x0, y0, x1, y1), colour, taken, self._body)
         boxes = self._region_boxes(face)
         for _, box in boxes:
@@ -201,7 +237,7 @@ class Overlay:
         around = self._tracks.bounds(window * self._window_s, (window + 1) * self._window_s)
         largest = sorted(around, key=lambda key: _area(around[key]), reverse=True)
         shown = [key for key in largest if (key, window) in self._words][:MAX_CARDS]
-        drawn = {key: [self._card(self._words[key, window], units) for units in (MAX_UNITS, 0)] for key in shown}
+        drawn = {key: self._painter.cards(self._words[key, window], self.values(key, window)) for key in shown}
 
         def arranged(order: tuple[int, ...]) -> tuple[float, dict[int, _Placed]]:
             """Each in turn at its best place."""
@@ -218,7 +254,7 @@ class Overlay:
 
         return min(map(arranged, itertools.permutations(shown)), key=lambda outcome: outcome[0])[1]
 
-    def _places(self, card: Image.Image, face: Box, before: _Placed | None) -> list[_Placed]:
+    def _places(self, card: Card, face: Box, before: _Placed | None) -> list[_Placed]:
         """Where a card may stand: where the track's last one did, around its face, and along the edges of the frame."""
         gap, edge = self._letters, self._letters // 2
         x0, y0, x1, y1 = face
@@ -241,65 +277,3 @@ class Overlay:
         way = 2 * np.hypot(across, down) / diagonal
         moved = np.hypot(box[0] - before.x, box[3] - before.box[3]) / diagonal if before else 0.0
         return float(HIDING * hidden + way + 0.5 * moved)
-
-    def _card(self, words: dict[str, Any], units: int) -> Image.Image:
-        """What is said of one person in one window, with bars for at most `units` action units; with none, their codes alone."""
-        letters, colour = self._letters, _colour(words["track_id"])
-        pad, step = round(0.8 * letters), round(1.45 * letters)
-        width = min(CARD_LETTERS * letters, self._width - 2 * letters)
-        beside = (self._width - 3 * letters) // 2  # two cards stand side by side where that leaves them wide enough to read
-        width = beside if CARD_LEAST * letters <= beside < width else width
-        sheet = Image.new("RGBA", (width, self._height))
-        draw = ImageDraw.Draw(sheet)
-        x, y, inner = pad + self._line, pad, width - 2 * pad - self._line
-        age = f"age {words['age']:.0f} ({words['age_low']:.0f} to {words['age_high']:.0f})"
-        draw.text((x, y), f"person {words['track_id']}", colour, self._body)
-        draw.text((width - pad - draw.textlength(age, self._small), y + 0.1 * letters), age, FAINT, self._small)
-        y += step
-        for text in wrapped(draw, words["description"], inner, self._body):
-            draw.text((x, y), text, TEXT, self._body)
-            y += round(1.3 * letters)
-        codes = sorted((au for au in AUS if words[active_column(au)]), key=lambda au: -words[au])
-        if units:
-            y += letters // 2
-            self._bar(draw, (x, y, inner), words["emotion"], words[f"emotion_{words['emotion']}"], TEXT)
-            y += step
-        elif codes:
-            draw.text((x, y), "  ".join(codes[:MAX_UNITS]), FAINT, self._small)
-            y += step
-        for au in codes[:units]:
-            self._bar(draw, (x, y, inner), f"{au}  {UNIT[au].name}", words[au], colour)
-            y += step
-        card = sheet.crop((0, 0, width, min(y + pad // 2, self._height)))
-        ground = self._ground(card.size, colour)
-        return Image.alpha_composite(ground, card)
-
-    def _ground(self, size: tuple[int, int], colour: str) -> Image.Image:
-        """An empty card: rounded, half transparent, with the person's colour on its left edge."""
-        fine = 4  # drawn larger and shrunk, so that its corners are smooth
-        mask = Image.new("L", (size[0] * fine, size[1] * fine))
-        rounded_box(ImageDraw.Draw(mask), (0, 0, mask.width - 1, mask.height - 1), self._letters * fine // 2, fill="#FFFFFF")
-        mask = mask.resize(size, Image.Resampling.LANCZOS)
-        opaque = Image.new("L", size, round(255 * CARD_OPACITY))
-        ground = Image.new("RGBA", size, CARD)
-        edge = ImageDraw.Draw(ground)
-        edge.rectangle((0, 0, self._line, size[1]), fill=colour)
-        ImageDraw.Draw(opaque).rectangle((0, 0, self._line, size[1]), fill=255)
-        ground.putalpha(Image.composite(opaque, Image.new("L", size), mask))
-        return ground
-
-    def _bar(self, draw: ImageDraw.ImageDraw, at: tuple[float, float, float], label: str, score: float, colour: str) -> None:
-        """A score from 0 to 1: name, bar, figure. `at` is x, y and the whole width."""
-        x, y, width = at
-        thick = max(4, self._letters // 3)
-        figure = f"{score:.2f}"
-        end = x + width - draw.textlength(figure, self._small) - self._letters * 0.5
-        start = x + 0.68 * width
-        middle = y + 0.62 * self._letters
-        while len(label) > 1 and draw.textlength(label, self._small) > start - x - self._letters * 0.3:
-            label = label[:-2].rstrip() + "…"
-        draw.text((x, y), label, FAINT if colour != TEXT else TEXT, self._small)
-        rounded_box(draw, (start, middle - thick / 2, end, middle + thick / 2), thick / 2, fill=TRACK)
-        reach = max(start + thick, start + (end - start) * min(max(score, 0.0), 1.0))
-        rounded_box(draw, (start, middle - thick / 2, reach, middle + thick / 2), thick / 2, fill=colour)
-        draw.text((x + width - draw.textlength(figure, self._small), y), figure, FAINT, self._small)
