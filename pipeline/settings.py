@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -421,3 +422,41 @@ def fault_text(fault: Mapping[str, Any]) -> str:
     if message.startswith("Input should"):
         message = f"{message.replace('Input should', 'must', 1)}, not {fault['input']!r}"
     return message
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which faces of a run count in an analysis or a report; all of them by default.
+
+    Attributes:
+        from_s, to_s: seconds of the video: frames at `from_s` and later, before `to_s` (None: to the end).
+        area: x0, y0, x1, y1 in pixels of the upright frame, or shares of its width and height where no number is over 1: only faces whose
+        box
+            has its centre there.
+        largest: only tracks that are among this many largest faces in at least half of the frames in which they are seen.
+    """
+
+    from_s: float = 0.0
+    to_s: float | None = None
+    area: Box | None = None
+    largest: int | None = None
+
+    @property
+    def text(self) -> str:
+        """What is chosen, in words; empty where everything is.
+
+        >>> Choice(from_s=5, to_s=8.5, largest=1).text
+        '5 to 8.5 s, the largest track'
+        """
+        parts = []
+        if self.from_s or self.to_s is not None:
+            parts.append(f"from {self.from_s:g} s" if self.to_s is None else f"{self.from_s:g} to {self.to_s:g} s")
+        if self.area is not None:
+            parts.append(f"faces in the area {','.join(f'{side:g}' for side in self.area)}")
+        if self.largest is not None:
+            parts.append("the largest track" if self.largest == 1 else f"the {self.largest} largest tracks")
+        return ", ".join(parts)
+
+
+EVERYTHING = Choice()
+"""The choice that leaves nothing out."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import av
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.describe.backends import load_describer
@@ -14,10 +16,14 @@ from pipeline.errors import SettingsError
 from pipeline.execution.executors.in_process import InProcessExecutor
 from pipeline.execution.run import run
 from pipeline.faces.detectors import load_detector
+from pipeline.report.build import Outputs, write_report
 from pipeline.schemas import TABLES, NoteKind, note_kinds
-from pipeline.settings import load_settings, parse_time
-from pipeline.storage.choosing import Choice
+from pipeline.settings import Choice, load_settings, parse_time
+from pipeline.storage.choosing import chosen
+from pipeline.storage.chosen_run import ChosenRun
 from pipeline.storage.run_folder import RunFolder
+from pipeline.trends.analysis import load
+from pipeline.trends.options import Options
 from pipeline.video.opening import open_video
 from pipeline.video.segments import segment_frames, segments_of
 
@@ -140,11 +146,11 @@ def faces_table(rows: Sequence[tuple[int, int, float]]) -> pa.Table:
 def test_the_largest_tracks_are_kept_or_left_out_as_a_whole() -> None:
     # Track 1 is the larger one but for a moment in which track 2 comes near; track 3 is alone after a cut.
     faces = faces_table([(0, 1, 50), (0, 2, 30), (1, 1, 50), (1, 2, 60), (2, 1, 50), (2, 2, 30), (3, 3, 20)])
-    kept = faces.filter(pa.array(Choice(largest=1).chosen(faces, (640, 360))))
+    kept = faces.filter(pa.array(chosen(Choice(largest=1), faces, (640, 360))))
     assert kept["track_id"].to_pylist() == [1, 1, 1, 3]
-    assert Choice(largest=2).chosen(faces, (640, 360)).all()
-    assert Choice(from_s=1, to_s=3).chosen(faces, (640, 360)).tolist() == [False, False, True, True, True, True, False]
-    assert faces.filter(pa.array(Choice(area=(0.3, 0, 1, 1)).chosen(faces, (640, 360))))["track_id"].to_pylist() == [2, 2, 2, 3]
+    assert chosen(Choice(largest=2), faces, (640, 360)).all()
+    assert chosen(Choice(from_s=1, to_s=3), faces, (640, 360)).tolist() == [False, False, True, True, True, True, False]
+    assert faces.filter(pa.array(chosen(Choice(area=(0.3, 0, 1, 1)), faces, (640, 360))))["track_id"].to_pylist() == [2, 2, 2, 3]
 
 
 def test_a_run_of_the_largest_track_has_its_rows_and_counts(make: Make) -> None:
@@ -153,6 +159,46 @@ def test_a_run_of_the_largest_track_has_its_rows_and_counts(make: Make) -> None:
     assert row["faces"] == found.faces.num_rows > 0
     assert row["tracks"] == 1
     assert row["descriptions"] == found.descriptions.num_rows > 0
+
+
+def test_trends_of_a_range_come_from_its_frames_alone(whole: RunFolder) -> None:
+    found = load([whole.path], Options(choice=Choice(from_s=5.5, to_s=8.0)))
+    series = found.pandas("series")
+    faces = whole.faces.to_pandas()
+    chosen_faces = faces[(faces["time_s"] >= 5.5) & (faces["time_s"] < 8.0)]
+    assert set(series[~series["gap"]]["time_s"]) == set(chosen_faces[chosen_faces["unreadable"].isna()]["time_s"])
+    assert any("5.5 to 8 s" in note for note in found.notes)
+    beside = load([whole.path], Options(choice=Choice(area=(0.0, 0.0, 0.05, 0.05))))
+    assert beside["tracks"].num_rows == 0
+
+
+def test_a_report_of_a_range_shows_and_exports_it_alone(whole: RunFolder, tmp_path: Path) -> None:
+    choice = Choice(from_s=6.5, to_s=8.0)
+    outputs = Outputs(frames=("parquet",), film=True)
+    report = write_report(ChosenRun(whole.path, choice), tmp_path / "report", outputs)
+    assert not report.failures
+    (table,) = (tmp_path / "report" / "frames").glob("*.parquet")
+    times = pq.read_table(table)["time_s"].to_numpy()
+    assert 0 < len(times) == ((times >= 6.5) & (times < 8.0)).sum()
+    (film,) = (tmp_path / "report" / "films").glob("*.mp4")
+    with av.open(str(film)) as container:
+        shown = [float(frame.time) for frame in container.decode(video=0)]
+    assert shown[0] == pytest.approx(0, abs=0.06)
+    assert shown[-1] == pytest.approx(1.5, abs=0.1)
+    (page,) = (tmp_path / "report" / "videos").glob("*.html")
+    assert "Only 6.5 to 8 s count here." in page.read_text(encoding="utf-8")
+    again = write_report(ChosenRun(whole.path, choice), tmp_path / "report", Outputs())
+    assert again.pages == 0
+    assert write_report(whole, tmp_path / "report", Outputs()).pages == 1
+
+
+def test_counts_of_chosen_rows_follow(whole: RunFolder) -> None:
+    some = ChosenRun(whole.path, Choice(from_s=4.0, to_s=6.0))
+    (row,) = some.videos.to_pylist()
+    assert row["faces"] == some.faces.num_rows == 8
+    assert row["windows"] == 2
+    assert row["unreadable_faces"] == some.faces["unreadable"].is_valid().to_pylist().count(True) > 0
+    assert row["descriptions"] == some.descriptions.num_rows
 
 
 @pytest.mark.parametrize(

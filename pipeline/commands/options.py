@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.errors import SettingsError
-from pipeline.settings import Settings, parse_time
+from pipeline.settings import Choice, Settings, check_range, parse_area, parse_time
 
 DEFAULTS = Settings()
 
@@ -59,6 +59,22 @@ Area = Annotated[
 Largest = Annotated[
     int | None, typer.Option("--largest", metavar="N", help="Only tracks among the N largest faces in at least half of their frames.")
 ]
+def choice(from_s: float | None, to_s: float | None, area: str | None, largest: int | None) -> Choice:
+    """Which of a run's faces count.
+
+    Raises:
+        SettingsError: when the range ends before it begins, or the area is none.
+    """
+    try:
+        check_range(from_s or 0.0, to_s)
+        place = parse_area(area)
+    except ValueError as error:
+        raise SettingsError(f"{'--area' if 'area' in str(error) else '--from, --to'}: {error}") from None
+    if largest is not None and largest < 1:
+        raise SettingsError(f"--largest takes 1 or more, not {largest}")
+    return Choice(from_s or 0.0, to_s, place, largest)
+
+
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Model = Annotated[str | None, setting("nano, the folder of a checkpoint, or a hub id.", DEFAULTS.describe.model)]
 Adapter = Annotated[str | None, typer.Option(help="Folder of a LoRA adapter for the model.")]

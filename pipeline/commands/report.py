@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from pipeline.commands.checks import check_people, check_run_folders
-from pipeline.commands.options import Debug
+from pipeline.commands.options import Area, Debug, From, Largest, To, choice
 from pipeline.errors import FocalfaceError, SettingsError
 from pipeline.execution.progress import Steps
 
@@ -39,6 +39,10 @@ def report(
         Path | None, typer.Option(help="People folder over several runs (focalface people).", show_default="the run's own, if it has one")
     ] = None,
     person: Annotated[list[str] | None, typer.Option(metavar="NAME_OR_ID", help="Report on this person only; repeatable.")] = None,
+    from_: From = None,
+    to: To = None,
+    area: Area = None,
+    largest: Largest = None,
     debug: Debug = False,
 ) -> None:
     """Write a page for each video of a run, and an index of them. They open in a browser from the disk. A second report writes only what
@@ -60,6 +64,7 @@ def report(
     if no_faces and video:
         raise SettingsError("--video shows faces, --no-faces leaves them out: give --blur instead, or one of them")
     formats = _formats(frames, columns, empty_frames)
+    some = choice(from_, to, area, largest)
     check_run_folders([folder])
     check_people(people)
 
@@ -67,7 +72,7 @@ def report(
     from pipeline.report.linked import LinkedRun
     from pipeline.storage.run_folder import printable
 
-    run = LinkedRun(folder, people, person or [])
+    run = LinkedRun(folder, people, person or [], some)
     videos = run.read("videos").to_pylist()
     chosen = _chosen(videos, only or [])
     if run.only:
@@ -78,6 +83,8 @@ def report(
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"pages    {len(chosen)} video{'s' * (len(chosen) != 1)}, {made.pages} page{'s' * (made.pages != 1)} written")
     console.print(f"report   {escape(str(made.index))}")
+    if some.text:
+        console.print(f"chosen   {some.text}")
     if made.films_with_faces and outputs.faces != "show":
         console.print(f"note     {made.films_with_faces} annotated films of an earlier report show faces: --video --blur makes them again")
     names = {row["video_id"]: printable(Path(row["path"]).name) for row in videos}

@@ -133,7 +133,7 @@ def run(
     Run the same command again to resume a run that was stopped. A file that cannot be read fails alone; the command exits with 1 when all
     files fail.
 
-    Example: focalface run holiday.mp4 archive/ --out outputs/holiday --regions eyes,mouth
+    Example: focalface run holiday.mp4 archive/ --out outputs/holiday --from 1:30 --to 2:00
     """
     settings = settings_of(locals())
     check_inputs(inputs)

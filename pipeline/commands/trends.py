@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from pipeline.commands.checks import check_people, check_run_folders
-from pipeline.commands.options import Debug
+from pipeline.commands.options import Area, Debug, From, Largest, To, choice
 from pipeline.errors import SettingsError
 from pipeline.trends.options import Options
 
@@ -48,6 +48,10 @@ def trends(
         Path | None, typer.Option(help="People folder over the runs, of focalface people.", show_default="each run's own, where it has one")
     ] = None,
     person: Annotated[list[str] | None, typer.Option(metavar="NAME_OR_ID", help="Follow this person only; repeatable.")] = None,
+    from_: From = None,
+    to: To = None,
+    area: Area = None,
+    largest: Largest = None,
     debug: Debug = False,
 ) -> None:
     """Follow expressions over time: series, events, tracks, groups; as Parquet, CSV, figures and one summary page.
@@ -56,7 +60,8 @@ def trends(
     """
     if out is None and len(folders) > 1:
         raise SettingsError("several folders need --out DIR for the results")
-    options = Options(source, grid, smooth, width, region, threshold, hold, relative, tuple(person or ()))
+    some = choice(from_, to, area, largest)
+    options = Options(source, grid, smooth, width, region, threshold, hold, relative, tuple(person or ()), some)
     check_run_folders(folders)
     check_people(people)
     if groups and not groups.is_file():

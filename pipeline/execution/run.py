@@ -19,8 +19,8 @@ from pipeline.execution.planning import PlannedVideo, package_versions, planned_
 from pipeline.execution.progress import Progress
 from pipeline.execution.timing import STAGES, StageTimer
 from pipeline.schemas import note_kinds
-from pipeline.settings import SelectGroup, Settings
-from pipeline.storage.choosing import Choice, video_counts
+from pipeline.settings import Choice, SelectGroup, Settings
+from pipeline.storage.choosing import chosen_rows, video_counts
 from pipeline.storage.inputs import search
 from pipeline.storage.remote import absolute
 from pipeline.storage.run_folder import RunFolder, empty, printable, size_of
@@ -153,7 +153,7 @@ class RunWriter:
             faces, descriptions = parts.tables()
             if self._largest is not None and faces.num_rows:
                 # A track is known to be large once all of it has been seen, so that faces of other tracks have been read as well.
-                faces, descriptions = Choice(largest=self._largest).rows(faces, descriptions, (row["width"], row["height"]))
+                faces, descriptions = chosen_rows(Choice(largest=self._largest), faces, descriptions, (row["width"], row["height"]))
                 row |= video_counts(faces, descriptions, self._window_s)
             self._folder.commit(row, faces, descriptions, "" if parts.should_retry else video.mark)
             self._on_commit()

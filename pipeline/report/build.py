@@ -28,6 +28,7 @@ from pipeline.report.linked import state_of
 from pipeline.report.page import is_report_page, write_page
 from pipeline.report.pictures import Faces, why_without_pictures
 from pipeline.storage.atomic import replacing
+from pipeline.storage.chosen_run import choice_of
 from pipeline.storage.output_names import unique_names
 from pipeline.storage.run_folder import RunFolder
 
@@ -218,7 +219,7 @@ class _Video:
     @contextmanager
     def _writing(self, kinds: Sequence[str], faces: Faces, *options: str) -> Iterator[list[str]]:
         """Outputs that are made together: those that are not up to date; notes that they were written, or why they could not be."""
-        entry, made = self._entry, _Made(self._tables, _hash(_code(), faces, *options), faces)
+        entry, made = self._entry, _Made(self._tables, _hash(_code(), faces, repr(choice_of(self._run)), *options), faces)
         todo = [kind for kind in kinds if entry.made.get(kind) != made or not self._ledger.path(self._key, kind).is_file()]
         try:
             yield todo

@@ -30,6 +30,7 @@ from pipeline.report.linked import persons_in
 from pipeline.report.windows import active_column, intensity_column, rows_at, window_rows
 from pipeline.schemas import READ_COLUMNS, TABLES, face_numbers
 from pipeline.storage.atomic import replacing
+from pipeline.storage.chosen_run import own_range, range_of
 from pipeline.storage.run_folder import RunFolder
 from pipeline.storage.video_files import video_file
 from pipeline.video.opening import open_video
@@ -222,14 +223,16 @@ def _faces(run: RunFolder, video_id: str) -> Iterator[pa.RecordBatch]:
 
 
 def _sampled(run: RunFolder, row: dict[str, Any]) -> Iterator[tuple[int, float]]:
-    """Index and time of the frames that the run sampled, read from the video by the rule that the run followed."""
+    """Index and time of the chosen frames among those that the run sampled, read from the video by the rule that the run followed."""
+    (first_s, last_s), (from_s, to_s) = own_range(run), range_of(run)
     with open_video(video_file(run, row)) as video:
         sampler = Sampler(sampling_fps(run), video.info.fps)
         count = 0
         for index, time_s in video.indexed_times():
-            if sampler.wants(time_s):
+            if sampler.wants(time_s) and first_s <= time_s and (last_s is None or time_s < last_s):
                 count += 1
-                yield index, time_s
+                if from_s <= time_s and (to_s is None or time_s < to_s):
+                    yield index, time_s
     if count != row["sampled_frames"]:
         raise VideoError(
             VideoErrorKind.CHANGED,

@@ -26,6 +26,7 @@ from pipeline.report.sound import PRIMING_S, Sound, SoundTrack, sound_tracks
 from pipeline.report.windows import window_rows
 from pipeline.schemas import NoteKind
 from pipeline.storage.atomic import replacing
+from pipeline.storage.chosen_run import range_of
 from pipeline.storage.run_folder import RunFolder
 from pipeline.storage.video_files import video_file
 from pipeline.video.container import open_container
@@ -61,7 +62,15 @@ class Film:
 class _Writer:
     """Writes an H.264 file with the pictures' own times and the source's sound; a context manager."""
 
-    def __init__(self, part: Path, video: SeekableSource, source: av.container.InputContainer, tracks: Sequence[SoundTrack]) -> None:
+    def __init__(
+        self,
+        part: Path,
+        video: SeekableSource,
+        source: av.container.InputContainer,
+        tracks: Sequence[SoundTrack],
+        from_s: float = 0.0,
+        to_s: float | None = None,
+    ) -> None:
         """Start the file.
 
         Args:
@@ -69,12 +78,16 @@ class _Writer:
             video: whose frames are written.
             source: the same file, open at its beginning, for the sound.
             tracks: the sound.
+            from_s, to_s: the range of the source that the film shows, in seconds; to_s None: to its end.
         """
         info = video.info
         stream = source.streams[info.stream_index]
         assert isinstance(stream, av.VideoStream)
         # The film starts with its first picture, or with sound that starts before it.
         zero_s = min([info.start_s, *(track.start_s for track in tracks if track.start_s < info.start_s - PRIMING_S)])
+        if from_s:
+            zero_s = info.start_s + from_s
+        self._length_s = float("inf") if to_s is None else info.start_s + to_s - zero_s
         self._first_s = info.start_s - zero_s
         self._time_base = stream.time_base if stream.time_base and stream.time_base <= FINEST_S else TICKS
         self._size = info.width, info.height
@@ -91,7 +104,7 @@ class _Writer:
         if any(note.kind == NoteKind.TONE_MAPPED for note in video.notes):
             context.color_primaries, context.color_trc, self._space = 1, 1, Colorspace.ITU709  # BT.709
         context.colorspace, context.color_range = self._space, ColorRange.MPEG
-        self._sound = Sound(source, tracks, self._out, zero_s, info.stream_index, video.clock_shifts_s)
+        self._sound = Sound(source, tracks, self._out, zero_s, info.stream_index, video.clock_shifts_s, cut=bool(from_s))
         self._pending: av.VideoFrame | None = None
         self._last_pts = -1
 
@@ -101,7 +114,7 @@ class _Writer:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if kind is None:
             self._out.mux(self._stream.encode(None))
-            self._sound.until(float("inf"))
+            self._sound.until(self._length_s)
         self._out.close()
 
     def write(self, image: np.ndarray, time_s: float) -> None:
@@ -145,7 +158,8 @@ def annotate_video(
 
     All sound tracks that can be copied or decoded are in it, in step with the pictures; `Film.notes` names the others.
 
-    Every frame that decodes is written at its own time, sampled or not; boxes move smoothly between the sampled frames of a track.
+    The film shows the range of time that the run knows about and that is chosen of it (`pipeline.storage.chosen_run.range_of`). Every frame
+    of it that decodes is written at its own time, sampled or not; boxes move smoothly between the sampled frames of a track.
     Memory does not grow with the frames of the video (the faces table is held: `pipeline.report.positions`). The file appears whole or
     not at all.
 
@@ -164,22 +178,26 @@ def annotate_video(
         SettingsError: an unknown video, tables that cannot be read, or a file that cannot be written.
         VideoError: the file is missing, has changed since the run, or cannot be read.
     """
-    path = video_file(run, video_row(run, video_id))
+    row = video_row(run, video_id)
+    path = video_file(run, row)
     if out.exists() and out.samefile(path):
         raise SettingsError(f"{out} is the video itself: name another file to write")
+    from_s, to_s = range_of(run)
+    if from_s >= row["duration_s"]:
+        raise SettingsError(f"{row['path']} ends at {row['duration_s']:.1f} s, before the range that begins at {from_s:g} s")
     tracks, notes = sound_tracks(path)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with open_video(path, decoder="pyav") as video, open_container(str(path)) as source, replacing(out) as part:
             positions, overlay = _overlay(run, video_id, video)
-            with _Writer(part, video, source, tracks) as writer:
-                for frame in video.frames():
+            with _Writer(part, video, source, tracks, from_s, to_s) as writer:
+                for frame in video.frames(from_s=from_s, to_s=to_s):
                     image = frame.image
                     if faces == "blur":
                         hide_faces(image, positions.at(frame.time_s, extended=True))
                     writer.write(overlay.draw(image, frame.time_s), frame.time_s)
                     progress(video.decoded, video.info.frame_count)
-                writer.end(video.info.duration_s)
+                writer.end(min(to_s or video.info.duration_s, video.info.duration_s))
     except (OSError, av.error.FFmpegError) as error:
         raise SettingsError(f"cannot write {out}: {error.strerror or error}") from error
     return Film(out, tuple(notes))

@@ -11,6 +11,8 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.errors import SettingsError
+from pipeline.settings import EVERYTHING, Choice
+from pipeline.storage.chosen_run import ChosenRun
 from pipeline.storage.people_folder import FOLDER, PeopleFolder, Persons
 from pipeline.storage.run_folder import RunFolder
 
@@ -18,7 +20,7 @@ SHOWN = 60
 """People with a picture on the index; the people folder's own page has all."""
 
 
-class LinkedRun(RunFolder):
+class LinkedRun(ChosenRun):
     """A run with its people, or with the rows of some of them alone.
 
     Attributes:
@@ -27,18 +29,21 @@ class LinkedRun(RunFolder):
         linked: its people; nobody where people are not linked.
     """
 
-    def __init__(self, path: str | os.PathLike[str], people: Path | None = None, only: Sequence[str] = ()) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], people: Path | None = None, only: Sequence[str] = (), choice: Choice = EVERYTHING
+    ) -> None:
         """Open a run.
 
         Args:
             path: the run folder.
             people: a people folder over several runs; by default the run's own, where it has one.
             only: ids and names of the only people to read.
+            choice: which faces count; the largest are chosen among those of everybody.
 
         Raises:
             SettingsError: the people folder says nothing about the run, or there is no such person.
         """
-        super().__init__(path)
+        super().__init__(path, choice)
         self.people_folder, self.only = people, frozenset[str]()
         linked = self.persons(people)
         if people is not None and linked is None:

@@ -23,6 +23,7 @@ from pipeline.report.inputs import listed_notes
 from pipeline.report.page_data import load_video, pack, unreadable_text
 from pipeline.report.pictures import Faces, read_pictures
 from pipeline.storage.atomic import replacing
+from pipeline.storage.chosen_run import choice_of
 from pipeline.storage.run_folder import RunFolder
 
 ASSETS = Path(__file__).parent / "assets"
@@ -126,12 +127,15 @@ def write_page(
     data = load_video(run, video)
     pictures = read_pictures(data, mark, faces, progress)
     info = run.info
-    header = {
+    header: dict[str, Any] = {
         "run": {name: info.get(name) for name in ("model", "detector", "settings", "versions")},
         "faces": faces,
         "pictureNote": pictures.note,
     }
     picture_block = json.dumps([picture.as_dict() for picture in pictures.pictures], separators=(",", ":"))  # numbers and base64 only
+    said = [f"Only {text} count here." for text in [choice_of(run).text] if text]
+    header["said"] = said
     blocks = {"payload": pack(data, header, pictures.best), "pictures": picture_block}
     title = f"{Path(str(video['path'])).name} · focalface"
-    write_page_file(out, render(title, video_facts(video, unreadable_text(data.faces)), PAGE_SCRIPTS, blocks))
+    facts = [*video_facts(video, unreadable_text(data.faces)), *(("Chosen", text) for text in said)]
+    write_page_file(out, render(title, facts, PAGE_SCRIPTS, blocks))

@@ -256,12 +256,13 @@ def pack(data: VideoData, header: Mapping[str, Any], thumbnails: Mapping[int, in
     tables = {"rows": rows, "windows": _window_columns(windows, place)}
     if data.samples is not None:
         tables["samples"] = _sample_columns(data.samples, place, known)
+    said = [*header.get("said", ()), unreadable_text(data.faces)]
     video = {name: value if not isinstance(value, float) or math.isfinite(value) else None for name, value in data.video.items()}
     header = {
         **header,
         **texts,
         "video": video,
-        "notes": listed_notes(video.get("note")) + [{"kind": "unreadable", "text": text} for text in [unreadable_text(data.faces)] if text],
+        "notes": listed_notes(video.get("note")) + [{"kind": "rows", "text": text} for text in said if text],
         "tracks": tracks,
         "emotions": list(EMOTIONS),
         "aus": list(AUS),

@@ -111,6 +111,7 @@ class Sound:
         zero_s: float,
         video_index: int,
         clock_shifts_s: np.ndarray | None,
+        cut: bool = False,
     ) -> None:
         """Add the tracks to the film.
 
@@ -121,7 +122,9 @@ class Sound:
             zero_s: time on the container's clock at which the film starts.
             video_index: of the video stream that is analysed.
             clock_shifts_s: see `pipeline.video.source.SeekableSource.clock_shifts_s`.
+            cut: whether the film begins within the source, so that earlier sound is left out.
         """
+        self._from_s = 0.0 if cut else -float("inf")
         self._source, self._film, self._zero_s = source, film, zero_s
         self._video_index, self._shifts_s = video_index, clock_shifts_s
         self._copied = {track.index: track.copied for track in tracks}
@@ -145,7 +148,8 @@ class Sound:
     def until(self, time_s: float) -> None:
         """Write the packets up to a time of the film, in seconds."""
         while self._next is not None and self._next[0] <= time_s:
-            self._film.mux(self._next[1])
+            if self._next[0] >= self._from_s:
+                self._film.mux(self._next[1])
             self._next = next(self._packets, None)
 
     def _read(self) -> Iterator[tuple[float, av.packet.Packet]]:

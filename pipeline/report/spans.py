@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pipeline.report.linked import LinkedRun, persons_in
 from pipeline.report.windows import region_order
+from pipeline.storage.chosen_run import choice_of
 from pipeline.storage.run_folder import RunFolder
 from pipeline.vocabulary import REGION, UNIT, WHOLE_FACE
 
@@ -69,7 +70,7 @@ def read_spans(run: RunFolder, video: Mapping[str, Any]) -> list[Span]:
     from pipeline.trends.analysis import load
     from pipeline.trends.options import Options
 
-    options = Options(person=tuple(sorted(run.only)) if isinstance(run, LinkedRun) else ())
+    options = Options(person=tuple(sorted(run.only)) if isinstance(run, LinkedRun) else (), choice=choice_of(run))
     trends = load([run.path], options, videos=[video["video_id"]], people=run.people_folder if isinstance(run, LinkedRun) else None)
     spans = [_span(row, "unit", row["au"], UNIT[row["au"]].name, row["peak_intensity"]) for row in trends["events"].to_pylist()]
     spans += [_span(row, "emotion", row["emotion"], f"{row['emotion']} leads") for row in trends["episodes"].to_pylist()]

@@ -2,80 +2,51 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pyarrow as pa
 
+from pipeline.settings import Choice
 from pipeline.vocabulary import Box
 
 
-@dataclass(frozen=True)
-class Choice:
-    """Which faces count; all of them by default.
+def chosen(choice: Choice, faces: pa.Table, frame_size: tuple[int, int]) -> np.ndarray:
+    """Which rows of the faces table count.
 
-    Attributes:
-        from_s, to_s: seconds of the video: frames at `from_s` and later, before `to_s` (None: to the end).
-        area: x0, y0, x1, y1 in pixels of the upright frame, or shares of its width and height where no number is over 1: only faces whose
-        box
-            has its centre there.
-        largest: only tracks that are among this many largest faces in at least half of the frames in which they are seen.
+    Args:
+        choice: which faces count.
+        faces: all rows of one video, with `track_id`, `frame_index`, `time_s` and `box`. Sizes are compared among the faces of a frame
+        that
+            lie in the range and the area.
+        frame_size: width and height of the frames in pixels.
+
+    Returns:
+        (N,) bool.
     """
-
-    from_s: float = 0.0
-    to_s: float | None = None
-    area: Box | None = None
-    largest: int | None = None
-
-    @property
-    def text(self) -> str:
-        """What is chosen, in words; empty where everything is.
-
-        >>> Choice(from_s=5, to_s=8.5, largest=1).text
-        '5 to 8.5 s, the largest track'
-        """
-        parts = []
-        if self.from_s or self.to_s is not None:
-            parts.append(f"from {self.from_s:g} s" if self.to_s is None else f"{self.from_s:g} to {self.to_s:g} s")
-        if self.area is not None:
-            parts.append(f"faces in the area {','.join(f'{side:g}' for side in self.area)}")
-        if self.largest is not None:
-            parts.append("the largest track" if self.largest == 1 else f"the {self.largest} largest tracks")
-        return ", ".join(parts)
-
-    def chosen(self, faces: pa.Table, frame_size: tuple[int, int]) -> np.ndarray:
-        """Which rows of the faces table count.
-
-        Args:
-            faces: all rows of one video, with `track_id`, `frame_index`, `time_s` and `box`. Sizes are compared among the faces of a frame
-            that
-                lie in the range and the area.
-            frame_size: width and height of the frames in pixels.
-
-        Returns:
-            (N,) bool.
-        """
-        times = faces["time_s"].to_numpy()
-        kept = (times >= self.from_s) & (times < (np.inf if self.to_s is None else self.to_s))
-        boxes = faces["box"].combine_chunks().flatten().to_numpy().reshape(-1, 4)
-        if self.area is not None:
-            kept &= in_area(boxes, self.area, frame_size)
-        if self.largest is not None:
-            kept[kept] = _of_largest(
-                faces["track_id"].to_numpy()[kept], faces["frame_index"].to_numpy()[kept], boxes[kept], self.largest
-            )
-        return kept
+    times = faces["time_s"].to_numpy()
+    kept = (times >= choice.from_s) & (times < (np.inf if choice.to_s is None else choice.to_s))
+    boxes = faces["box"].combine_chunks().flatten().to_numpy().reshape(-1, 4)
+    if choice.area is not None:
+        kept &= in_area(boxes, choice.area, frame_size)
+    if choice.largest is not None:
+        kept[kept] = _of_largest(
+            faces["track_id"].to_numpy()[kept], faces["frame_index"].to_numpy()[kept], boxes[kept], choice.largest
+        )
+    return kept
 
 
-    def rows(self, faces: pa.Table, descriptions: pa.Table, frame_size: tuple[int, int]) -> tuple[pa.Table, pa.Table]:
-        """Rows of one video that count: faces, and descriptions of such a face in the described frame.
 
-        Args:
-            faces, descriptions: all rows of the video.
-            frame_size: see `chosen`.
-        """
-        faces = faces.filter(pa.array(self.chosen(faces, frame_size)))
-        return faces, descriptions.filter(pa.array(described_in(descriptions, faces)))
+def chosen_rows(
+    choice: Choice, faces: pa.Table, descriptions: pa.Table, frame_size: tuple[int, int]
+) -> tuple[pa.Table, pa.Table]:
+    """Rows of one video that count: faces, and descriptions of such a face in the described frame.
+
+    Args:
+        choice: which faces count.
+        faces, descriptions: all rows of the video.
+        frame_size: see `chosen`.
+    """
+    faces = faces.filter(pa.array(chosen(choice, faces, frame_size)))
+    return faces, descriptions.filter(pa.array(described_in(descriptions, faces)))
 
 
 def described_in(descriptions: pa.Table, faces: pa.Table) -> np.ndarray:

@@ -7,6 +7,7 @@ from math import isfinite
 
 from pipeline.describe.active_units import HOLD
 from pipeline.errors import SettingsError
+from pipeline.settings import EVERYTHING, Choice
 from pipeline.vocabulary import CUSTOM_BOX, REGIONS, WHOLE_FACE
 
 SOURCES = ("auto", "frames", "windows")
@@ -32,6 +33,7 @@ class Options:
             and no smoothing an AU is inside an event exactly where the run calls it active.
         relative: compare scores above the track's own baseline with the threshold, instead of the scores.
         person: ids and names of the only people to analyse; all, and tracks of nobody, by default.
+        choice: which faces count: those of a range of time, of an area, of the largest tracks.
 
     >>> Options(smooth="ema", width_s=2.0).width(0.5)
     4
@@ -46,6 +48,7 @@ class Options:
     hold: float = HOLD
     relative: bool = False
     person: tuple[str, ...] = ()
+    choice: Choice = EVERYTHING
 
     def __post_init__(self) -> None:
         for name, value in (("--grid", self.grid_s), ("--width", self.width_s)):

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.errors import SettingsError
+from pipeline.storage.chosen_run import ChosenRun
 from pipeline.trends.options import Options
 from pipeline.trends.runs import Runs
 from pipeline.trends.series import EMOTION_COLUMNS, HEAD, VALUES, Samples
@@ -81,6 +82,7 @@ class Tables:
             linked = pd.DataFrame(self._people, columns=["run", "video_id", "track_id", "lead"])
             types = {"run": "string", "video_id": "string", "track_id": "int32", "lead": "int32"}
             self._database.register("linked", linked.astype(types))
+            self._choose()
             self._open("descriptions", ("video_id", "track_id", "start_s", "end_s", "region"))
             self._open("faces", ("video_id", "track_id", "frame_index", "time_s"))
             self._described = self._all_described()
@@ -122,6 +124,21 @@ class Tables:
         except duckdb.Error as error:
             raise _unreadable(error) from error
 
+    def _choose(self) -> None:
+        """Register the chosen faces, where some are: video_id, track_id and frame_index."""
+        choice = self._options.choice
+        if not choice.text:
+            return
+        keys = ["video_id", "track_id", "frame_index"]
+        parts = [pd.DataFrame({"video_id": pd.Series(dtype="string"), "track_id": [], "frame_index": []}).astype({"video_id": "string"})]
+        for video in self._videos.itertuples():
+            folder = self._runs.runs[video.run].folder
+            faces = ChosenRun(folder.path, choice).read("faces", keys, video.Index)
+            parts.append(faces.to_pandas().astype({"video_id": "string"}))
+        rows = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
+        self._database.register("chosen", rows.astype({"track_id": "int64", "frame_index": "int64"}))
+        self.notes.append(f"Only {choice.text} count; {len(rows)} faces.")
+
     def _open(self, table: str, needed: Sequence[str]) -> None:
         """Make a view of a table's rows, limited to the run from which each video counts."""
         counted = set(self._runs.videos["video_id"])
@@ -134,10 +151,11 @@ class Tables:
         if missing := [name for name in needed if name not in source.columns]:
             raise SettingsError(f"the {table} tables lack the columns {', '.join(missing)}: focalface did not write them")
         source.create_view(f"{table}_source")
+        chosen = " semi join chosen using (video_id, track_id, frame_index)" if self._options.choice.text else ""
         self._database.register(f"{table}_files", pd.DataFrame({"filename": list(files), "run": list(files.values())}, dtype="string"))
         self._database.execute(
             f"create view {table}_counted as select * from {table}_source "
-            f"join {table}_files using (filename) semi join counted using (video_id, run)"
+            f"join {table}_files using (filename) semi join counted using (video_id, run){chosen}"
         )
         kind = "inner" if self._options.person else "left"  # all tracks of a person in a video count as the first of them
         self._database.execute(
