@@ -11,10 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import open_run
-from pipeline.errors import FocalfaceError, SettingsError
+from pipeline.errors import FocalfaceError, ModelError, SettingsError
+from pipeline.faces.alignment import align
 from pipeline.people.clustering import cluster, sharing_frames
 from pipeline.people.crops import choose
 from pipeline.people.measuring import Measured, distances
+from pipeline.people.recognisers import load_recogniser
 from pipeline.schemas import PEOPLE, PERSON_TRACKS, TABLES
 from pipeline.storage.people_folder import PeopleFolder
 from pipeline.storage.run_folder import RunFolder, video_id
@@ -175,3 +177,41 @@ def test_edits_say_what_is_wrong(linked: PeopleFolder, run: RunFolder, capsys: p
         assert said in error and error.count("\n") == 1
     assert command("people", run.path, "--name", "P001", "Ada") == command("people", run.path, "--name", "Ada", "Eve") == 0
     assert open_run(run.path).people["name"].to_pylist() == ["Eve", None, None]
+
+
+def recognition_model(path: Path, side: int = 112) -> Path:
+    """A network with the inputs and outputs of insightface's recognition models: it embeds a face as its coarse colours."""
+    from onnx import TensorProto, checker, helper, save
+
+    pool = helper.make_node("AveragePool", ["faces"], ["coarse"], kernel_shape=[side // 4] * 2, strides=[side // 4] * 2)
+    flat = helper.make_node("Flatten", ["coarse"], ["embedding"])
+    faces = helper.make_tensor_value_info("faces", TensorProto.FLOAT, ["N", 3, side, side])
+    embedding = helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["N", 48])
+    model = helper.make_model(helper.make_graph([pool, flat], "coarse", [faces], [embedding]), opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    checker.check_model(model)
+    save(model, path)
+    return path
+
+
+def test_a_recognition_model_of_insightface(tmp_path: Path) -> None:
+    recogniser = load_recogniser(recognition_model(tmp_path / "net.onnx"))
+    assert recogniser.threshold is None and recogniser.side == 112
+    chance = np.random.default_rng(0)
+    crops = [chance.integers(0, 255, (112, 112, 3), np.uint8) for _ in range(3)]
+    crops[1][:, :, 0] = 255  # red: insightface's models see it as the first channel
+    found = recogniser.embed(crops)
+    assert found.shape == (3, 48) and np.linalg.norm(found, axis=1) == pytest.approx([1, 1, 1], abs=1e-5)
+    assert found[1, :16].min() > 0.2 > abs(found[1, 16:]).max()
+    with pytest.raises(ModelError, match="not a recognition model with 112x112 crops"):
+        load_recogniser(recognition_model(tmp_path / "small.onnx", 96))
+
+
+def test_dlibs_network_is_given_its_own_chips() -> None:
+    """The template puts eyes, nose and mouth where dlib's 150-pixel chips have them."""
+    recogniser = load_recogniser()
+    landmarks = np.array([[300, 200], [352.8, 200], [326.4, 234], [303.6, 257.6], [349.2, 257.6]])  # a face in a frame, at that scale
+    chip = align(landmarks, recogniser.template).to_crop(landmarks) * recogniser.side / 112
+    assert chip == pytest.approx(np.array([[48.6, 47.2], [101.4, 47.2], [75, 81.3], [52.2, 104.8], [97.8, 104.8]]), abs=0.3)
+    found = recogniser.embed([np.zeros((150, 150, 3), np.uint8)])
+    assert found.shape == (1, 128) and np.linalg.norm(found) == pytest.approx(1, abs=1e-5)

@@ -119,9 +119,13 @@ def test_linking_again_embeds_nothing_and_keeps_names_and_edits(
     assert second.embedded == 0
     assert whose(second.folder, clips["cuts"]) == whose(first.folder, clips["cuts"])
     assert second.people.names == {"P003": "Ada"}
+    embeddings = study / "embeddings.parquet"
+    assert embeddings.stat().st_mode & 0o777 == 0o600  # biometric data: the owner's alone
     assert command("people", study, "--merge", "P001", "Ada") == 0
     third = link([runs["cuts"].path, runs["again"].path], load_recogniser(), study)
     assert third.embedded == 2
+    assert command("people", runs["cuts"].path, "--out", study, "--forget") == 0
+    assert not embeddings.exists() and PeopleFolder(study).read().names == {"P001": "Ada"}
     assert third.people.names == {"P001": "Ada"} and set(whose(third.folder, clips["again"]).values()) == {"P001", "P002"}
 
 

@@ -35,7 +35,7 @@ SAVE_EVERY_S = 30.0
 BATCH = 32
 """Crops that are embedded together."""
 
-PICTURE_MARGIN = 40
+PICTURE_MARGIN = 24
 """Pixels around the aligned face of 112 in a track's picture: hair and chin help people to recognise a person."""
 
 PICTURE_QUALITY = 85

@@ -132,7 +132,7 @@ class Page {
     const { rows } = this, { header } = rows, video = header.video, name = fileName(video.path);
     this.voice = el("p", { class: "unseen", "aria-live": "polite" });
     const facts = [clock(rows.duration, rows.duration < 60 ? 1 : 0), video.width && `${video.width}×${video.height}`, video.fps && `${video.fps.toFixed(2)} fps`,
-      plural(rows.tracks.length, "track"), plural(header.tables.windows.count, "window"), plural(rows.count, "description"), header.models.filter(Boolean).join(", ")];
+      rows.who(rows.tracks.length), plural(header.tables.windows.count, "window"), plural(rows.count, "description"), header.models.filter(Boolean).join(", ")];
     const top = el("header", { class: "top" },
       el("div", { class: "crumbs" }, el("a", { href: "../index.html" }, "← All videos"), themeButton(() => this.themed())),
       el("h1", {}, name), el("p", { class: "facts" }, facts.filter(Boolean).join(" · ")),
@@ -207,7 +207,7 @@ class Page {
     const field = (label, name, chips, title) => el("div", { class: `field ${name}`, role: "group", "aria-label": label, title }, el("span", { class: "label" }, label), el("div", { class: "chips" }, ...chips));
     this.auSummary = el("summary", {}, "");
     return el("section", { class: "filters card", "aria-label": "Filters" },
-      field("Tracks", "tracks", tracks, "A track follows one face until it leaves or the picture cuts; one person may have several."),
+      field(rows.isLinked ? "People" : "Tracks", "tracks", tracks, rows.isLinked ? "People whose tracks are linked, and tracks that are not." : "A track follows one face until it leaves or the picture cuts; one person may have several."),
       field("Emotion", "emotions", emotions, "Of the face, by the number of windows"), field("Region", "regions", regions, "By the number of descriptions"),
       el("div", { class: "field units" }, el("details", {}, this.auSummary, el("div", { class: "chips", role: "group", "aria-label": "Action units" }, ...units)),
         el("div", { class: "score" }, el("label", { for: "score" }, "Probability at least"), slider, value,

@@ -50,6 +50,11 @@ class Rows {
     this.order = [...this.tracks].sort((a, b) => b.seconds - a.seconds || a.id - b.id); // the longest on screen first
   }
 
+  /** Whether people are linked. */
+  get isLinked() { return this.tracks.some((one) => one.person); }
+  /** A number of tracks in words; of people where all tracks are linked. */
+  who(count) { return this.tracks.length && this.tracks.every((one) => one.person) ? plural(count, "person", "people") : plural(count, "track"); }
+
   // A description row.
   score(name, row) { const value = this.columns[name][row]; return value === MISSING ? null : value / 1000; }
   region(row) { return this.header.regions[this.columns.region[row]]; }
