@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -71,14 +72,16 @@ class Card:
 class CardPainter:
     """Draws cards for the frames of one video."""
 
-    def __init__(self, size: tuple[int, int], letters: int, line: int) -> None:
+    def __init__(self, size: tuple[int, int], letters: int, line: int, people: Mapping[int, tuple[int, str]] | None = None) -> None:
         """Prepare for a video.
 
         Args:
             size: width and height of its frames, pixels.
             letters: height of the letters, pixels.
             line: width of lines, pixels.
+            people: track_id to the person's first track and name, where people are linked; all tracks of a person have one colour.
         """
+        self._people = people or {}
         self._width, self._height = size
         self._letters, self._line = letters, line
         self._pad, self._step = round(0.8 * letters), round(1.45 * letters)
@@ -87,6 +90,14 @@ class CardPainter:
         beside = (self._width - 3 * letters) // 2  # two cards stand side by side where that leaves them wide enough to read
         self._card_width = beside if CARD_LEAST * letters <= beside < width else width
         self._ground = lru_cache(maxsize=16)(self._empty)
+
+    def colour(self, track_id: int) -> str:
+        """The colour of a track's box and card; that of the person's first track where people are linked."""
+        return track_colour(self._people[track_id][0] if track_id in self._people else track_id)
+
+    def name(self, track_id: int, prefix: str = "") -> str:
+        """The person's name where people are linked, else the track's number after a prefix."""
+        return self._people[track_id][1] if track_id in self._people else f"{prefix}{track_id}"
 
     def cards(self, words: dict[str, Any], values: CardValues | None) -> list[Card]:
         """A person's card in one window, with bars and with one line of codes in their place.
@@ -110,20 +121,20 @@ class CardPainter:
             return picture
         self._bar(draw, (x, y, inner), values.emotion or UNREAD, values.emotion_score, TEXT, TEXT)
         for place, (au, score, active) in enumerate(values.units[: card.bars], 1):
-            colour = track_colour(card.track_id) if active else FAINT
+            colour = self.colour(card.track_id) if active else FAINT
             self._bar(draw, (x, y + place * self._step, inner), f"{au}  {UNIT[au].name}", score, FAINT, colour)
         return picture
 
     def _card(self, words: dict[str, Any], values: CardValues | None, bars: int) -> Card:
         letters, pad, width = self._letters, self._pad, self._card_width
-        colour = track_colour(words["track_id"])
+        colour = self.colour(words["track_id"])
         sheet = Image.new("RGBA", (width, self._height))
         draw = ImageDraw.Draw(sheet)
         x, y, inner = pad + self._line, pad, width - 2 * pad - self._line
         age = f"age {words['age']:.0f}"
         if words["age_low"] is not None and words["age_high"] is not None:
             age += f" ({words['age_low']:.0f} to {words['age_high']:.0f})"
-        draw.text((x, y), f"person {words['track_id']}", colour, self.body)
+        draw.text((x, y), self.name(words["track_id"], "person "), colour, self.body)
         draw.text((width - pad - draw.textlength(age, self.small), y + 0.1 * letters), age, FAINT, self.small)
         y += self._step
         for text in wrapped(draw, words["description"], inner, self.body):

@@ -20,6 +20,7 @@ from av.video.reformatter import ColorRange, Colorspace
 from pipeline.errors import SettingsError
 from pipeline.report.frame_scores import read_frame_scores
 from pipeline.report.inputs import sampling_fps, video_row, window_seconds
+from pipeline.report.linked import persons_in
 from pipeline.report.overlay import Overlay, hide_faces
 from pipeline.report.positions import FacePositions
 from pipeline.report.sound import PRIMING_S, Sound, SoundTrack, sound_tracks
@@ -211,4 +212,6 @@ def _overlay(run: RunFolder, video_id: str, video: SeekableSource) -> tuple[Face
     regions = run.read("descriptions", ["track_id", "window_index", "time_s", "region", "box"], video_id)
     size = video.info.width, video.info.height
     scores = read_frame_scores(run, video_row(run, video_id))
-    return positions, Overlay(size, positions, window_rows(run, video_id), regions, window_seconds(run), scores)
+    persons = persons_in(run, video_id)
+    people = {track: (persons.lead(key, track), persons.label(person)) for (key, track), person in persons.of.items() if key == video_id}
+    return positions, Overlay(size, positions, window_rows(run, video_id), regions, window_seconds(run), scores, people)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from PIL import Image, ImageDraw
 from pipeline.execution.drawing import BACKGROUND, Font, label_place, overlap, rounded_box
 from pipeline.faces.alignment import align
 from pipeline.regions.placement import place_regions, to_crop_box, to_frame_box
-from pipeline.report.card import Card, CardPainter, CardValues, track_colour
+from pipeline.report.card import Card, CardPainter, CardValues
 from pipeline.report.frame_scores import FrameScores
 from pipeline.report.positions import FacePosition, FacePositions
 from pipeline.report.windows import active_column
@@ -95,6 +96,7 @@ class Overlay:
         regions: pa.Table,
         window_s: float,
         scores: FrameScores | None = None,
+        people: Mapping[int, tuple[int, str]] | None = None,
     ) -> None:
         """Prepare for a video.
 
@@ -105,12 +107,13 @@ class Overlay:
             regions: `track_id`, `window_index`, `time_s`, `region` and `box` of the descriptions table.
             window_s: seconds of a window.
             scores: of its frames. With them, tags and bars show the values of the moment; without, those of the window's described frame.
+            people: track_id to the person's first track and name, where people are linked.
         """
         self._width, self._height = size
         self._tracks, self._window_s, self._scores = tracks, window_s, scores
         self._letters = max(TEXT_LEAST, round(TEXT_BASE + TEXT_SHARE * min(size)))
         self._line = max(2, self._letters // 7)
-        self._painter = CardPainter(size, self._letters, self._line)
+        self._painter = CardPainter(size, self._letters, self._line, people)
         self._body, self._small = self._painter.body, self._painter.small
         self._words = {(row["track_id"], row["window_index"]): row for row in windows.to_pylist()}
         self._regions: dict[tuple[int, int], list[dict[str, Any]]] = {}
@@ -182,13 +185,14 @@ class Overlay:
 
     def _outline(self, picture: Image.Image, face: FacePosition, values: CardValues | None) -> None:
         """A face's box with its regions and a tag."""
-        draw, colour, line = ImageDraw.Draw(picture), track_colour(face.track_id), self._line
+        draw, colour, line = ImageDraw.Draw(picture), self._painter.colour(face.track_id), self._line
         x0, y0, x1, y1 = (round(edge) for edge in face.box)
         radius = 3 * line
         rounded_box(draw, (x0 - 1, y0 - 1, x1 + 1, y1 + 1), radius, outline=BACKGROUND, width=line + 2)
         rounded_box(draw, (x0, y0, x1, y1), radius, outline=colour, width=line)
         taken: list[Box] = []
-        tag = f"{face.track_id}  {values.emotion}" if values and values.emotion else f"{face.track_id}"
+        name = self._painter.name(face.track_id)
+        tag = f"{name}  {values.emotion}" if values and values.emotion else name
         self._tag(draw, tag, (x0, y0, x1, y1), colour, taken, self._body)
         boxes = self._region_boxes(face)
         for _, box in boxes:
