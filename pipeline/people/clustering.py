@@ -8,6 +8,7 @@ from itertools import combinations
 import numpy as np
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import pdist
 
 from pipeline.errors import FocalfaceError
@@ -88,14 +89,6 @@ def sharing_frames(frames: np.ndarray, tracks: np.ndarray) -> list[Pair]:
 
 def closed(pairs: Iterable[Sequence[int]], count: int) -> np.ndarray:
     """(count,) group of each row, where rows of a pair are in one group."""
-    parent = list(range(count))
-
-    def root(row: int) -> int:
-        while parent[row] != row:
-            parent[row] = parent[parent[row]]
-            row = parent[row]
-        return row
-
-    for one, other in pairs:
-        parent[max(root(one), root(other))] = min(root(one), root(other))
-    return np.array([root(row) for row in range(count)], np.int64)
+    rows = np.array(list(pairs), np.int64).reshape(-1, 2)
+    links = coo_matrix((np.ones(len(rows), bool), (rows[:, 0], rows[:, 1])), shape=(count, count))
+    return connected_components(links, directed=False)[1].astype(np.int64)
