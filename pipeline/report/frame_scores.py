@@ -10,13 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.describe.active_units import active_aus
 from pipeline.report.inputs import sampling_fps
 from pipeline.schemas import face_numbers
 from pipeline.storage.run_folder import RunFolder
 from pipeline.trends.eyes import BLINK_COARSEST_STEP_S, find_blinks
 from pipeline.trends.rows import SCORED_NEIGHBOURS, frame_ends
 from pipeline.trends.runs import USUAL_THRESHOLD
-from pipeline.vocabulary import AUS, EMOTIONS, EXCLUSIONS, compatible
+from pipeline.vocabulary import AUS, EMOTIONS
 
 EMOTION_COLUMNS = tuple(f"emotion_{name}" for name in EMOTIONS)
 
@@ -142,26 +143,10 @@ def thresholds(run: RunFolder) -> np.ndarray:
 
 
 def active_units(scores: np.ndarray, limits: np.ndarray) -> np.ndarray:
-    """Which action units are active, by the rule of the `aus` column: at or above the threshold, and of two that exclude each other the
-    surer one (`pipeline.vocabulary.compatible`).
+    """(N, A) whether each action unit is active in each row, by the rule of the `aus` column of a run.
 
     Args:
         scores: (N, A) probabilities, NaN where unknown.
         limits: (A,) thresholds.
-
-    Returns:
-        (N, A) bool.
     """
-    limits = limits.astype(scores.dtype)  # the tables' precision
-    active = scores >= limits
-    place = {au: number for number, au in enumerate(AUS)}
-    pairs = [[place[au] for au in pair if au in place] for pair in EXCLUSIONS]
-    conflicts = np.zeros(len(scores), bool)
-    for pair in pairs:
-        if len(pair) == 2:
-            conflicts |= active[:, pair].all(axis=1)
-    for row in np.flatnonzero(conflicts).tolist():
-        candidates = np.flatnonzero(active[row]).tolist()
-        margins = {AUS[at]: float((scores[row, at] - limits[at]) / max(1 - limits[at], 1e-9)) for at in candidates}
-        active[row] = [au in compatible(margins) for au in AUS]
-    return active
+    return active_aus(scores, limits.astype(scores.dtype), hold=1)  # in the tables' precision
