@@ -98,11 +98,12 @@ def check_row(row: dict[str, Any]) -> None:
     assert np.abs(landmarks.mean(0) - TEMPLATE.mean(0)).max() < 1e-3
     assert set(row["aus"]) <= set(row["aus_known"])
     age = None if row["age"] is None else round(row["age"])
+    degrees = {au: value for au, value in zip(row["aus_known"], row["au_intensities"] or (), strict=False) if value is not None}
     for region in row["regions"]:
         can_show = region_aus(region["region"], region["box"])
         assert region["visible"] == [au for au in row["aus_known"] if au in can_show]
         assert region["aus"] == [au for au in region["visible"] if au in row["aus"]]
-        assert agrees(region["description"], region["aus"], row["emotion"], age), region
+        assert agrees(region["description"], region["aus"], row["emotion"], age, degrees), region
         if "in this box" in region["description"] or "this box shows no" in region["description"].lower():
             assert not region["visible"]
     for turns in row["dialogues"]:

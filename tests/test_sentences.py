@@ -6,8 +6,9 @@ import random
 
 import pytest
 
-from pipeline.describe.sentences import agrees, compose, speaks_of_region_first
-from pipeline.vocabulary import ACTION_UNITS, AUS, CUSTOM_BOX, EMOTIONS, REGIONS, WHOLE_FACE, ActionUnit, Claims, claims
+from pipeline.describe.sentences import agrees, compose, speaks_of_region_first, ungraded
+from pipeline.evaluation.sentence_reader import read_sentence
+from pipeline.vocabulary import ACTION_UNITS, AUS, CUSTOM_BOX, EMOTIONS, REGIONS, WHOLE_FACE, ActionUnit, Claims, claims, grade
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -116,3 +117,21 @@ def test_a_false_claim_is_noticed() -> None:
 def test_each_clause_belongs_to_one_action_unit(unit: ActionUnit) -> None:
     for clause in unit.clauses:
         assert claims(f"Here {clause}.").aus == {unit.code}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_grades_are_said_and_read_back(seed: int) -> None:
+    """Each graded unit is said with its grade in every wording; a sentence with another grade, or without one, does not agree."""
+    chance = random.Random(seed)
+    for _ in range(30):
+        aus = sorted(chance.sample(AUS, chance.randint(1, 5)))
+        intensities = {au: chance.uniform(0.5, 5) for au in aus if chance.random() < 0.7}
+        region = chance.choice([*REGIONS, CUSTOM_BOX])
+        sentence = compose(aus, "sadness", 40, chance, region=region, intensities=intensities)
+        assert agrees(sentence, aus, "sadness", 40, intensities), sentence
+        assert read_sentence(sentence).aus == set(aus), sentence
+        assert region == WHOLE_FACE or speaks_of_region_first(sentence), sentence
+        if words := [au for au in intensities if grade(intensities[au])]:
+            assert not agrees(sentence, aus, "sadness", 40, intensities | {words[0]: 2.0}), sentence
+            assert not agrees(ungraded(sentence), aus, "sadness", 40, intensities), sentence
+            assert agrees(ungraded(sentence), aus, "sadness", 40), sentence

@@ -96,5 +96,6 @@ def _described(face: LabelledFace, age: float | None, region: DrawnRegion, chanc
             chance,
             region=region.region,
             empty=region.empty,
+            intensities=face.units.intensity,
         ),
     }

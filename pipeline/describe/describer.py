@@ -207,13 +207,15 @@ def plain(fields: Answer, request: Request, known: Collection[str]) -> str:
         known: the action units that the model knows.
     """
     empty = not any(au in known for au in region_aus(request.region, request.box))
-    return compose(fields.aus, fields.emotion, round(fields.age), region=request.region, empty=empty)
+    return compose(
+        fields.aus, fields.emotion, round(fields.age), region=request.region, empty=empty, intensities=fields.au_intensities
+    )
 
 
 def checked(sentence: str, fields: Answer, request: Request, known: Collection[str]) -> str:
     """The model's sentence if it says what its fields say, no more and no less, and speaks of the region before the face; else their
     plain wording (`plain`, which has the arguments)."""
-    fits = agrees(sentence, fields.aus, fields.emotion, round(fields.age))
+    fits = agrees(sentence, fields.aus, fields.emotion, round(fields.age), fields.au_intensities)
     if fits and (request.region == WHOLE_FACE or speaks_of_region_first(sentence)):
         return sentence
     return plain(fields, request, known)

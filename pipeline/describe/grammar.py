@@ -18,12 +18,12 @@ forward pass.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from pipeline.errors import ModelError
-from pipeline.vocabulary import AUS, EMOTIONS, UNIT, Box
+from pipeline.vocabulary import AUS, EMOTIONS, UNIT, Box, grade
 
 FILE = "focal.json"
 """Name of the grammar's file in a checkpoint folder. A checkpoint without one gets the defaults."""
@@ -126,6 +126,11 @@ def region_text(box: Box) -> str:
     return f"\nBox: {x0} {y0} {x1} {y1}<|im_end|>\n<|im_start|>assistant\n"
 
 
-def fields_text(aus: Sequence[str], emotion: str, age: int) -> str:
-    """The decided fields, with which the answer begins."""
-    return "".join(f" {au}" for au in aus) + f" {emotion} {age}\n"
+def fields_text(aus: Sequence[str], emotion: str, age: int, intensities: Mapping[str, float] | None = None) -> str:
+    """The decided fields, with which the answer begins; an action unit with an intensity is followed by its grade.
+
+    >>> fields_text(["AU12", "AU25"], "happiness", 31, {"AU12": 3.2})
+    ' AU12 strongly AU25 happiness 31\\n'
+    """
+    words = [f"{au} {grade((intensities or {}).get(au))}".strip() for au in aus]
+    return "".join(f" {word}" for word in words) + f" {emotion} {age}\n"

@@ -8,9 +8,22 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from pipeline.vocabulary import ACTION_UNITS, CUSTOM_BOX, EMOTION_WORDS, REGION, UNIT, WHOLE_FACE, Claims, claims
+from pipeline.vocabulary import (
+    ACTION_UNITS,
+    CUSTOM_BOX,
+    EMOTION_WORDS,
+    REGION,
+    SLIGHTLY,
+    STRONGLY,
+    UNIT,
+    WHOLE_FACE,
+    Claims,
+    claims,
+    grade,
+    graded_clause,
+)
 
 _AT_REST = ("the region is at rest", "no action unit stands out", "nothing moves", "no movement stands out", "all is still")
 
@@ -121,6 +134,7 @@ def compose(
     *,
     region: str = WHOLE_FACE,
     empty: bool = False,
+    intensities: Mapping[str, float] | None = None,
 ) -> str:
     """One English sentence that says exactly what the fields say.
 
@@ -131,6 +145,7 @@ def compose(
         chance: picks among the wordings; None takes the first of each.
         region: what the sentence is about, a name of `pipeline.vocabulary.REGIONS` or `box`.
         empty: nothing can be read in the box: say that instead of at rest.
+        intensities: 0 to 5, of units that are said with their grade (`pipeline.vocabulary.grade`).
 
     Returns:
         The sentence; "" where nothing is known.
@@ -146,7 +161,8 @@ def compose(
     if not any(known):
         return ""
     forms = _FORMS[region == WHOLE_FACE and not empty, bool(aus) and emotion != "neutral"]
-    parts = [pick(UNIT[au].clauses) for au in aus or ()] or [pick(_without_action(region, empty))]
+    degrees = intensities or {}
+    parts = [graded_clause(pick(UNIT[au].clauses), grade(degrees.get(au))) for au in aus or ()] or [pick(_without_action(region, empty))]
     clauses = parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
     noun, adjective = EMOTION_WORDS[emotion] if emotion else ("", "")
     if emotion == "neutral":
@@ -167,21 +183,26 @@ def _without_action(region: str, empty: bool) -> tuple[str, ...]:
     return (f"{words} {verb} at rest", *_AT_REST)
 
 
-def agrees(sentence: str, aus: Sequence[str] | None, emotion: str | None, age: int | None) -> bool:
-    """Whether a sentence claims exactly its own fields: those action units, that emotion, that age, nothing else.
+def agrees(
+    sentence: str, aus: Sequence[str] | None, emotion: str | None, age: int | None, intensities: Mapping[str, float] | None = None
+) -> bool:
+    """Whether a sentence claims exactly its own fields: those action units, each with the grade of its intensity, that emotion, that age,
+    nothing else.
 
     A field that is None must not be claimed at all.
     """
+    degrees = intensities or {}
+    grades = frozenset((au, word) for au in aus or () if (word := grade(degrees.get(au))))
     emotions: frozenset[str] = frozenset() if emotion is None else frozenset([emotion])
     ages: frozenset[int] = frozenset() if age is None else frozenset([age])
-    return claims(sentence) == Claims(frozenset(aus or ()), emotions, ages)
+    return claims(sentence) == Claims(frozenset(aus or ()), emotions, ages, grades)
 
 
 _OF_REGION = re.compile(
     "|".join(
         rf"\b{re.escape(clause)}\b"
         for clause in {
-            *(clause for unit in ACTION_UNITS for clause in unit.clauses),
+            *(graded_clause(clause, word) for unit in ACTION_UNITS for clause in unit.clauses for word in ("", SLIGHTLY, STRONGLY)),
             *(clause for region in (*REGION, CUSTOM_BOX) for empty in (False, True) for clause in _without_action(region, empty)),
         }
     )
@@ -209,3 +230,12 @@ def mirrored_text(sentence: str) -> str:
     'The right eye is at rest.'
     """
     return re.sub(r"\b(left|right)\b", lambda found: "right" if found[0] == "left" else "left", sentence)
+
+
+def ungraded(text: str) -> str:
+    """A sentence without the words of `grade`.
+
+    >>> ungraded("The lip corners are strongly raised.")
+    'The lip corners are raised.'
+    """
+    return re.sub(rf" (?:{SLIGHTLY}|{STRONGLY})\b", "", text)

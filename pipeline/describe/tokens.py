@@ -63,7 +63,7 @@ class PromptTokens:
 
     def fields(self, answer: Answer) -> list[int]:
         """The decided fields, which open an answer."""
-        return self.encode(fields_text(answer.aus, answer.emotion, round(answer.age)))
+        return self.encode(fields_text(answer.aus, answer.emotion, round(answer.age), answer.au_intensities))
 
     def barred(self, answer: Answer) -> list[int]:
         """Tokens that a sentence for these fields must not contain: names of other emotions and ages, where they are single tokens."""

@@ -176,7 +176,7 @@ class BaselineDescriber:
 
     def _sentences(self, requests: Sequence[Request], pictures: dict[bytes, Any], decided: Sequence[Answer]) -> list[Answer]:
         """Greedy sentences for decided fields; the names of other emotions and ages cannot be generated."""
-        fields = [fields_text(answer.aus, answer.emotion, round(answer.age)) for answer in decided]
+        fields = [fields_text(answer.aus, answer.emotion, round(answer.age), answer.au_intensities) for answer in decided]
         inputs = self._inputs([(pictures[r.crop.tobytes()], self._box(r.box) + text) for r, text in zip(requests, fields, strict=True)])
         banned = torch.zeros(len(decided), self.network.lm_head.weight.shape[0])
         for row, answer in zip(banned, decided, strict=True):

@@ -16,14 +16,14 @@ from torch.utils.data import Dataset
 
 from pipeline.dataset.boxes import KINDS
 from pipeline.describe.grammar import ANSWER_END, fields_text
-from pipeline.describe.sentences import compose, mirrored_text
+from pipeline.describe.sentences import compose, mirrored_text, ungraded
 from pipeline.faces.alignment import CROP_SIZE
 from pipeline.training.augmentation import augmented_crops
 from pipeline.training.conversation_trees import ConversationLayout, Turn
 from pipeline.training.dense_supervision import emotion_targets, emotion_weights
 from pipeline.training.labelled_faces import MIRRORED_COLUMNS, UNKNOWN, LabelledFaces, mirror_names
 from pipeline.training.stage_settings import FocalStage, Stage
-from pipeline.vocabulary import AUS_LABELLED, CUSTOM_BOX, EMOTIONS, WHOLE_FACE, Box
+from pipeline.vocabulary import AUS_LABELLED, CUSTOM_BOX, EMOTIONS, UNIT, WHOLE_FACE, Box
 
 Sample = tuple[int, int]
 """(number of the sample, index of its face)."""
@@ -173,16 +173,22 @@ class FocalCollator:
         if labelled:
             active = visible & self._faces.aus[row]
             sentence = self._faces.description[box].as_py()
+            labels = zip(AUS_LABELLED, self._faces.au_intensity[row].tolist(), strict=True)
+            intensities = {au: value for au, value in labels if value == value} if self._layout.graded else {}
+            if not self._layout.graded:
+                sentence = ungraded(sentence)
             if mirror:
                 active, sentence = active[MIRRORED_COLUMNS], mirrored_text(sentence)
         else:
             active = visible & np.array([rng.random() < RANDOM_AU_RATE for _ in AUS_LABELLED])
+            intensities = {au: rng.uniform(0, 5) for au in AUS_LABELLED if UNIT[au].graded} if self._layout.graded else {}
         units = [au for au, on in zip(AUS_LABELLED, active, strict=True) if on]
         if not labelled:
             kind = KINDS[self._faces.kind[box]]
             known, empty, region = visible.any() or kind == "empty", kind == "empty", WHOLE_FACE if kind == "whole" else CUSTOM_BOX
-            sentence = compose(units if known else None, emotion, round(age), rng, region=region, empty=empty)
-        opening = self._layout.ids(fields_text(units, emotion, round(age)))
+            said = units if known else None
+            sentence = compose(said, emotion, round(age), rng, region=region, empty=empty, intensities=intensities)
+        opening = self._layout.ids(fields_text(units, emotion, round(age), intensities))
         written = self._layout.ids(sentence + ANSWER_END)
         return (*opening, *written), len(written)
 

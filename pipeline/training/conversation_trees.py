@@ -91,10 +91,12 @@ class ConversationLayout:
 
     Attributes:
         slots: the grammar's slots.
+        graded: whether answers grade their action units: the grammar has levels.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, grammar: Grammar, prefix: Prefix) -> None:
         self._tokenizer = tokenizer
+        self.graded = grammar.au_levels
         self._prefix = prefix
         self._scale = prefix.side / CROP_SIZE
         self._questions = [(self.ids(question), [self.ids(choice) for choice in choices]) for question, choices in grammar.slots()]

@@ -20,7 +20,7 @@ from pipeline.describe.sentences import compose
 from pipeline.describe.vision_tower import speed_up
 from pipeline.faces.alignment import CROP_SIZE
 from pipeline.training.dense_supervision import DenseHead, DenseLogits
-from pipeline.vocabulary import AUS, AUS_LABELLED, CUSTOM_BOX, EMOTIONS, REGIONS
+from pipeline.vocabulary import AUS, AUS_LABELLED, CUSTOM_BOX, EMOTIONS, REGIONS, UNIT
 
 VISION_CONFIG: dict[str, Any] = {
     "depth": 6,
@@ -78,7 +78,9 @@ def build_tokenizer(seed: int = 0) -> PreTrainedTokenizerFast:
     for _ in range(_CORPUS_SENTENCES):
         aus = sorted(rng.sample(AUS, rng.randint(0, 6)))
         emotion, age = rng.choice(EMOTIONS), rng.randint(0, 100)
-        corpus.append(compose(aus, emotion, age, rng, region=rng.choice((*REGIONS, CUSTOM_BOX)), empty=not aus and rng.random() < 0.5))
+        region, empty = rng.choice((*REGIONS, CUSTOM_BOX)), not aus and rng.random() < 0.5
+        degrees = {au: rng.uniform(0, 5) for au in aus if UNIT[au].graded}
+        corpus.append(compose(aus, emotion, age, rng, region=region, empty=empty, intensities=degrees))
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
