@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,7 @@ import pytest
 import pipeline
 from pipeline.describe.backends import Describer, load_describer
 from pipeline.execution.executors.in_process import InProcessExecutor
+from pipeline.execution.preview import annotate
 from pipeline.execution.run import run
 from pipeline.faces.covering import covering_maps
 from pipeline.faces.detectors import Detector, load_detector
@@ -200,6 +202,8 @@ def test_an_unreadable_face_of_a_photograph_is_named_and_not_read(
         frame = next(video.frames(from_s=5.0))
     (face,) = pipeline.describe_image(frame.image, detector=detector)
     assert (face.unreadable, face.regions) == ("covered", ())
+    pictures = [annotate(frame.image, [replace(face, unreadable=fault)]) for fault in ("covered", "blurred")]
+    assert pictures[0].size == pictures[1].size and pictures[0] != pictures[1]  # the picture says why
     (read,) = pipeline.describe_image(frame.image, detector=detector, describer=describer, min_readable=0)
     assert read.unreadable is None
     assert read.regions[0].answer.emotion

@@ -227,6 +227,7 @@ def test_a_strip_says_who_had_most_of_each_stretch() -> None:
     assert emotion_strip(starts, starts + 1, emotions, 10.0) == f"{happy}{happy}{sad}{sad}....{sad}{happy}"  # a cell a window at most
     assert emotion_strip(np.zeros(0), np.zeros(0), np.zeros(0), 10.0) == ""
     assert emotion_strip(starts, starts + 1, emotions, float("nan")) == ""
+    assert emotion_strip(starts[:3], starts[:3] + 1, emotions[:3], 6.4) == f"{happy}{happy}{sad}...."  # 0.26 s do not fill a cell of 0.91 s
 
 
 def test_made_again_only_what_changed_is_written(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:

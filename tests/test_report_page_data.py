@@ -14,6 +14,7 @@ import pytest
 from pipeline.report.index import write_index
 from pipeline.schemas import TABLES
 from pipeline.storage.run_folder import video_id
+from pipeline.trends.analysis import load as load_trends
 from pipeline.vocabulary import EMOTIONS, REGIONS
 from tests.support.browser import PHONE, OpenPage, chromium, page_opener
 from tests.support.runs import make_run
@@ -75,6 +76,34 @@ def test_scores_of_every_frame_make_the_timeline(tmp_path: Path, look: OpenPage)
         said.append(page.page.locator(".readout").inner_text())
     assert "active: AU12" not in said[0] and "neutral 76 %" in said[0]
     assert "active: AU12" in said[1] and "active" not in said[2]
+
+
+def test_the_leading_emotion_of_a_track_is_the_one_of_trends(tmp_path: Path, look: OpenPage) -> None:
+    """Happy for 2.4 of 4 readable seconds; the two described windows are neutral, and two seconds cannot be read."""
+    key = video_id("gone.mp4")
+    faces, rows = rows_of(key, 2)
+    face = faces.to_pylist()[0]
+    unread = {name: None for name in face if name.startswith(("AU", "emotion", "age"))} | {"readable": 0.2, "unreadable": "covered"}
+
+    def frame(i: int) -> dict[str, Any]:
+        emotion = "neutral" if i < 16 else "happiness"
+        shares = {f"emotion_{name}": 0.7 if name == emotion else 0.05 for name in EMOTIONS}
+        return {**face, "frame_index": i, "time_s": i / 10, **(unread if i >= 40 else {"emotion": emotion, "age": 30.0, **shares})}
+
+    run = new_run(tmp_path / "run")
+    described = [{**row, "emotion": "neutral"} for row in rows.to_pylist()]
+    tables = (pa.Table.from_pylist([frame(i) for i in range(60)], TABLES["faces"]), pa.Table.from_pylist(described, TABLES["descriptions"]))
+    add_video(run, "gone.mp4", tables, fps=10.0, duration_s=6.0)
+    assert command("report", run.path) == 0
+    (track,) = load_trends([run.path])["tracks"].to_pylist()
+    assert track["emotion"] == "happiness" and round(track["share_happiness"], 2) == 0.6
+    page = look(run.path / "report" / "videos" / "gone.html")
+    assert "mostly happiness (60 % of readable time)" in page.page.locator(".track header").inner_text()
+    assert page.page.locator(".readout").inner_text().startswith("40 of 60 frames scored")
+    index = look(run.path / "report" / "index.html")
+    assert index.column("what") == ["happiness"]
+    strip = index.page.locator(".strip").get_attribute("data-strip")
+    assert strip == str(EMOTIONS.index("neutral")) * 16 + str(EMOTIONS.index("happiness")) * 24 + "." * 20
 
 
 def test_an_index_of_five_thousand_videos_is_searched_at_once(tmp_path: Path, look: OpenPage) -> None:

@@ -69,7 +69,8 @@ def annotate(image: np.ndarray, faces: Sequence[DescribedFace], title: str = "")
         title: a line above the words; by default it counts the faces.
 
     Returns:
-        An RGB picture: the image, close up where its faces are small; beside it a card for each region in the region's colour.
+        An RGB picture: the image, close up where its faces are small; beside it a card for each region in the region's colour, and one
+        for each face that was not readable.
     """
     fonts = _fonts()
     view = _view(image, faces)
@@ -81,9 +82,13 @@ def annotate(image: np.ndarray, faces: Sequence[DescribedFace], title: str = "")
     _outline(picture, coloured, view, zoom, fonts)
 
     cards = [
-        _card(_name(number, region.region, len(faces) > 1), region, colour, fonts)
-        for number, _, regions in coloured
-        for region, colour in regions
+        card
+        for number, face, regions in coloured
+        for card in (
+            [_card(_name(number, region.region, len(faces) > 1), region, colour, fonts) for region, colour in regions]
+            if face.unreadable is None
+            else [_unreadable_card(_name(number, WHOLE_FACE, len(faces) > 1), face.unreadable, fonts)]
+        )
     ]
     heading = title or ("No face found" if not faces else f"{len(faces)} face{'s' * (len(faces) > 1)}")
     top = _MARGIN + 26 + _GAP * 2
@@ -213,6 +218,17 @@ def _card(name: str, region: DescribedRegion, colour: str, fonts: _Fonts) -> Ima
     rest = "    ".join(f"{emotion} {score:.2f}" for emotion, score in ranked[1:])
     draw.text((width - _PAD - draw.textlength(rest, fonts.small), y + 2), rest, FAINT, fonts.small)
     return sheet.crop((0, 0, width, height))
+
+
+def _unreadable_card(name: str, why: str, fonts: _Fonts) -> Image.Image:
+    """Why nothing is said about a face."""
+    height = _PAD * 2 + 54
+    sheet = Image.new("RGB", (PANEL_WIDTH, height), BACKGROUND)
+    draw = ImageDraw.Draw(sheet)
+    rounded_box(draw, (0, 0, PANEL_WIDTH - 1, height - 1), 10, fill=CARD)
+    draw.text((_PAD + 6, _PAD - 2), name, "#FFFFFF", fonts.head)
+    draw.text((_PAD + 6, _PAD + 30), f"Not readable ({why}): what the face shows is unknown.", TEXT, fonts.body)
+    return sheet
 
 
 def _bar(

@@ -14,9 +14,12 @@ from pipeline.describe.active_units import active_aus
 from pipeline.report.inputs import sampling_fps
 from pipeline.schemas import face_numbers
 from pipeline.storage.run_folder import RunFolder
+from pipeline.trends.events import leading
 from pipeline.trends.eyes import BLINK_COARSEST_STEP_S, find_blinks
+from pipeline.trends.options import Options
 from pipeline.trends.rows import SCORED_NEIGHBOURS, frame_ends
 from pipeline.trends.runs import USUAL_THRESHOLD
+from pipeline.trends.series import VALUES, Samples, Series, track_series
 from pipeline.vocabulary import AUS, EMOTIONS
 
 EMOTION_COLUMNS = tuple(f"emotion_{name}" for name in EMOTIONS)
@@ -59,6 +62,40 @@ class FrameScores:
         rows = self.of(track_id)
         row = rows.start + int(np.searchsorted(self.start_s[rows], time_s + SAME_S, side="right")) - 1
         return row if row >= rows.start and time_s < self.end_s[row] else None
+
+    def series(self, track_id: int) -> Series | None:
+        """The series that `focalface trends` makes of a track with its usual options; None where no face of the track was read."""
+        rows = self.of(track_id)
+        values = np.full((rows.stop - rows.start, len(VALUES)), np.nan)
+        values[:, : len(AUS)] = self.aus[rows]
+        values[:, len(AUS) : len(AUS) + len(EMOTIONS)] = self.emotions[rows]
+        return track_series("", track_id, Samples(self.start_s[rows], self.end_s[rows], self.frame_index[rows], values), Options(), None)
+
+
+@dataclass(frozen=True)
+class LeadingEmotions:
+    """Which emotion leads in each sample of a track's series, as in trends.
+
+    Attributes:
+        start_s, end_s: (N,) of the samples.
+        emotion: (N,) places in `EMOTIONS`; -1 where the face was not read.
+    """
+
+    start_s: np.ndarray
+    end_s: np.ndarray
+    emotion: np.ndarray
+
+    @property
+    def seconds(self) -> np.ndarray:
+        """(7,) seconds in which each emotion leads."""
+        known = self.emotion >= 0
+        return np.bincount(self.emotion[known], (self.end_s - self.start_s)[known], len(EMOTIONS))
+
+
+def leading_emotions(scores: FrameScores) -> dict[int, LeadingEmotions]:
+    """The leading emotions of each track in which a face was read, by track_id."""
+    made = {int(track): scores.series(int(track)) for track in np.unique(scores.track_id)}
+    return {track: LeadingEmotions(one.start_s, one.end_s, leading(one)) for track, one in made.items() if one is not None}
 
 
 def has_frame_scores(run: RunFolder, video_id: str) -> bool:

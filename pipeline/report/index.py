@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import SettingsError
+from pipeline.report.frame_scores import leading_emotions, read_frame_scores
 from pipeline.report.inputs import listed_notes
 from pipeline.report.linked import listed_people
 from pipeline.report.page import INDEX_SCRIPTS, render, write_page_file
@@ -31,20 +32,22 @@ def emotion_strip(starts: np.ndarray, ends: np.ndarray, emotions: np.ndarray, du
     """The emotion that is described for most of the time in each of `cells` equal stretches of a video.
 
     Args:
-        starts, ends: (N,) seconds of the windows.
+        starts, ends: (N,) seconds of the windows or frames.
         emotions: (N,) places in `EMOTIONS`; others are left out.
         duration_s: of the video.
         cells: most cells.
 
     Returns:
-        A digit per cell, the place in `EMOTIONS`, or `NOBODY`. A cell is at least a window long, so that a short video has few.
+        A digit per cell, the place in `EMOTIONS`, or `NOBODY` where no emotion has half a window, or half a cell where that is less. A cell
+        is at least a window long, so that a short video has few.
 
     >>> emotion_strip(np.array([0.0, 1.0]), np.array([1.0, 2.0]), np.array([3, 4]), 3.0)
     '34.'
     """
     if not len(starts) or not duration_s > 0:
         return ""
-    width = max(duration_s / cells, float(np.median(ends - starts)))
+    length = float(np.median(ends - starts))
+    width = max(duration_s / cells, length)
     count = max(1, min(cells, int(np.ceil(duration_s / width - 1e-6))))
     edges = np.linspace(0, duration_s, count + 1)
     shares = np.zeros((count, len(EMOTIONS)))
@@ -52,11 +55,19 @@ def emotion_strip(starts: np.ndarray, ends: np.ndarray, emotions: np.ndarray, du
         mine = emotions == place
         overlap = np.minimum(ends[mine, None], edges[1:]) - np.maximum(starts[mine, None], edges[:-1])
         shares[:, place] = np.clip(overlap, 0, None).sum(0)
-    return "".join(str(place) if best > 0 else NOBODY for place, best in zip(shares.argmax(1), shares.max(1), strict=True))
+    least = min(length, duration_s / count) / 2 - 1e-6
+    return "".join(str(place) if best > least else NOBODY for place, best in zip(shares.argmax(1), shares.max(1), strict=True))
 
 
 def _strip(run: RunFolder, video: Mapping[str, Any]) -> tuple[str, str]:
-    """A video's strip, and the emotion of most of its windows."""
+    """A video's strip, and the emotion that leads for most of its time as in trends, or in most of its windows."""
+    scores = read_frame_scores(run, video)
+    leads = list(leading_emotions(scores).values()) if scores is not None else []
+    if leads:
+        starts, ends, emotions = (np.concatenate([getattr(lead, name) for lead in leads]) for name in ("start_s", "end_s", "emotion"))
+        read = emotions >= 0
+        strip = emotion_strip(starts[read], ends[read], emotions[read], video["duration_s"] or float(ends.max()))
+        return strip, EMOTIONS[int(np.sum([lead.seconds for lead in leads], axis=0).argmax())]
     rows = run.read("descriptions", ("start_s", "end_s", "region", "emotion"), video["video_id"])
     if not rows.num_rows:
         return "", ""

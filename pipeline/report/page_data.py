@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.report.frame_scores import FrameScores, read_frame_scores
+from pipeline.report.frame_scores import FrameScores, leading_emotions, read_frame_scores
 from pipeline.report.inputs import listed_notes
 from pipeline.report.linked import persons_in
 from pipeline.report.windows import merge_regions, region_order
@@ -150,25 +150,28 @@ def presence(times: np.ndarray, gap_s: float = PRESENCE_GAP_S) -> list[tuple[flo
 
 
 def _tracks(data: VideoData, pictures: Mapping[int, int]) -> list[dict[str, Any]]:
-    """What is said of each track as a whole; its age is the trends' one."""
+    """What is said of each track as a whole; its age is the trends' one, and so is its leading emotion where every frame was read."""
     ids, times = data.faces["track_id"].to_numpy(), data.faces["time_s"].to_numpy()
     faults = np.array(data.faces["unreadable"].to_pylist(), object)
     described = data.column("track_id")
     steps = np.diff(np.unique(times))
     step = float(np.median(steps)) if len(steps) else 0.0
     ages = ages_by_track(data.rows)
+    leads = {track: lead.seconds for track, lead in leading_emotions(data.samples).items()} if data.samples is not None else {}
     tracks = []
     for track in sorted({*ids.tolist(), *described.astype(int).tolist()}):
         seen = times[ids == track] if (ids == track).any() else np.unique(data.column("time_s")[described == track])
         own = ids == track
         spans = presence(seen[np.isfinite(seen)], max(PRESENCE_GAP_S, 3 * step))
-        age = ages.get(track)
+        age, felt_s = ages.get(track), leads.get(track)
         tracks.append(
             {
                 "id": track,
                 "person": data.people.get(track, ("", ""))[0],
                 "name": data.people.get(track, ("", ""))[1],
                 "faces": int((ids == track).sum()),
+                "read": None if data.samples is None else int(np.isfinite(data.samples.emotions[data.samples.of(track)]).all(axis=1).sum()),
+                "lead": None if felt_s is None else [EMOTIONS[int(felt_s.argmax())], round(float(felt_s.max() / felt_s.sum()), 4)],
                 "spans": [[_ms(start), _ms(end + step)] for start, end in spans],
                 "unreadable": [[_ms(start), _ms(end + step), why] for start, end, why in _unreadable(times[own], faults[own])],
                 "age": None if age is None else [round(value, 1) for value in age],

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from pipeline.trends.analysis import Trends
 from pipeline.trends.drawing import BLUE, COLOURS, GREY, NARROW, WIDE, Drawing, longest_seen
-from pipeline.trends.labels import clock, measure_name, track_name, who
+from pipeline.trends.labels import measure_name, seen_clock, track_name, who
 from pipeline.trends.measures import SUMMARISED
 from pipeline.trends.timeline import timelines
 from pipeline.vocabulary import AUS, EMOTIONS, UNIT
@@ -79,7 +79,7 @@ def _tracks(tracks: pd.DataFrame, width: float) -> Figure:
         left.barh(rows, share, left=start, color=COLOURS[name], label=name, edgecolor="white", lw=0.5, height=0.7)
         start += share
     longest = 32 if width == WIDE else 14
-    names = [f"{track_name(one.path, one.track_id, longest, who(one))}  {clock(one.seen_s)}" for one in shown.itertuples()]
+    names = [f"{track_name(one.path, one.track_id, longest, who(one))}  {seen_clock(one.seen_s)}" for one in shown.itertuples()]
     left.set_yticks(rows, names)
     left.tick_params(axis="y", length=0)
     left.set(title="share of seen time", xlim=(0, 1), ylim=(-0.6, len(shown) - 0.4))

@@ -44,6 +44,15 @@ def clock(seconds: float, _: object = None) -> str:
     return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
 
 
+def seen_clock(seconds: float) -> str:
+    """How long somebody was seen: as `clock`, with tenths below ten seconds.
+
+    >>> seen_clock(75), seen_clock(0.42)
+    ('1:15', '0:00.4')
+    """
+    return clock(seconds) if seconds >= 9.95 else f"0:{seconds:04.1f}"
+
+
 def precise_clock(seconds: float) -> str:
     """Seconds as m:ss.ss, for moments.
 

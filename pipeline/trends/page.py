@@ -15,7 +15,7 @@ from pipeline.storage.atomic import replacing
 from pipeline.trends.analysis import Trends
 from pipeline.trends.drawing import longest_seen, save
 from pipeline.trends.figures import MAX_TIMELINES, MAX_TRACKS, SIGNIFICANT, drawings
-from pipeline.trends.labels import clock, measure_name, number, plural, precise_clock, text, track_name
+from pipeline.trends.labels import clock, measure_name, number, plural, precise_clock, seen_clock, text, track_name
 from pipeline.vocabulary import EMOTIONS
 
 MAX_ROWS = 30
@@ -101,7 +101,7 @@ def track_rows(trends: Trends, most: int, name_length: int = 32) -> list[list[st
         rows.append(
             [
                 track_name(track.path, track.track_id, name_length, trends.who(track.person_id)),
-                clock(track.seen_s),
+                seen_clock(track.seen_s),
                 "" if isnan(track.age) else f"{track.age:.0f} ({track.age_low:.0f} to {track.age_high:.0f})",
                 ", ".join(f"{name} {share:.0%}" for share, name in shares[:2] if share > 0),
                 ", ".join(f"{unit.au} {unit.active_share:.0%}" for unit in own.itertuples()) or "none",

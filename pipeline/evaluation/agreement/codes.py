@@ -31,6 +31,7 @@ _SYNONYMS = {
     "sadness": (),
     "surprise": (),
 }
+_BLINKS = ("blink", "blinks", "blinking")
 _EMOTION_OF = {word: name for name in EMOTION_WORDS for word in (*EMOTION_WORDS[name], *_SYNONYMS[name])}
 
 
@@ -87,12 +88,14 @@ def parse_label(text: str) -> tuple[str, float | None] | None:
 
     Sides (L, R, U for unilateral, T, B) are read and left out: focalface has one score for both sides.
 
-    >>> parse_label("AU 12C"), parse_label("R4"), parse_label("Happy"), parse_label("gaze")
-    (('AU12', 3.0), ('AU04', None), ('happiness', None), None)
+    >>> parse_label("AU 12C"), parse_label("R4"), parse_label("Happy"), parse_label("blink"), parse_label("gaze")
+    (('AU12', 3.0), ('AU04', None), ('happiness', None), ('AU45', None), None)
     """
     word = text.strip()
     if word.lower() == CODED:
         return CODED, None
+    if word.lower() in _BLINKS:
+        return "AU45", None
     if match := _UNIT.fullmatch(word):
         grade = match[2]
         return f"AU{int(match[1]):02}", float(INTENSITY_LETTERS.index(grade.upper()) + 1) if grade else None

@@ -30,7 +30,10 @@ function stripText(cells, emotions) {
 
 /** What is said about a file: problems, and what was done about it. */
 function remarks(video) {
-  const line = (kind, one) => el("p", { class: kind, title: one.text }, el("b", {}, words(one.kind)), ` ${one.text}`);
+  const line = (kind, one) => { // a text that begins with its kind says it once
+    const name = words(one.kind), again = one.text.startsWith(name);
+    return el("p", { class: kind, title: one.text }, el("b", {}, name), again ? one.text.slice(name.length) : ` ${one.text}`);
+  };
   const lines = [...video.problems.map((one) => line("error", one)), ...video.notes.map((one) => line("note", one))];
   return lines.length ? el("div", { class: "remarks" }, ...lines) : null;
 }

@@ -45,7 +45,7 @@ class Rows {
       const counts = new Map();
       for (const window of this.windowsByTrack[i]) counts.set(this.windowEmotion(window), (counts.get(this.windowEmotion(window)) || 0) + 1);
       const [name, count] = [...counts].sort((a, b) => b[1] - a[1])[0] || [null, 0];
-      [one.emotion, one.share] = [name, count / Math.max(1, this.windowsByTrack[i].length)];
+      [one.emotion, one.share] = one.lead || [name, count / Math.max(1, this.windowsByTrack[i].length)]; // of its readable time, else of its windows
     });
     this.order = [...this.tracks].sort((a, b) => b.seconds - a.seconds || a.id - b.id); // the longest on screen first
   }

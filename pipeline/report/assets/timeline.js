@@ -175,14 +175,15 @@ class TrackPanels {
   constructor(rows, state, track) {
     Object.assign(this, { rows, state, track, plots: [] });
     const windows = plural(rows.windowsByTrack[track.number].length, "window") + " described";
-    this.summary = rows.samples ? `${plural(state.seriesOf(track.number).n, "frame")} scored, ${windows}` : windows;
+    const scored = track.read === track.faces ? plural(track.faces, "frame") : `${track.read} of ${plural(track.faces, "frame")}`;
+    this.summary = rows.samples ? `${scored} scored, ${windows}` : windows;
     this.readout = el("p", { class: "readout" }, this.summary);
     this.film = el("div", { class: "film" });
     this.emotionBox = el("div", { class: "plot" });
     this.unitBox = el("div", { class: "plot" });
     const about = [clock(track.seconds, track.seconds < 60 ? 1 : 0) + " on screen"];
     if (track.age) about.push(`about ${Math.round(track.age[0])} years (${Math.round(track.age[1])} to ${Math.round(track.age[2])})`);
-    if (track.emotion) about.push(`mostly ${track.emotion} (${percent(track.share)} of windows)`);
+    if (track.emotion) about.push(`mostly ${track.emotion} (${percent(track.share)} of ${track.lead ? "readable time" : "windows"})`);
     this.focus = el("div", { class: "panels", tabindex: 0, role: "group", "data-track": track.id,
       "aria-label": `Timeline of ${track.name}. Arrow keys go from window to window, plus and minus zoom, shift and arrows move the view, 0 shows all.`,
       onkeydown: (event) => this.key(event) }, this.film, this.emotionBox, this.unitBox);
