@@ -91,9 +91,10 @@ def test_only_the_first_faces_are_asked(faces: Path) -> None:
 def test_written_predictions_read_back_the_same(faces: Path, tmp_path: Path) -> None:
     rows = majority(asked(faces))
     rows[0] = replace(rows[0], answer=replace(rows[0].answer, own_sentence="The model's own."))
-    pq.write_table(to_table(Predictions("m", AUS_LABELLED, rows)), tmp_path / "p.parquet")
+    known = rows[0].question.known
+    pq.write_table(to_table(Predictions("m", known, rows)), tmp_path / "p.parquet")
     found = read_answers(tmp_path / "p.parquet", faces)
-    assert (found.model, found.units, found.rows) == ("m", AUS_LABELLED, rows)
+    assert (found.model, found.units, found.rows) == ("m", known, rows)
 
 
 def test_the_needed_columns_are_enough(faces: Path, rewritten: Callable[..., Path]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import struct
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -27,6 +29,13 @@ FRAMES = {
     "face_noface.mov": 169,
     "noface_face.mov": 169,
 }
+
+
+def test_opencv_decodes_png_beside_the_decoders() -> None:
+    """decord brings a zlib of its own: loaded before OpenCV, it leaves OpenCV unable to decode a PNG."""
+    script = "import pipeline.video.opening, cv2, numpy; print(cv2.imdecode(cv2.imencode('.png', numpy.eye(9, dtype='uint8'))[1], 0).sum())"
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert ended.stdout == "9\n", ended.stderr
 
 
 @pytest.mark.parametrize("name", CLIPS)

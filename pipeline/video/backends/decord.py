@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from types import TracebackType
 
+import cv2  # noqa: F401  # isort: skip  # before decord, whose old zlib would otherwise serve OpenCV, which then decodes no PNG
 import decord
 import numpy as np
 
