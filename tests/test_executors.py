@@ -180,6 +180,7 @@ def test_emotion_and_age_are_the_faces_in_every_row_about_it(clip: str, regions:
         assert claims(row["description"]) == Claims(frozenset(row["aus"]), frozenset([row["emotion"]]), frozenset([round(row["age"])]))
 
 
+@pytest.mark.slow
 def test_it_ends_with_the_process_that_started_it() -> None:
     orphan("pipeline.execution.describer_process", "DescriberProcess(model='nano')").wait(60)
 

@@ -364,7 +364,7 @@ def test_hidden_faces_are_found_no_more(run: RunFolder, clips: dict[str, Path], 
     assert (hidden == old[0])[beyond].all()
 
 
-@pytest.mark.parametrize("side", [22, 34])
+@pytest.mark.parametrize("side", [22, pytest.param(34, marks=pytest.mark.slow)])
 def test_faces_of_twenty_pixels_are_drawn(samples: Path, tmp_path: Path, side: int) -> None:
     """The clip shrunk to `side` pixels of height in a 360p frame: its face is 18 to 26 pixels high, its regions a few."""
     shrunk = [np.full((360, 640, 3), 90, np.uint8) for _ in range(20)]

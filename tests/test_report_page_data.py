@@ -106,6 +106,7 @@ def test_the_leading_emotion_of_a_track_is_the_one_of_trends(tmp_path: Path, loo
     assert strip == str(EMOTIONS.index("neutral")) * 16 + str(EMOTIONS.index("happiness")) * 24 + "." * 20
 
 
+@pytest.mark.slow
 def test_an_index_of_five_thousand_videos_is_searched_at_once(tmp_path: Path, look: OpenPage) -> None:
     run = new_run(tmp_path / "archive")
     videos: list[dict[str, Any]] = [

@@ -181,6 +181,7 @@ def test_two_say_what_one_says(films: Path, alone: dict[str, list[object]], name
     assert stages == {"fetch", "decode", "detect", "track", "select"}
 
 
+@pytest.mark.slow
 def test_helpers_that_fail_or_never_come_back_cost_nothing_but_time(
     films: Path, alone: dict[str, list[object]], decoders: tuple[Decoder, Decoder], monkeypatch: pytest.MonkeyPatch
 ) -> None:

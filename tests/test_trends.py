@@ -291,6 +291,7 @@ def test_the_command_writes_everything_the_same_every_time(run: Path, tmp_path: 
     assert "http" not in page.replace("http-equiv", "")
 
 
+@pytest.mark.slow
 def test_fewer_tracks_leave_no_old_figures(run: Path, tmp_path: Path) -> None:
     small = make_trend_run(tmp_path / "small", {"a.mp4": [described("a", 1, steady(5))]})
     for folder in (run, small):
