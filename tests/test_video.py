@@ -31,10 +31,19 @@ FRAMES = {
 }
 
 
-def test_opencv_decodes_png_beside_the_decoders() -> None:
+def test_opencv_decodes_png_beside_the_decoders(samples: Path) -> None:
     """decord brings a zlib of its own: loaded before OpenCV, it leaves OpenCV unable to decode a PNG."""
-    script = "import pipeline.video.opening, cv2, numpy; print(cv2.imdecode(cv2.imencode('.png', numpy.eye(9, dtype='uint8'))[1], 0).sum())"
-    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    script = """
+import sys
+from pipeline.video.opening import open_video
+with open_video(sys.argv[1]) as video:
+    assert video.info.decoder == "decord"
+    next(video.frames())
+import cv2, numpy
+print(cv2.imdecode(cv2.imencode(".png", numpy.eye(9, dtype="uint8"))[1], cv2.IMREAD_GRAYSCALE).sum())
+"""
+    words = [sys.executable, "-c", script, str(samples / "single_face.mp4")]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False)
     assert ended.stdout == "9\n", ended.stderr
 
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from types import TracebackType
+from functools import cache
+from types import ModuleType, TracebackType
+from typing import TYPE_CHECKING
 
-import cv2  # noqa: F401  # isort: skip  # before decord, whose old zlib would otherwise serve OpenCV, which then decodes no PNG
-import decord
 import numpy as np
 
 from pipeline.errors import VideoError
@@ -26,14 +26,12 @@ from pipeline.video.light import hdr_name
 from pipeline.video.sampling import Sampler
 from pipeline.video.source import Heartbeat, Note, VideoInfo
 
-decord.logging.set_level(decord.logging.QUIET)
+if TYPE_CHECKING:
+    import decord
 
 DECORD_MAX_BYTES = 512 * 2**20
 """Videos whose frames take more than this together go to PyAV with `auto`: decord decodes ahead without bound, and it cannot begin at a
 keyframe, which analysers that share a video need (`pipeline.video.segments`). More costs that much memory."""
-
-_ERRORS = (decord.DECORDError, decord.DECORDLimitReachedError)
-
 
 FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
 """Formats that decord seeks in correctly: it seeks to the beginning before it reads."""
@@ -91,8 +89,21 @@ def open_decord(path: str, frames: int, picture: np.ndarray) -> decord.VideoRead
     return _reader(path) if same else None  # a new one, as frames are exact only when read from the first one on
 
 
+@cache
+def _decord() -> ModuleType:
+    """decord, imported when a file is first opened with it.
+
+    OpenCV is imported before it: decord brings an old zlib, which would otherwise serve OpenCV too, and OpenCV would decode no PNG.
+    """
+    import cv2  # noqa: F401
+    import decord
+
+    decord.logging.set_level(decord.logging.QUIET)
+    return decord
+
+
 def _reader(path: str) -> decord.VideoReader:
-    return decord.VideoReader(os.path.abspath(path), num_threads=DECODE_THREADS, fault_tol=1e-9)
+    return _decord().VideoReader(os.path.abspath(path), num_threads=DECODE_THREADS, fault_tol=1e-9)
 
 
 class DecordVideo:
@@ -136,7 +147,7 @@ class DecordVideo:
                     return
                 try:
                     image = reader.get_batch([index])  # also of frames that are not wanted: decord is exact only without gaps
-                except _ERRORS:
+                except (_decord().DECORDError, _decord().DECORDLimitReachedError):
                     self.info = replace(self.info, decoder="pyav")
                     break
                 self.decoded = index + 1
