@@ -72,6 +72,7 @@ def test_nano_is_useful_on_faces_it_never_saw(figures: dict[str, Any]) -> None:
     assert figures["emotion_vote_share"]["ferplus"] <= figures["emotion_vote_share_best"]["ferplus"]
 
 
+@pytest.mark.slow
 def test_conversations_are_measured_beside_single_questions(figures: dict[str, Any]) -> None:
     assert set(figures["in_turn_f1"]) == set(figures["apart_f1"]) == {"1", "2", "3", "4"}
     assert figures["in_turn_loss"] == pytest.approx(figures["apart_f1"]["4"] - figures["in_turn_f1"]["4"], abs=1e-5)

@@ -122,6 +122,7 @@ def test_a_model_that_cannot_be_opened_is_reported(chunk: Chunk, tmp_path: Path)
         process.submit(chunk).result()
 
 
+@pytest.mark.slow
 def test_a_describer_goes_on_after_a_chunk_that_it_fails_at(chunk: Chunk) -> None:
     flat = replace(chunk.selections[0].face, crop=np.zeros((112, 112), np.uint8))
     bad = replace(chunk, selections=(replace(chunk.selections[0], face=flat),))
@@ -185,6 +186,7 @@ def test_it_ends_with_the_process_that_started_it() -> None:
     orphan("pipeline.execution.describer_process", "DescriberProcess(model='nano')").wait(60)
 
 
+@pytest.mark.slow
 def test_a_broken_file_and_a_whole_one_go_through_without_ray(samples: Path, tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("not a video")
     with TwoProcessExecutor(settings("video.fps=2")) as executor:

@@ -108,6 +108,7 @@ def reach(image: np.ndarray, colour: str) -> np.ndarray:
     return np.abs(image.astype(int) - ImageColor.getrgb(colour)).max(axis=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clip", ["mp3", "leaves", "none", "uneven", "late", "turned"])
 def test_every_frame_keeps_its_time(clips: dict[str, Path], films: dict[str, Path], clip: str) -> None:
     (times, images), (new_times, new_images) = frames(clips[clip]), frames(films[clip])
@@ -123,6 +124,7 @@ def test_every_frame_keeps_its_time(clips: dict[str, Path], films: dict[str, Pat
     assert data.index(b"moov") < data.index(b"mdat"), "plays before it is wholly there"
 
 
+@pytest.mark.slow
 def test_what_is_not_drawn_on_stays(clips: dict[str, Path], films: dict[str, Path]) -> None:
     for clip in ("none", "turned", "mp3"):
         for old, new in list(zip(frames(clips[clip])[1], frames(films[clip])[1], strict=True))[::20]:
@@ -147,6 +149,7 @@ def sound(path: Path) -> tuple[list[bytes], float, float]:
     return packets, got[0][0] - first, tone - first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("clip", "codec", "copied"), [("mp3", "mp3float", True), ("late", "aac", False), ("uneven", "aac", False)])
 def test_sound_is_kept_and_in_step(clips: dict[str, Path], films: dict[str, Path], clip: str, codec: str, copied: bool) -> None:
     with av.open(str(films[clip])) as container:
@@ -308,6 +311,7 @@ def test_the_film_shows_the_stream_that_was_analysed(tmp_path: Path) -> None:
         assert new.shape == old.shape and np.abs(old.astype(int) - new).mean() < 4
 
 
+@pytest.mark.slow
 def test_boxes_are_drawn_where_faces_are_between_samples_too(run: RunFolder, clips: dict[str, Path], films: dict[str, Path]) -> None:
     (times, images), bare = frames(films["mp3"]), frames(clips["mp3"])[1]
     rows = face_rows(run, clips["mp3"])
@@ -325,6 +329,7 @@ def test_boxes_are_drawn_where_faces_are_between_samples_too(run: RunFolder, cli
     assert checked > 5 * len(rows)
 
 
+@pytest.mark.slow
 def test_words_leave_the_face_free(clips: dict[str, Path], run: RunFolder, films: dict[str, Path]) -> None:
     """A card is drawn, and where there is room beside the face it does not hide it."""
     by_time = {row["time_s"]: row["box"] for row in face_rows(run, clips["mp3"])}
@@ -338,6 +343,7 @@ def test_words_leave_the_face_free(clips: dict[str, Path], run: RunFolder, films
             assert outside.mean() > 0.03, "a card"
 
 
+@pytest.mark.slow
 def test_hidden_faces_are_found_no_more(run: RunFolder, clips: dict[str, Path], films: dict[str, Path], tmp_path: Path) -> None:
     detector = load_detector()
     film = annotate_video(run, video_id(clips["mp3"]), tmp_path / "blur.mp4", faces="blur").path
@@ -432,6 +438,7 @@ def test_tracks_between_and_around_samples() -> None:
     assert FacePositions([], sampled).at(0.2) == []
 
 
+@pytest.mark.slow
 def test_no_half_file_stays_and_an_older_one_does(run: RunFolder, clips: dict[str, Path], tmp_path: Path) -> None:
     out = tmp_path / "film.mp4"
     out.write_bytes(b"older")
@@ -448,6 +455,7 @@ def test_no_half_file_stays_and_an_older_one_does(run: RunFolder, clips: dict[st
     assert out.read_bytes() == b"older" and list(tmp_path.iterdir()) == [out]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_is_said_in_a_line(run: RunFolder, clips: dict[str, Path], samples: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="holds no video 0000"):
         annotate_video(run, "0000", tmp_path / "x.mp4")

@@ -33,6 +33,7 @@ def look(browser: Any) -> Iterator[OpenPage]:
         yield open_page
 
 
+@pytest.mark.slow
 def test_names_of_regions_do_not_cover_each_other(tmp_path: Path, samples: Path, look: OpenPage) -> None:
     """All fourteen regions of one face, drawn on a picture 320 pixels wide."""
     clip = tmp_path / "clip.mp4"

@@ -227,6 +227,7 @@ def test_a_killed_and_interrupted_run_resumes(archive: list[Path], run: RunFolde
     assert_same(run.path, out)
 
 
+@pytest.mark.slow
 def test_two_processes_write_the_tables_that_ray_writes(archive: list[Path], run: RunFolder, tmp_path: Path) -> None:
     out = tmp_path / "little"
     ended = process(archive, out, executor="two_processes")

@@ -154,6 +154,7 @@ def alone(films: Path) -> dict[str, list[object]]:
     return {path.name: said(list(analyse_video(str(path), settings(), detector))) for path in sorted(films.iterdir())}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [pytest.param("film.mp4", marks=pytest.mark.slow), "hole.mp4"])
 def test_two_say_what_one_says(films: Path, alone: dict[str, list[object]], name: str, decoders: tuple[Decoder, Decoder]) -> None:
     queue, options, path = SegmentQueue(1, 2), settings(f"video.segment_s={SEGMENT_S}"), str(films / name)

@@ -125,6 +125,7 @@ def test_a_different_answer_is_reported() -> None:
         assert not same_answers([answer], [other])[0]
 
 
+@pytest.mark.slow
 def test_a_failing_job_names_its_reason() -> None:
     with (
         TimedProcess("focalface_jobs.describe", "no-such-folder/", []) as process,

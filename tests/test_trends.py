@@ -257,6 +257,7 @@ def contents(folder: Path) -> dict[str, str]:
     return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.rglob("*") if file.is_file()}
 
 
+@pytest.mark.slow
 def test_the_command_writes_everything_the_same_every_time(run: Path, tmp_path: Path) -> None:
     groups = tmp_path / "groups.csv"
     groups.write_text(f'video,group\n"{ODD}.mp4",<i>\n$b$.mp4,y\n')

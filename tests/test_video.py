@@ -202,6 +202,7 @@ def test_frames_that_do_not_decode_are_left_out_not_made_up(samples: Path, tmp_p
     assert frames[-1].time_s == pytest.approx(471 * 1001 / 24000)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_length_even_if_frames_are_taken_slowly(samples: Path, tmp_path: Path) -> None:
     options = {"preset": "ultrafast"}
     path = write_clip(tmp_path / "large.mp4", pictures(samples / CLIPS[0], 220), size=(1280, 720), options=options)

@@ -133,6 +133,7 @@ def _kill_when_it_asks(decoder: Decoder, times: int) -> None:
     decoder.send = killing  # type: ignore[method-assign]
 
 
+@pytest.mark.slow
 def test_memory_ends_at_its_limit(samples: Path, tmp_path: Path) -> None:
     images = [np.tile(image, (13, 12, 1))[:4320, :7680] for image in pictures(samples / "WolfgangLanger_Pexels.mp4", 2)]
     large = write_clip(tmp_path / "8k.mp4", images, "mpeg4")
