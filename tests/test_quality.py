@@ -1,4 +1,4 @@
-"""How readable a face is: what lowers the score, what becomes of faces below the threshold, and a clip with a hand before a face."""
+"""How readable a face is: what lowers the score, how faces below the threshold are treated, and a clip with a hand before a face."""
 
 from __future__ import annotations
 

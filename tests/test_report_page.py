@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -18,22 +18,10 @@ from pipeline.report.page_data import load_video
 from pipeline.storage.output_names import unique_names
 from pipeline.storage.run_folder import RunFolder, empty, video_id
 from pipeline.vocabulary import EMOTIONS
-from tests.support.browser import DESKTOP, PHONE, OpenedPage, OpenPage, chromium, page_opener
+from tests.support.browser import DESKTOP, PHONE, OpenedPage, OpenPage
 from tests.support.tables import add_video, command, new_run, rows_of
 
 EVIL = "<script>document.title='pwned'<script>.mp4"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as running:
-        yield running
-
-
-@pytest.fixture
-def look(browser: Any) -> Iterator[OpenPage]:
-    with page_opener(browser) as open_page:
-        yield open_page
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +15,9 @@ from pipeline.schemas import TABLES
 from pipeline.storage.run_folder import video_id
 from pipeline.trends.analysis import load as load_trends
 from pipeline.vocabulary import EMOTIONS, REGIONS
-from tests.support.browser import PHONE, OpenPage, chromium, page_opener
+from tests.support.browser import PHONE, OpenPage
 from tests.support.runs import make_run
 from tests.support.tables import add_video, command, new_run, rows_of
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as running:
-        yield running
-
-
-@pytest.fixture
-def look(browser: Any) -> Iterator[OpenPage]:
-    with page_opener(browser) as open_page:
-        yield open_page
 
 
 @pytest.mark.slow

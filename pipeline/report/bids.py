@@ -25,7 +25,7 @@ FOLDER = "bids"
 """Name of the dataset's folder in a report."""
 
 VERSION = "1.10.0"
-"""Of the BIDS specification that is followed."""
+"""Version of the BIDS specification that the files follow."""
 
 COLUMNS = ("onset", "duration", "trial_type", "track", "person", "value", "description")
 

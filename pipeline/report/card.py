@@ -16,7 +16,7 @@ CARD_LETTERS, CARD_LEAST = 20, 15
 """Width of a card in heights of its letters, and the least for two side by side; less makes cards taller."""
 
 CARD_OPACITY = 0.8
-"""Of a card's ground, 0 to 1; less shows more of what is behind and reads worse."""
+"""Opacity of a card's ground, 0 to 1; less shows more of what is behind and reads worse."""
 
 MAX_UNITS = 4
 """Action units in a card, the most probable first; more makes cards taller."""

@@ -103,9 +103,7 @@ def has_frame_scores(run: RunFolder, video_id: str) -> bool:
 
     As in trends, after a face that was read the track's next face is read too in most cases.
     """
-    faces = run.read("faces", ["track_id", "frame_index", "emotion"], video_id).sort_by(
-        [("track_id", "ascending"), ("frame_index", "ascending")]
-    )
+    faces = run.read("faces", ["track_id", "frame_index", "emotion"], video_id).sort_by(BY_TRACK)
     if faces.num_rows < 2:
         return faces.num_rows == 1 and faces["emotion"].null_count == 0
     tracks = faces["track_id"].to_numpy()

@@ -120,6 +120,7 @@ class Overlay:
         for row in regions.to_pylist():
             if row["region"] != WHOLE_FACE:
                 self._regions.setdefault((row["track_id"], row["window_index"]), []).append(row)
+        self._units: dict[tuple[int, int], list[int]] = {}
         self._window = -1
         self._cards: dict[int, _Placed] = {}
 
@@ -136,6 +137,7 @@ class Overlay:
         faces, near = self._tracks.at(time_s), self._tracks.at(time_s, extended=True)
         window = int(np.floor(time_s / self._window_s))
         if window != self._window:
+            self._units.clear()
             self._window, self._cards = window, self._placed(window)
         cards = [self._cards[face.track_id] for face in near if face.track_id in self._cards]
         if not faces and not cards:
@@ -170,18 +172,22 @@ class Overlay:
                 return None
             codes = sorted((au for au in AUS if words[active_column(au)]), key=lambda au: -words[au])
             return CardValues(words["emotion"], words[f"emotion_{words['emotion']}"], tuple((au, words[au], True) for au in codes))
-        rows = self._scores.of(track_id)
-        starts = self._scores.start_s[rows]
-        own = slice(*np.searchsorted(starts, (window * self._window_s, (window + 1) * self._window_s)).tolist())
-        active, probabilities = self._scores.active[rows][own], self._scores.aus[rows][own]
-        peaks = np.where(active, probabilities, -1.0).max(axis=0, initial=-1.0)
-        units = [at for at in np.argsort(-peaks, kind="stable").tolist() if peaks[at] >= 0]
+        units = self._units.get((track_id, window))
+        if units is None:
+            units = self._units[track_id, window] = self._active_in_window(self._scores, track_id, window)
         at = None if time_s is None else self._scores.at(track_id, time_s)
         if at is None or np.isnan(self._scores.emotions[at]).any():
             return CardValues(None, None, tuple((AUS[unit], None, False) for unit in units))
         emotion = int(self._scores.emotions[at].argmax())
         now = tuple((AUS[unit], float(self._scores.aus[at, unit]), bool(self._scores.active[at, unit])) for unit in units)
         return CardValues(EMOTIONS[emotion], float(self._scores.emotions[at, emotion]), now)
+
+    def _active_in_window(self, scores: FrameScores, track_id: int, window: int) -> list[int]:
+        """Places in `AUS` of the action units that are active in any frame of a track's window, the surest first."""
+        rows = scores.of(track_id)
+        own = slice(*np.searchsorted(scores.start_s[rows], (window * self._window_s, (window + 1) * self._window_s)).tolist())
+        peaks = np.where(scores.active[rows][own], scores.aus[rows][own], -1.0).max(axis=0, initial=-1.0)
+        return [place for place in np.argsort(-peaks, kind="stable").tolist() if peaks[place] >= 0]
 
     def _outline(self, picture: Image.Image, face: FacePosition, values: CardValues | None) -> None:
         """A face's box with its regions and a tag."""

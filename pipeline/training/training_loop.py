@@ -114,7 +114,7 @@ class Plateau:
     """The learning rate of a stage that ends when its figure stops rising: constant, then falling linearly to zero.
 
     The rate falls once the best figure is `patience` checks old, or when the longest stage must begin to. Everything follows from the
-    figures checked so far, so that a resumed training goes on as an uninterrupted one.
+    figures checked so far, so that a resumed training ends as an uninterrupted one.
 
     Args:
         schedule: with a `patience`.
