@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import json
 import struct
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import av
 import numpy as np
-import psutil
 import pytest
 
 from pipeline.errors import VideoError
@@ -202,15 +201,25 @@ def test_frames_that_do_not_decode_are_left_out_not_made_up(samples: Path, tmp_p
     assert frames[-1].time_s == pytest.approx(471 * 1001 / 24000)
 
 
+_SLOW_READER = """
+import json, sys, time
+import psutil
+from pipeline.video.opening import open_video
+resident = []
+for _ in open_video(sys.argv[1]).frames():
+    time.sleep(0.005)  # the decoder could be far ahead
+    resident.append(psutil.Process().memory_info().rss)
+print(json.dumps(resident))
+"""
+"""Run as a process of its own: in the tests' process, memory also moves for other reasons."""
+
+
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_length_even_if_frames_are_taken_slowly(samples: Path, tmp_path: Path) -> None:
     options = {"preset": "ultrafast"}
     path = write_clip(tmp_path / "large.mp4", pictures(samples / CLIPS[0], 220), size=(1280, 720), options=options)
-    resident = []
-    for _ in open_video(path).frames():
-        time.sleep(0.005)  # the decoder could be far ahead
-        resident.append(psutil.Process().memory_info().rss)
-    assert max(resident[60:]) - resident[30] < 60 * 2**20  # thirty frames of 720p would be 83 MB
+    resident = json.loads(subprocess.run([sys.executable, "-c", _SLOW_READER, str(path)], check=True, capture_output=True).stdout)
+    assert max(resident[60:]) - resident[30] < 30 * 2**20  # thirty frames of 720p would be 83 MB
 
 
 def test_bad_files_are_told_in_one_line(samples: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import av.video.frame
 import numpy as np
-from av.sidedata.sidedata import Type
+from av.sidedata.sidedata import SideDataContainer, Type
 
 SQUARE_WITHIN = 0.01
 """Pixels this close to square count as square: resampling blurs more than it corrects. More leaves faces distorted by as much."""
@@ -87,7 +87,8 @@ class Orientation:
 
 def orientation_of(frame: av.video.frame.VideoFrame) -> Orientation:
     """The orientation that a decoded frame's display matrix asks for."""
-    side_data: Any = frame.side_data  # PyAV's hints take it for a dict
+    container: Any = SideDataContainer  # PyAV's hints know no arguments
+    side_data = container(frame)  # frame.side_data and its frame refer to each other, which keeps pictures until a garbage collection
     try:
         matrix = side_data[Type.DISPLAYMATRIX]
     except KeyError:
