@@ -35,6 +35,7 @@ test-all: test
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet pipeline tests jobs
 	@$(BIN)/mypy
 
 clean:

@@ -54,8 +54,6 @@ def test_an_adapter_that_finds_no_place_is_refused(adapter: Path, tmp_path: Path
         open_checkpoint("nano", adapter=str(other), device="cpu")
 
 
-
-
 @pytest.mark.slow
 def test_answers_of_several_tokens_are_probabilities_too(spelled: Path, asked: list[Request]) -> None:
     describer = TransformersDescriber(open_checkpoint(str(spelled), device="cpu"))

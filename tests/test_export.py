@@ -118,9 +118,7 @@ def test_a_smile_begins_in_its_own_frame_in_openfaces_columns(run: RunFolder, cl
     assert len(set(rows.AU12_c[rows.window_index == 0])) == 2, "it begins inside a window"
 
 
-def test_frames_of_a_run_that_read_only_the_described_ones_carry_what_their_window_says(
-    clips: dict[str, Path], tmp_path: Path
-) -> None:
+def test_frames_of_a_run_that_read_only_the_described_ones_carry_what_their_window_says(clips: dict[str, Path], tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", [clips["one"]], video_fps=FPS, describe_frames="described", select_regions="face")
     words = {(row["track_id"], row["window_index"]): row for row in table(run, "descriptions", clips["one"])}
     assert len(words) >= 2

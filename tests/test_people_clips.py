@@ -107,9 +107,7 @@ def test_two_faces_of_one_frame_are_never_one_person(runs: dict[str, RunFolder],
     assert len(set(whose(PeopleFolder(run.path / "people"), clips["two"]).values())) == 2
 
 
-def test_linking_again_embeds_nothing_and_keeps_names_and_edits(
-    runs: dict[str, RunFolder], clips: dict[str, Path], tmp_path: Path
-) -> None:
+def test_linking_again_embeds_nothing_and_keeps_names_and_edits(runs: dict[str, RunFolder], clips: dict[str, Path], tmp_path: Path) -> None:
     study = tmp_path / "study"
     first = link([runs["cuts"].path], load_recogniser(), study)
     assert first.embedded == 5

@@ -136,7 +136,10 @@ def test_a_report_names_people_and_its_exports_carry_them(run: RunFolder, tmp_pa
     frames = pq.read_table(tmp_path / "frames" / "one.parquet")
     assert frames.column_names.index("person_id") == frames.column_names.index("track_id") + 1
     assert set(zip(frames["track_id"].to_pylist(), frames["person_id"].to_pylist(), strict=True)) == {
-        (1, "P001"), (2, "P002"), (3, "P001"), (4, "P002"),
+        (1, "P001"),
+        (2, "P002"),
+        (3, "P001"),
+        (4, "P002"),
     }
     (elan,) = tmp_path.rglob("one.eaf")
     assert "AU12@P001" in elan.read_text() and "@track" not in elan.read_text()

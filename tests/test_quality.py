@@ -195,9 +195,7 @@ def test_threshold_0_reads_every_face(samples: Path, detector: Detector, describ
     assert everything.descriptions["window_index"].unique().to_pylist() == [4, 5]
 
 
-def test_an_unreadable_face_of_a_photograph_is_named_and_not_read(
-    samples: Path, detector: Detector, describer: Describer
-) -> None:
+def test_an_unreadable_face_of_a_photograph_is_named_and_not_read(samples: Path, detector: Detector, describer: Describer) -> None:
     with open_video(samples / "WolfgangLanger_Pexels.mp4") as video:
         frame = next(video.frames(from_s=5.0))
     (face,) = pipeline.describe_image(frame.image, detector=detector)
@@ -207,5 +205,3 @@ def test_an_unreadable_face_of_a_photograph_is_named_and_not_read(
     (read,) = pipeline.describe_image(frame.image, detector=detector, describer=describer, min_readable=0)
     assert read.unreadable is None
     assert read.regions[0].answer.emotion
-
-

@@ -175,9 +175,7 @@ def test_large_videos_keep_files_of_their_own(many: RunFolder, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("joining", [True, pytest.param(False, marks=pytest.mark.slow)])
-def test_a_kill_during_a_merge_loses_and_doubles_no_row(
-    many: RunFolder, monkeypatch: pytest.MonkeyPatch, joining: bool
-) -> None:
+def test_a_kill_during_a_merge_loses_and_doubles_no_row(many: RunFolder, monkeypatch: pytest.MonkeyPatch, joining: bool) -> None:
     before, marks = contents(many), many.committed()
     if not joining:
         many.merge_small()

@@ -59,6 +59,8 @@ Area = Annotated[
 Largest = Annotated[
     int | None, typer.Option("--largest", metavar="N", help="Only tracks among the N largest faces in at least half of their frames.")
 ]
+
+
 def choice(from_s: float | None, to_s: float | None, area: str | None, largest: int | None) -> Choice:
     """Which of a run's faces count.
 

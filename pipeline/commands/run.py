@@ -101,9 +101,7 @@ def run(
             show_default=f"{DEFAULTS.video.fps:g}",
         ),
     ] = None,
-    per_frame: Annotated[
-        bool, typer.Option("--per-frame", help="Give scores in every frame: --fps all and describe.frames=all.")
-    ] = False,
+    per_frame: Annotated[bool, typer.Option("--per-frame", help="Give scores in every frame: --fps all and describe.frames=all.")] = False,
     from_: From = None,
     to: To = None,
     window: Annotated[float | None, setting("Seconds that one description covers.", DEFAULTS.select.window)] = None,

@@ -207,9 +207,7 @@ def plain(fields: Answer, request: Request, known: Collection[str]) -> str:
         known: the action units that the model knows.
     """
     empty = not any(au in known for au in region_aus(request.region, request.box))
-    return compose(
-        fields.aus, fields.emotion, round(fields.age), region=request.region, empty=empty, intensities=fields.au_intensities
-    )
+    return compose(fields.aus, fields.emotion, round(fields.age), region=request.region, empty=empty, intensities=fields.au_intensities)
 
 
 def checked(sentence: str, fields: Answer, request: Request, known: Collection[str]) -> str:

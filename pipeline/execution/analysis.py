@@ -100,9 +100,7 @@ def track_faces(
         yield found, faces
 
 
-def _find_faces(
-    video: VideoSource | SegmentedVideo, settings: Settings, detector: Detector, timer: StageTimer
-) -> Iterator[FrameFaces]:
+def _find_faces(video: VideoSource | SegmentedVideo, settings: Settings, detector: Detector, timer: StageTimer) -> Iterator[FrameFaces]:
     """The faces of each sampled frame, without track ids."""
     if isinstance(video, SegmentedVideo):
         return video.frame_faces(settings.video.fps, **settings.video.range_s)

@@ -165,9 +165,7 @@ def _refuse_together(people: People, one: Sequence[Mapping[str, Any]], other: Se
         if not place.is_dir():
             raise SettingsError(f"{place}, the run {run}, is no longer there: put it back to merge people of it")
         faces = RunFolder(place).read("faces", ["frame_index", "time_s", "track_id"], video)
-        first, second = (
-            {row["track_id"] for row in rows if (row["run"], row["video_id"]) == (run, video)} for rows in (one, other)
-        )
+        first, second = ({row["track_id"] for row in rows if (row["run"], row["video_id"]) == (run, video)} for rows in (one, other))
         frames, tracks = faces["frame_index"].to_numpy(), faces["track_id"].to_numpy()
         for a, b in sharing_frames(frames, tracks):
             if (a in first and b in second) or (a in second and b in first):

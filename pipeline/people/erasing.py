@@ -138,9 +138,7 @@ def _erase_rows(run: RunFolder, keys: list[Key]) -> None:
     gone: dict[str, set[int]] = {}
     for _, video, track, _ in keys:
         gone.setdefault(video, set()).add(track)
-    present = {
-        video for video, tracks in gone.items() if tracks & set(run.read("faces", ["track_id"], video)["track_id"].to_pylist())
-    }
+    present = {video for video, tracks in gone.items() if tracks & set(run.read("faces", ["track_id"], video)["track_id"].to_pylist())}
     window_s = float(run.info.get("settings", {}).get("select", {}).get("window") or 1.0)
     counted: dict[str, dict[str, Any]] = {}
 

@@ -65,5 +65,3 @@ def _page(people: People, shown: dict[str, list[bytes]]) -> str:
     environment = Environment(loader=PackageLoader("pipeline.people"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     cards.sort(key=lambda card: (-card["faces"], card["person_id"]))
     return environment.get_template("people.html.j2").render(cards=cards, unlinked=sorted(unlinked.items()), about=people.about)
-
-

@@ -28,16 +28,11 @@ def chosen(choice: Choice, faces: pa.Table, frame_size: tuple[int, int]) -> np.n
     if choice.area is not None:
         kept &= in_area(boxes, choice.area, frame_size)
     if choice.largest is not None:
-        kept[kept] = _of_largest(
-            faces["track_id"].to_numpy()[kept], faces["frame_index"].to_numpy()[kept], boxes[kept], choice.largest
-        )
+        kept[kept] = _of_largest(faces["track_id"].to_numpy()[kept], faces["frame_index"].to_numpy()[kept], boxes[kept], choice.largest)
     return kept
 
 
-
-def chosen_rows(
-    choice: Choice, faces: pa.Table, descriptions: pa.Table, frame_size: tuple[int, int]
-) -> tuple[pa.Table, pa.Table]:
+def chosen_rows(choice: Choice, faces: pa.Table, descriptions: pa.Table, frame_size: tuple[int, int]) -> tuple[pa.Table, pa.Table]:
     """Rows of one video that count: faces, and descriptions of such a face in the described frame.
 
     Args:

@@ -164,9 +164,7 @@ class FocalCollator:
             return EMOTIONS[self._faces.emotion[row]], float(self._faces.age[row]), True
         return rng.choice(EMOTIONS), float(rng.randint(0, 100)), False
 
-    def _answer(
-        self, row: int, box: int, fields: tuple[str, float, bool], mirror: bool, rng: random.Random
-    ) -> tuple[tuple[int, ...], int]:
+    def _answer(self, row: int, box: int, fields: tuple[str, float, bool], mirror: bool, rng: random.Random) -> tuple[tuple[int, ...], int]:
         """(token ids of fields and sentence, number of tokens in the sentence)."""
         emotion, age, labelled = fields
         visible = self._faces.visible[box]

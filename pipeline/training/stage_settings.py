@@ -32,9 +32,7 @@ class _StageSettings(BaseModel):
     save_every: int = Field(200, gt=0, description="Steps between saved states; a killed training repeats at most this many.")
 
     teacher_share: Share = Field(0.0, description="Share of the targets set by the teacher instead of the labels.")
-    patience: int = Field(
-        0, ge=0, description="Checks without a rise after which the rate falls and the stage ends; 0: no checks."
-    )
+    patience: int = Field(0, ge=0, description="Checks without a rise after which the rate falls and the stage ends; 0: no checks.")
     check_every: int = Field(20_000, gt=0, description="Faces between two checks; fewer cost more time.")
     cool_down: Share = Field(0.2, description="Share of the stage, at its end, in which the rate falls; for stages with `patience`.")
 

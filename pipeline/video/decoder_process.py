@@ -245,9 +245,7 @@ class WatchedVideo:
         except DecoderFault:  # `frames` handles it
             return []
 
-    def segment(
-        self, fps: float | None, first: int, last: int, from_s: float = 0.0, to_s: float | None = None
-    ) -> Iterator[Frame]:
+    def segment(self, fps: float | None, first: int, last: int, from_s: float = 0.0, to_s: float | None = None) -> Iterator[Frame]:
         """See `pipeline.video.segments.segment_frames`.
 
         Raises:

@@ -209,9 +209,7 @@ class VllmDescriber(BaseDescriber):
             log_probabilities(slot, readouts).exp().double().numpy() for (_, slot, _), readouts in zip(self._slots, logits, strict=True)
         )
         readings = [unit_readings(self.aus, [unit[row] for unit in units]) for row in range(len(prompts))]
-        return [
-            Fields(scores, emotion[row], age[row], au_intensities=intensities) for row, (scores, intensities) in enumerate(readings)
-        ]
+        return [Fields(scores, emotion[row], age[row], au_intensities=intensities) for row, (scores, intensities) in enumerate(readings)]
 
     def _write(self, prompts: list[Prompt], answers: Sequence[Answer]) -> list[str]:
         """Greedy sentences after the decided fields, without the names of other emotions and ages."""
