@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ from pipeline.training.preconditions import check_preconditions
 from pipeline.training.run_stages import train
 from pipeline.training.stage_folder import COMPLETE, StageFolder, identity
 from pipeline.training.stage_settings import DenseStage, FocalStage, Stage, load_stage
-from pipeline.vocabulary import AUS_LABELLED, claims
+from pipeline.vocabulary import AUS_LABELLED, EMOTIONS, claims, mirrored_au
 
 MARGIN = (SIDE - CROP_SIZE) // 2
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "train"
@@ -180,7 +181,34 @@ def test_a_tree_gives_the_logits_of_its_paths() -> None:
     assert batch.ids.flatten()[batch.target_indices].tolist() == list(answer[-4:])
 
 
-def test_practised_answers_state_their_own_fields(faces: LabelledFaces) -> None:
+def practised_sentences(faces: LabelledFaces, random_field_share: float, count: int) -> list[str]:
+    """A sentence about the whole of each of the first `count` faces, in order."""
+    tokenizer = build_tokenizer()
+    layout = ConversationLayout(tokenizer, GRAMMAR, build_prefix(build_model(tokenizer), tokenizer, GRAMMAR))
+    stage = focal_stage(
+        boxes={"whole": 1.0}, boxes_per_face=1, sentence_share=1.0, dialogue_share=0.0, random_field_share=random_field_share
+    )
+    batch = FocalCollator(faces, stage, layout)([(i, i) for i in range(count)])["questions"]
+    text = tokenizer.decode(batch["ids"].flatten()[batch["target_indices"]], skip_special_tokens=False)
+    return [sentence for sentence in text.split(ANSWER_END) if sentence]
+
+
+def test_practised_answers_state_fields_of_the_face(faces: LabelledFaces) -> None:
+    """Also of faces that have votes instead of a named emotion, or an age that was guessed; what a face lacks is random."""
+    halved = np.arange(len(faces)) % 2 == 0
+    votes = np.where(halved[:, None], np.eye(len(EMOTIONS), dtype=np.float32)[3], np.nan).astype(np.float32)
+    guess = np.where(halved, 47, np.nan).astype(np.float32)
+    changed = replace(faces, votes=votes, age=np.full(len(faces), np.nan, np.float32), age_guess=guess)
+    for number, sentence in enumerate(practised_sentences(changed, 0.0, 64)):
+        said, units = claims(sentence), {AUS_LABELLED[i] for i in np.flatnonzero(faces.aus[number] & faces.aus_known[number])}
+        assert said.aus in (units, {mirrored_au(au) for au in units}), sentence
+        if halved[number]:
+            assert said.emotions <= {EMOTIONS[3]} and said.ages <= {47}
+    random_ages = {age for sentence in practised_sentences(changed, 1.0, 64) for age in claims(sentence).ages}
+    assert len(random_ages) > 20
+
+
+def test_practised_dialogues_state_one_emotion_and_age(faces: LabelledFaces) -> None:
     tokenizer = build_tokenizer()
     layout = ConversationLayout(tokenizer, GRAMMAR, build_prefix(build_model(tokenizer), tokenizer, GRAMMAR))
     collate = FocalCollator(faces, focal_stage(sentence_share=1.0, dialogue_share=0.5, random_field_share=0.5), layout)

@@ -230,12 +230,3 @@ def mirrored_text(sentence: str) -> str:
     'The right eye is at rest.'
     """
     return re.sub(r"\b(left|right)\b", lambda found: "right" if found[0] == "left" else "left", sentence)
-
-
-def ungraded(text: str) -> str:
-    """A sentence without the words of `grade`.
-
-    >>> ungraded("The lip corners are strongly raised.")
-    'The lip corners are raised.'
-    """
-    return re.sub(rf" (?:{SLIGHTLY}|{STRONGLY})\b", "", text)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,14 @@ from torch.utils.data import Dataset
 
 from pipeline.dataset.boxes import KINDS
 from pipeline.describe.grammar import ANSWER_END, fields_text
-from pipeline.describe.sentences import compose, mirrored_text, ungraded
+from pipeline.describe.sentences import compose, mirrored_text
 from pipeline.faces.alignment import CROP_SIZE
 from pipeline.training.augmentation import augmented_crops
 from pipeline.training.conversation_trees import ConversationLayout, Turn
 from pipeline.training.dense_supervision import emotion_targets, emotion_weights
 from pipeline.training.labelled_faces import MIRRORED_COLUMNS, UNKNOWN, LabelledFaces, mirror_names
 from pipeline.training.stage_settings import FocalStage, Stage
-from pipeline.vocabulary import AUS_LABELLED, CUSTOM_BOX, EMOTIONS, UNIT, WHOLE_FACE, Box
+from pipeline.vocabulary import AUS_LABELLED, EMOTIONS, UNIT, Box, mirrored_au
 
 Sample = tuple[int, int]
 """(number of the sample, index of its face)."""
@@ -101,6 +102,23 @@ class DenseCollator:
         }
 
 
+@dataclass(frozen=True)
+class Practised:
+    """Fields of a face that answers are practised with.
+
+    Attributes:
+        active: (A,) bool, active AUs of `AUS_LABELLED`.
+        intensities: 0 to 5 by AU; empty for a model without intensities.
+        emotion: one of `EMOTIONS`.
+        age: in whole years.
+    """
+
+    active: np.ndarray
+    intensities: dict[str, float]
+    emotion: str
+    age: int
+
+
 class FocalCollator:
     """Builds batches for a focal stage: a dense batch, and token trees of questions about some boxes of each face.
 
@@ -113,6 +131,7 @@ class FocalCollator:
     def __init__(self, faces: LabelledFaces, stage: FocalStage, layout: ConversationLayout) -> None:
         self._dense = DenseCollator(faces, stage)
         self._faces, self._stage, self._layout = faces, stage, layout
+        self._emotion = faces.majority
         self._kinds, self._shares = zip(*stage.boxes.items(), strict=True)
 
     def __call__(self, samples: Sequence[Sample]) -> dict[str, Any]:
@@ -149,44 +168,44 @@ class FocalCollator:
 
     def _turns(self, row: int, boxes: Sequence[int], dialogue: bool, mirror: bool, with_sentences: bool, rng: random.Random) -> list[Turn]:
         """The conversation about one face. All turns of a dialogue have answers; otherwise only the first turn may have one."""
-        fields = self._answer_fields(row, rng)
+        fields = self._practised(row, rng)
         turns = []
         for number, box in enumerate(boxes):
             has_answer = dialogue or (with_sentences and number == 0)
-            answer, target_count = self._answer(row, box, fields, mirror, rng) if has_answer else ((), 0)
+            answer, target_count = self._answer(box, fields, mirror, rng) if has_answer else ((), 0)
             turns.append(Turn(mirrored_box(self._faces.box[box], mirror), answer, target_count, dialogue and number > 0))
         return turns
 
-    def _answer_fields(self, row: int, rng: random.Random) -> tuple[str, float, bool]:
-        """(emotion, age, whether they are the labels). A sentence follows from its fields, so random fields are valid practice."""
-        labelled = self._faces.emotion[row] != UNKNOWN and not np.isnan(self._faces.age[row])
-        if labelled and rng.random() >= self._stage.random_field_share:
-            return EMOTIONS[self._faces.emotion[row]], float(self._faces.age[row]), True
-        return rng.choice(EMOTIONS), float(rng.randint(0, 100)), False
+    def _practised(self, row: int, rng: random.Random) -> Practised:
+        """Fields to write a sentence about. A sentence follows from its fields, so random fields are valid practice; they also stand in
+        for labels that the face lacks."""
+        faces, labelled = self._faces, rng.random() >= self._stage.random_field_share
+        known = faces.aus_known[row] & labelled
+        active = np.where(known, faces.aus[row], np.array([rng.random() < RANDOM_AU_RATE for _ in AUS_LABELLED]) & (not labelled))
+        intensity = np.array([rng.uniform(0, 5) if UNIT[au].graded else np.nan for au in AUS_LABELLED])
+        given = faces.au_intensity[row]
+        intensity = np.where(known & ~np.isnan(given), given, intensity)
+        emotion = self._emotion[row] if labelled else UNKNOWN
+        ages = [age for age in (faces.age[row], faces.age_guess[row]) if labelled and not np.isnan(age)]
+        return Practised(
+            active=active,
+            intensities={
+                au: float(value) for au, value in zip(AUS_LABELLED, intensity, strict=True) if self._layout.graded and value == value
+            },
+            emotion=rng.choice(EMOTIONS) if emotion == UNKNOWN else EMOTIONS[emotion],
+            age=round(float(ages[0])) if ages else rng.randint(0, 100),
+        )
 
-    def _answer(self, row: int, box: int, fields: tuple[str, float, bool], mirror: bool, rng: random.Random) -> tuple[tuple[int, ...], int]:
+    def _answer(self, box: int, fields: Practised, mirror: bool, rng: random.Random) -> tuple[tuple[int, ...], int]:
         """(token ids of fields and sentence, number of tokens in the sentence)."""
-        emotion, age, labelled = fields
-        visible = self._faces.visible[box]
-        if labelled:
-            active = visible & self._faces.aus[row]
-            sentence = self._faces.description[box].as_py()
-            labels = zip(AUS_LABELLED, self._faces.au_intensity[row].tolist(), strict=True)
-            intensities = {au: value for au, value in labels if value == value} if self._layout.graded else {}
-            if not self._layout.graded:
-                sentence = ungraded(sentence)
-            if mirror:
-                active, sentence = active[MIRRORED_COLUMNS], mirrored_text(sentence)
-        else:
-            active = visible & np.array([rng.random() < RANDOM_AU_RATE for _ in AUS_LABELLED])
-            intensities = {au: rng.uniform(0, 5) for au in AUS_LABELLED if UNIT[au].graded} if self._layout.graded else {}
-        units = [au for au, on in zip(AUS_LABELLED, active, strict=True) if on]
-        if not labelled:
-            kind = KINDS[self._faces.kind[box]]
-            known, empty, region = visible.any() or kind == "empty", kind == "empty", WHOLE_FACE if kind == "whole" else CUSTOM_BOX
-            said = units if known else None
-            sentence = compose(said, emotion, round(age), rng, region=region, empty=empty, intensities=intensities)
-        opening = self._layout.ids(fields_text(units, emotion, round(age), intensities))
+        faces = self._faces
+        units = [au for au, on in zip(AUS_LABELLED, fields.active & faces.visible[box], strict=True) if on]
+        region, empty = str(faces.region[box]), KINDS[faces.kind[box]] == "empty"
+        said = units if empty or faces.visible[box].any() else None
+        sentence = compose(said, fields.emotion, fields.age, rng, region=region, empty=empty, intensities=fields.intensities)
+        if mirror:
+            sentence, units = mirrored_text(sentence), [mirrored_au(au) for au in units]
+        opening = self._layout.ids(fields_text(units, fields.emotion, fields.age, fields.intensities))
         written = self._layout.ids(sentence + ANSWER_END)
         return (*opening, *written), len(written)
 

@@ -171,8 +171,7 @@ def emotion_weights(faces: LabelledFaces, power: float) -> np.ndarray:
     every fiftieth of the web pictures.
     """
     weights = np.zeros(len(faces), np.float32)
-    voted = ~np.isnan(faces.votes[:, 0])
-    emotion = np.where(voted, faces.votes.argmax(1), faces.emotion)
+    emotion = faces.majority
     for source in np.unique(faces.source):
         rows = (faces.source == source) & (emotion != UNKNOWN)
         counts = np.bincount(emotion[rows], minlength=len(EMOTIONS)).clip(1)

@@ -50,7 +50,7 @@ class LabelledFaces:
         kind: (R,) int8 indices into `KINDS`.
         box: (R, 4) float32, x0, y0, x1, y1 in pixels of the aligned crop.
         visible: (R, A) bool, AUs that the box can show.
-        description: R sentences.
+        region: (R,) str, the name by which each box is asked for, or `box`.
         dialogues: for each face its dialogues: lists of boxes, counted from first_box[i].
     """
 
@@ -71,11 +71,17 @@ class LabelledFaces:
     kind: np.ndarray
     box: np.ndarray
     visible: np.ndarray
-    description: pa.Array
+    region: np.ndarray
     dialogues: list[list[list[int]]]
 
     def __len__(self) -> int:
         return len(self.pixels)
+
+    @property
+    def majority(self) -> np.ndarray:
+        """(N,) int64: the emotion with most votes, where there are votes, else `emotion`."""
+        voted = ~np.isnan(self.votes[:, 0])
+        return np.where(voted, self.votes.argmax(1), self.emotion)
 
     def boxes_of(self, face: int, kinds: Sequence[str] = KINDS) -> np.ndarray:
         """Indices of the boxes of one face, of these kinds."""
@@ -130,7 +136,7 @@ def load_faces(dataset: Path, split: str, limit: int | None = None) -> LabelledF
         kind=np.array([kinds[name] for name in flat.field("kind").to_pylist()], np.int8),
         box=np.asarray(flat.field("box").flatten().to_numpy(zero_copy_only=False), np.float32).reshape(-1, 4),
         visible=_au_flags(flat.field("visible")),
-        description=flat.field("description"),
+        region=np.array(flat.field("region").to_pylist()),
         dialogues=table["dialogues"].to_pylist(),
     )
 
