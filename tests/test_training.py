@@ -26,7 +26,7 @@ from pipeline.describe.checkpoints import open_checkpoint
 from pipeline.describe.grammar import ANSWER_END, Grammar, fields_text, region_text
 from pipeline.describe.patches import grid_thw, patchify
 from pipeline.describe.prefix import build_prefix
-from pipeline.errors import FocalfaceError
+from pipeline.errors import FocalfaceError, SettingsError
 from pipeline.faces.alignment import CROP_SIZE
 from pipeline.records import Request
 from pipeline.training.augmentation import augmented_crops, centre_crops
@@ -41,6 +41,7 @@ from pipeline.training.nano import (
     STD,
     build_model,
     build_tokenizer,
+    inherit_weights,
     save_checkpoint,
 )
 from pipeline.training.preconditions import check_preconditions
@@ -254,6 +255,26 @@ def test_the_stages_make_a_checkpoint_that_answers(data: Path, faces: LabelledFa
     assert not any(line.startswith("==") for line in lines), "finished stages are not repeated"
     with pytest.raises(FocalfaceError, match="another seed"):
         train([load_stage(files[0], {"samples": 64, "batch": 32, "seed": 1})], data, tmp_path, log=quiet)
+
+
+def test_a_new_nano_inherits_what_an_earlier_one_knows(faces: LabelledFaces) -> None:
+    """Texts of words that both know are answered alike, although their tokenizers number them differently."""
+    earlier = open_checkpoint("nano", device="cpu")
+    tokenizer = build_tokenizer(seed=3)
+    assert tokenizer.get_vocab() != earlier.tokenizer.get_vocab()
+    model = build_model(tokenizer)
+    inherit_weights(model, tokenizer, earlier.model, earlier.tokenizer)
+    said = []
+    for network, words in ((model, tokenizer), (earlier.model, earlier.tokenizer)):
+        ids = torch.tensor([words.encode(" AU12 AU25 happiness 31\nThe lip corners are", add_special_tokens=False)])
+        with torch.no_grad():
+            logits = network.eval()(input_ids=ids).logits[0, -1].float()
+        said.append([float(logits[words.convert_tokens_to_ids(f"\u0120{word}")]) for word in ("pulled", "raised", "the", "up")])
+    assert said[0] == pytest.approx(said[1], abs=2e-3)
+    other = build_model(tokenizer)
+    other.model.language_model.layers = other.model.language_model.layers[:1]
+    with pytest.raises(SettingsError, match="another shape"):
+        inherit_weights(model, tokenizer, other, tokenizer)
 
 
 COMMAND = [sys.executable, "-m", "pipeline.cli", "train"]

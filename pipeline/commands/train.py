@@ -17,6 +17,9 @@ def train(
     out: Annotated[Path, typer.Option(help="Output folder; each stage gets a folder in it.")],
     model: Annotated[str | None, typer.Option(help="Checkpoint that the first stage starts from.", show_default="a new nano")] = None,
     adapter: Adapter = None,
+    inherit: Annotated[
+        str | None, typer.Option(help="Earlier nano whose weights a new one starts with, where its vocabulary has changed.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=64, help="Use at most this many faces of each split.")] = None,
     sets: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of all stage files; repeatable.")
@@ -35,9 +38,9 @@ def train(
     changes = parse_assignments(sets or (), "KEY=VALUE")
     stages = [load_stage(path, changes) for path in configs]
     start = Path(adapter) if adapter else None
-    check_preconditions(stages, data, out, model, start, limit)
+    check_preconditions(stages, data, out, model, start, limit, inherit)
 
     from pipeline.training.run_stages import train as run_stages
 
-    folder = run_stages(stages, data, out, model, start, limit, lambda line: print(line, flush=True))
+    folder = run_stages(stages, data, out, model, start, limit, lambda line: print(line, flush=True), inherit)
     print(f"result  {folder}")

@@ -18,6 +18,7 @@ from pipeline.describe.grammar import AGE_CHOICES, EMOTION_CHOICES, YES_NO, Gram
 from pipeline.describe.patches import grid_thw, patchify
 from pipeline.describe.sentences import compose
 from pipeline.describe.vision_tower import speed_up
+from pipeline.errors import SettingsError
 from pipeline.faces.alignment import CROP_SIZE
 from pipeline.training.dense_supervision import DenseHead, DenseLogits
 from pipeline.vocabulary import AUS, AUS_LABELLED, CUSTOM_BOX, EMOTIONS, REGIONS, UNIT
@@ -124,6 +125,35 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLForConditionalG
         tie_word_embeddings=True,
     )
     return Qwen2_5_VLForConditionalGeneration(config)
+
+
+@torch.no_grad()
+def inherit_weights(
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, earlier: nn.Module, earlier_tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Start a model from an earlier one of the same shape but with another vocabulary.
+
+    Words are matched by their text; a word that the earlier model did not have keeps its random embedding.
+
+    Args:
+        model, earlier: Qwen2.5-VLs; `model` is changed.
+        tokenizer, earlier_tokenizer: theirs.
+
+    Raises:
+        SettingsError: another shape.
+    """
+    new, old = tokenizer.get_vocab(), earlier_tokenizer.get_vocab()
+    words = [word for word in new if word in old]
+    given = dict(earlier.named_parameters())
+    for name, value in model.named_parameters():
+        source = given.get(name)
+        by_word = name.endswith("embed_tokens.weight")
+        if source is None or source.shape[by_word:] != value.shape[by_word:]:
+            raise SettingsError(f"--inherit: its {name} has another shape; name an earlier nano")
+        if by_word:
+            value[[new[word] for word in words]] = source[[old[word] for word in words]].to(value.dtype)
+        else:
+            value.copy_(source)
 
 
 def save_checkpoint(

@@ -35,12 +35,18 @@ def split_files(data: Path, split: str) -> list[Path]:
 
 
 def check_preconditions(
-    stages: Sequence[Stage], data: Path, out: Path, model: str | None = None, adapter: Path | None = None, limit: int | None = None
+    stages: Sequence[Stage],
+    data: Path,
+    out: Path,
+    model: str | None = None,
+    adapter: Path | None = None,
+    limit: int | None = None,
+    inherit: str | None = None,
 ) -> None:
     """Check all stages before the first one starts.
 
     Args:
-        stages, data, out, model, adapter, limit: as for `pipeline.training.run_stages.train`.
+        stages, data, out, model, adapter, limit, inherit: as for `pipeline.training.run_stages.train`.
 
     Raises:
         FocalfaceError: what is missing or contradictory, and what to do about it.
@@ -52,8 +58,11 @@ def check_preconditions(
         split_files(data, split)
     if out.exists() and not out.is_dir():
         raise SettingsError(f"--out {out} is a file; name a folder")
-    if model is not None:
-        locate(model)
+    if model is not None and inherit is not None:
+        raise SettingsError("--inherit is for a new nano; --model continues a checkpoint as it is")
+    for checkpoint in (model, inherit):
+        if checkpoint is not None:
+            locate(checkpoint)
     if adapter is not None:
         if not any(isinstance(stage, FocalStage) and stage.tune == "lora" for stage in stages):
             raise SettingsError("--adapter is for stages with tune: lora, and none of these stages has it")
@@ -61,7 +70,7 @@ def check_preconditions(
     trained: set[str] = set()
     for stage in stages:
         folder = StageFolder(out, stage.name)
-        folder.check_settings(identity(stage, data, model, limit))
+        folder.check_settings(identity(stage, data, model, limit, inherit))
         if isinstance(stage, FocalStage) and stage.tune == "lora" and model is None:
             raise SettingsError(f"{stage.name}: tune: lora needs a checkpoint to adapt; name one with --model")
         teacher = StageFolder(out, "teacher").network

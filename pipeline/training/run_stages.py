@@ -34,6 +34,7 @@ from pipeline.training.nano import (
     DenseTower,
     build_model,
     build_tokenizer,
+    inherit_weights,
     save_checkpoint,
 )
 from pipeline.training.objectives import DenseObjective, FocalObjective
@@ -60,6 +61,7 @@ def train(
     adapter: Path | None = None,
     limit: int | None = None,
     log: Callable[[str], None] = print,
+    inherit: str | None = None,
 ) -> Path:
     """Run stages in order. The same call resumes an interrupted training.
 
@@ -71,6 +73,7 @@ def train(
         adapter: LoRA adapter to continue with, for stages with `tune: lora`.
         limit: maximum number of faces of each split.
         log: receives one line per event.
+        inherit: checkpoint with nano's shape whose weights a new nano starts with, `pipeline.training.nano.inherit_weights`.
 
     Returns:
         The last checkpoint or adapter folder, or the file of a dense network.
@@ -78,7 +81,7 @@ def train(
     Raises:
         FocalfaceError: when data, the model or what a stage needs is missing, or a folder holds a training with other settings.
     """
-    check_preconditions(stages, data, out, model, adapter, limit)
+    check_preconditions(stages, data, out, model, adapter, limit, inherit)
     faces = load_faces(data, "train", limit)
     validation = load_faces(data, "val", min(limit or VALIDATION_FACES, VALIDATION_FACES))
     log(f"{len(faces)} faces to train on, {len(validation)} for validation")
@@ -90,11 +93,11 @@ def train(
         if not folder.figures.exists():
             log(f"== {stage.name}: {stage.samples} faces")
             if _is_main_process():
-                folder.write_settings(identity(stage, data, model, limit))
+                folder.write_settings(identity(stage, data, model, limit, inherit))
             if isinstance(stage, DenseStage):
-                _train_dense(stage, folder, faces, validation, log)
+                _train_dense(stage, folder, faces, validation, log, inherit)
             else:
-                _train_focal(stage, folder, faces, validation, model, adapter, log)
+                _train_focal(stage, folder, faces, validation, model, adapter, log, inherit)
         if isinstance(stage, FocalStage):
             if stage.tune == "lora":
                 adapter = result
@@ -110,10 +113,17 @@ def train(
 
 
 def _train_dense(
-    stage: DenseStage, folder: StageFolder, faces: LabelledFaces, validation: LabelledFaces, log: Callable[[str], None]
+    stage: DenseStage,
+    folder: StageFolder,
+    faces: LabelledFaces,
+    validation: LabelledFaces,
+    log: Callable[[str], None],
+    inherit: str | None,
 ) -> None:
     torch.manual_seed(stage.seed)
     network = _NETWORKS[stage.network](len(faces.blendshape_names))
+    if inherit and isinstance(network, DenseTower):
+        network.tower.load_state_dict(open_checkpoint(inherit, device="cpu").model.model.visual.state_dict())
     samples = SampleOrder(len(faces), stage.samples, stage.sampling_seed)
     objective = DenseObjective(network, stage.learning_rate, _teacher(stage, folder.out, faces), stage.teacher_share)
     logged = fit(
@@ -133,9 +143,10 @@ def _train_focal(
     model: str | None,
     adapter: Path | None,
     log: Callable[[str], None],
+    inherit: str | None,
 ) -> None:
     torch.manual_seed(stage.seed)
-    checkpoint, head, preprocessor = _starting_point(stage, folder.out, model, adapter, faces)
+    checkpoint, head, preprocessor = _starting_point(stage, folder.out, model, adapter, faces, inherit)
     layout, objective = _objective(stage, folder.out, checkpoint, head, faces)
     samples = SampleOrder(len(faces), stage.samples, stage.sampling_seed)
     collate = FocalCollator(faces, stage, layout)
@@ -162,12 +173,16 @@ def _train_focal(
 
 
 def _starting_point(
-    stage: FocalStage, out: Path, model: str | None, adapter: Path | None, faces: LabelledFaces
+    stage: FocalStage, out: Path, model: str | None, adapter: Path | None, faces: LabelledFaces, inherit: str | None
 ) -> tuple[Checkpoint, DenseHead | None, dict[str, Any]]:
     """The checkpoint and dense head that a stage trains, and the checkpoint's preprocessor settings."""
     if model is None:
         tokenizer = build_tokenizer()
-        checkpoint = Checkpoint("nano", speed_up(build_model(tokenizer)), tokenizer, GRAMMAR, MEAN, STD)
+        network = build_model(tokenizer)
+        if inherit:
+            earlier = open_checkpoint(inherit, device="cpu")
+            inherit_weights(network, tokenizer, earlier.model, earlier.tokenizer)
+        checkpoint = Checkpoint("nano", speed_up(network), tokenizer, GRAMMAR, MEAN, STD)
         preprocessor = PREPROCESSOR_CONFIG
     else:
         checkpoint = open_checkpoint(model, device="auto")

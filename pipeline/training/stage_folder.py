@@ -84,7 +84,9 @@ def last_state(states: Path) -> Path | None:
     return max(complete, key=lambda path: int(path.name.partition("-")[2]), default=None)
 
 
-def identity(stage: Stage, data: Path, model: str | None, limit: int | None) -> dict[str, Any]:
+def identity(stage: Stage, data: Path, model: str | None, limit: int | None, inherit: str | None = None) -> dict[str, Any]:
     """Everything that decides the result of a stage, as JSON data."""
     values = {**stage.model_dump(), "model": str(model), "data": str(data.resolve()), "limit": limit}
+    if inherit and model is None and not (isinstance(stage, DenseStage) and stage.network == "teacher"):
+        values["inherit"] = inherit
     return json.loads(json.dumps(values))
