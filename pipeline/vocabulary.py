@@ -228,6 +228,27 @@ def compatible(margins: Mapping[str, float]) -> tuple[str, ...]:
     return tuple(code for code in AUS if code in standing)
 
 
+@dataclass(frozen=True)
+class Combination:
+    """Action units that have a name of their own when they come together.
+
+    Attributes:
+        units: codes, in the order of `AUS`.
+        name: said after their clauses; not the word for an emotion.
+        source: who named it.
+    """
+
+    units: tuple[str, ...]
+    name: str
+    source: str
+
+
+COMBINATIONS: tuple[Combination, ...] = (
+    Combination(("AU06", "AU12"), "a Duchenne smile", "Ekman, Davidson and Friesen 1990, The Duchenne smile"),
+    Combination(("AU04", "AU05", "AU07"), "a glare", "Ekman 2003, Emotions Revealed"),
+)
+"""Combinations that sentences name. A name says no more than its units: neither that a smile is felt nor that a glare is angry."""
+
 FAULTS = ("too small", "blurred", "turned away", "cut off", "covered")
 """What keeps a face from being read (`pipeline.faces.readability`): the values of the `unreadable` column."""
 
@@ -492,8 +513,9 @@ def claims(text: str) -> Claims:
     """Read a description back: which action units (with their grades), emotions and ages its words claim."""
     lowered = text.lower()
     said = [_CLAUSE_UNIT[match] for match in _CLAUSES.findall(lowered)]
+    named = [code for one in COMBINATIONS if one.name.lower() in lowered for code in one.units]
     return Claims(
-        frozenset(code for code, _ in said),
+        frozenset([code for code, _ in said] + named),
         frozenset(_WORD_EMOTION[match] for match in _EMOTION_WORDS.findall(lowered)),
         frozenset(int(match) for match in _AGES.findall(lowered)),
         frozenset((code, word) for code, word in said if word),

@@ -12,6 +12,7 @@ from pipeline.evaluation.sentence_reader import read_sentence
 from pipeline.vocabulary import (
     ACTION_UNITS,
     AUS,
+    COMBINATIONS,
     CUSTOM_BOX,
     EMOTIONS,
     REGIONS,
@@ -20,6 +21,7 @@ from pipeline.vocabulary import (
     WHOLE_FACE,
     ActionUnit,
     Claims,
+    Combination,
     claims,
     grade,
 )
@@ -150,3 +152,17 @@ def test_grades_are_said_and_read_back(seed: int) -> None:
             without = re.sub(rf" ({SLIGHTLY}|{STRONGLY})\b", "", sentence)
             assert not agrees(without, aus, "sadness", 40, intensities), sentence
             assert agrees(without, aus, "sadness", 40), sentence
+
+
+@pytest.mark.parametrize("combination", COMBINATIONS)
+def test_a_combination_is_named_where_all_of_its_units_are_active(combination: Combination) -> None:
+    units = combination.units
+    sentence = compose(units, "neutral", 40)
+    assert combination.name in sentence and agrees(sentence, units, "neutral", 40)
+    assert read_sentence(sentence).aus == set(units)
+    assert not agrees(sentence, units[1:], "neutral", 40)
+    assert not agrees(f"The face shows {combination.name}, looks neutral and about 40 years old.", units[1:], "neutral", 40)
+    for missing in units:
+        assert combination.name not in compose([unit for unit in units if unit != missing], "neutral", 40)
+    unnamed = sentence.replace(f" in {combination.name}", "")
+    assert unnamed != sentence and agrees(unnamed, units, "neutral", 40), "a sentence may say the units alone"

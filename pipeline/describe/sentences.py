@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from pipeline.vocabulary import (
     ACTION_UNITS,
+    COMBINATIONS,
     CUSTOM_BOX,
     EMOTION_WORDS,
     REGION,
@@ -152,6 +153,8 @@ def compose(
 
     >>> compose(["AU12"], "happiness", 31, region="mouth")
     'The lip corners are pulled up; the face as a whole looks happy and about 31 years old.'
+    >>> compose(["AU06", "AU12"], None, None)
+    'The cheeks are raised and the lip corners are pulled up in a Duchenne smile.'
     """
 
     def pick(options: Sequence[str]) -> str:
@@ -162,14 +165,21 @@ def compose(
         return ""
     forms = _FORMS[region == WHOLE_FACE and not empty, bool(aus) and emotion != "neutral"]
     degrees = intensities or {}
-    parts = [graded_clause(pick(UNIT[au].clauses), grade(degrees.get(au))) for au in aus or ()] or [pick(_without_action(region, empty))]
-    clauses = parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
+    clause = {au: graded_clause(pick(UNIT[au].clauses), grade(degrees.get(au))) for au in aus or ()}
+    if named := next((one for one in COMBINATIONS if set(one.units) <= clause.keys() and pick((True, True, False))), None):
+        first, *others = named.units
+        clause[first] = f"{_joined([clause[first], *(clause.pop(au) for au in others)])} in {named.name}"
+    clauses = _joined(list(clause.values()) or [pick(_without_action(region, empty))])
     noun, adjective = EMOTION_WORDS[emotion] if emotion else ("", "")
     if emotion == "neutral":
         noun, adjective = _NEUTRAL_NOUN, "neutral"
     years = f"{age} year" if age == 1 else f"{age} years"
     sentence = pick(forms[known]).format(clauses=clauses, noun=noun, adjective=adjective, age=age, years=years)
     return sentence[0].upper() + sentence[1:]
+
+
+def _joined(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
 
 
 def _without_action(region: str, empty: bool) -> tuple[str, ...]:
