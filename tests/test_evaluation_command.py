@@ -44,7 +44,22 @@ def run(faces: Path, as_json: Path, *options: str) -> dict[str, Any]:
 def out(slice_: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the command writes for nano."""
     folder = tmp_path_factory.mktemp("out") / "new" / "folder"
-    run(slice_, folder / "figures.json", "--out", str(folder), "--by", "sex", "--by", "age")
+    run(
+        slice_,
+        folder / "figures.json",
+        "--out",
+        str(folder),
+        "--by",
+        "sex",
+        "--by",
+        "age",
+        "--by",
+        "eye_distance",
+        "--by",
+        "yaw",
+        "--by",
+        "readable",
+    )
     return folder
 
 
@@ -115,6 +130,9 @@ def test_figures_are_split_by_columns(figures: dict[str, Any], slice_: Path, out
     }
     assert all(0 < group["age_mae"] < 40 and 0 < group["au_f1_micro"] < 1 and "emotion_accuracy" not in group for group in sexes.values())
     assert sum(group["faces"] for group in figures["by"]["age"]["groups"].values()) == table.num_rows - table["age"].null_count
+    for name in ("eye_distance", "yaw", "readable"):  # measured: the file has no such columns
+        sizes = [group["faces"] for group in figures["by"][name]["groups"].values()]
+        assert len(sizes) == 4 and sum(sizes) == table.num_rows and min(sizes) > 10, name
     assert "By sex:" in (out / "benchmark.md").read_text()
 
 

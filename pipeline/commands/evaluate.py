@@ -29,7 +29,11 @@ def evaluate(
     as_json: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")] = None,
     answers: Annotated[Path | None, typer.Option(help="Score this Parquet file of answers instead of a model's.")] = None,
     by: Annotated[
-        list[str] | None, typer.Option(metavar="COLUMN", help="Split the figures by a column of FACES, as sex, group or age; repeatable.")
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Split the figures by a column of FACES, as sex or age, or by eye_distance, sharpness, yaw, pitch, readable; repeatable.",
+        ),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Use only this many faces, from the first.")] = None,
     judge: Annotated[str | None, typer.Option(metavar="URL", help="OpenAI-compatible server that judges sentences.")] = None,

@@ -103,6 +103,9 @@ _SIGNS = (
 
 _REGION_SIGNS = tuple(pattern for pattern in _SIGNS if pattern.startswith("{clauses}"))
 
+NAMED = 0.7
+"""Share of the wordings with a combination of action units that name it."""
+
 _NEUTRAL_NOUN = "a neutral look"
 
 _Known = tuple[bool, bool, bool]
@@ -166,7 +169,8 @@ def compose(
     forms = _FORMS[region == WHOLE_FACE and not empty, bool(aus) and emotion != "neutral"]
     degrees = intensities or {}
     clause = {au: graded_clause(pick(UNIT[au].clauses), grade(degrees.get(au))) for au in aus or ()}
-    if named := next((one for one in COMBINATIONS if set(one.units) <= clause.keys() and pick((True, True, False))), None):
+    together = (one for one in COMBINATIONS if set(one.units) <= clause.keys())
+    if (named := next(together, None)) and (chance is None or chance.random() < NAMED):
         first, *others = named.units
         clause[first] = f"{_joined([clause[first], *(clause.pop(au) for au in others)])} in {named.name}"
     clauses = _joined(list(clause.values()) or [pick(_without_action(region, empty))])

@@ -19,6 +19,9 @@ from pipeline.errors import FocalfaceError, one_line
 COLUMNS = ("image_id", "source", "image", "landmarks5", "emotion", "age", "aus")
 """Columns that a file of labelled faces must have. The values of `emotion`, `age` and `aus` may be null."""
 
+MEASURED = ("eye_distance", "sharpness", "yaw", "pitch", "readable")
+"""Columns that are measured where a file does not have them (`pipeline.evaluation.measures`)."""
+
 DATASET_COLUMN = "regions"
 """Column by which a dataset of `focalface dataset build` is recognised: its pictures are aligned already and its boxes are given."""
 
@@ -81,7 +84,7 @@ def open_faces(path: Path, columns: Collection[str] = ()) -> list[FaceFile]:
         raise FocalfaceError(f"{path}: not a Parquet file of labelled faces ({one_line(error)})") from error
     for file in files:
         names = file.schema_arrow.names
-        if missing := sorted({*COLUMNS, *columns} - set(names)):
+        if missing := sorted({*COLUMNS, *columns} - {*names, *MEASURED}):
             needed = ", ".join(dict.fromkeys([*COLUMNS, *columns]))
             raise FocalfaceError(f"{path}: columns {', '.join(missing)} are missing; needed are {needed}")
     if not sum(file.metadata.num_rows for file in files):

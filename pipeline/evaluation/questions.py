@@ -12,7 +12,7 @@ turn1 ... turn4     the same four regions asked in one conversation
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ import numpy as np
 from pipeline.dataset.schema import MARGIN
 from pipeline.errors import FocalfaceError
 from pipeline.evaluation.face_files import FaceFile, count_faces, open_faces, read_rows
+from pipeline.evaluation.measures import face_measures
 from pipeline.faces.alignment import CROP_SIZE, align, crop
 from pipeline.records import Alignment
 from pipeline.regions.placement import place_regions, to_frame_box
@@ -158,7 +159,7 @@ def _asked_face(row: dict[str, Any], number: int, file: FaceFile, attributes: Co
         "age": _finite(row["age"]),
         "emotion_votes": file.reader.emotion_votes(row),
         "age_guess": _finite(row.get("age_guess")),
-        "attributes": {name: row[name] for name in attributes},
+        "attributes": _attributes(row, attributes, lambda: face_measures(image, landmarks, alignment, file.is_dataset)),
     }
 
     def question(kind: str, region: str, box: Box) -> Question:
@@ -188,6 +189,12 @@ def _asked_face(row: dict[str, Any], number: int, file: FaceFile, attributes: Co
         for kinds in (APART, IN_TURN):
             questions += [question(kind, region, boxes[region]) for kind, region in zip(kinds, regions, strict=False)]
     return AskedFace(crop(image, alignment), tuple(questions))
+
+
+def _attributes(row: dict[str, Any], names: Collection[str], measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Values of columns; of those that the file does not have, measured ones."""
+    measured = measure() if any(name not in row for name in names) else {}
+    return {name: row[name] if name in row else measured[name] for name in names}
 
 
 def _finite(value: float | None) -> float | None:

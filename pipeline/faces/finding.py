@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-import cv2
 import numpy as np
 
 from pipeline.faces.alignment import align, crop
@@ -17,7 +16,7 @@ from pipeline.faces.covering import covering_maps
 from pipeline.faces.detectors import Detector
 from pipeline.faces.optical_flow import carry
 from pipeline.faces.pose import head_pose
-from pipeline.faces.readability import face_quality, readability
+from pipeline.faces.readability import face_quality, readability, sharpness
 from pipeline.faces.scene_cuts import is_blank, picture_changed, thumbnail
 from pipeline.records import Detections, Face, Frame, FrameFaces
 
@@ -101,7 +100,7 @@ def measure_faces(frame: Frame, found: Detections, detected: bool = True) -> tup
             yaw=yaw,
             pitch=pitch,
             roll=roll,
-            sharpness=float(cv2.Laplacian(cv2.cvtColor(aligned, cv2.COLOR_RGB2GRAY), cv2.CV_64F).var()),
+            sharpness=sharpness(aligned),
             alignment=alignment,
             crop=aligned,
         )

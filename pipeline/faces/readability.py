@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import exp, log
 
+import cv2
 import numpy as np
 
 from pipeline.faces.alignment import CROP_SIZE, EYE_DISTANCE, TEMPLATE
@@ -101,6 +102,11 @@ def readability(quality: Quality) -> tuple[float, str]:
     penalties = quality.penalties
     score = (1 + exp(-LEVEL)) / (1 + exp(sum(penalties.values()) - LEVEL))
     return score, max(FAULTS, key=lambda fault: penalties[fault])
+
+
+def sharpness(aligned: np.ndarray) -> float:
+    """Variance of the Laplacian of an aligned crop, (112, 112, 3) uint8 RGB."""
+    return float(cv2.Laplacian(cv2.cvtColor(aligned, cv2.COLOR_RGB2GRAY), cv2.CV_64F).var())
 
 
 def face_quality(face: Face, frame_size: tuple[int, int], covering: np.ndarray) -> Quality:
