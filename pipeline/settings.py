@@ -24,6 +24,11 @@ from pipeline.vocabulary import REGIONS, Box
 BACKENDS = tuple(sorted(file.stem for file in (Path(__file__).parent / "describe" / "backends").glob("[!_]*.py")))
 """What can run the model: the modules of `pipeline.describe.backends`."""
 
+AUTO = "auto"
+
+EQUAL_BACKENDS = (AUTO, "onnx", "transformers")
+"""Backends that give the same answers of a checkpoint, scores within a millionth: runs may go on with another of them."""
+
 EXECUTION = "execution"
 """The group that says where the work is done. All other groups decide what is found, and belong to a run's identity."""
 
@@ -72,8 +77,8 @@ def _known_device(value: str) -> str:
 
 
 def _known_backend(value: str) -> str:
-    if value not in BACKENDS:
-        raise ValueError(f"must be {', '.join(BACKENDS[:-1])} or {BACKENDS[-1]}, not {value!r}")
+    if value not in (AUTO, *BACKENDS):
+        raise ValueError(f"must be {AUTO}, {', '.join(BACKENDS[:-1])} or {BACKENDS[-1]}, not {value!r}")
     return value
 
 
@@ -222,7 +227,7 @@ class DescribeGroup(_Group):
         model: `nano`, folder of a checkpoint or hub id; for the backend `openai`, the name of a model of the server.
         adapter: folder of a LoRA adapter.
         sentences: `model`: written by the model; `plain`: a fixed wording of the fields.
-        backend: what runs the model.
+        backend: what runs the model; `auto`: onnx for small checkpoints on the CPU, else transformers.
         endpoint: base URL of the server, for the backend `openai`.
         frames: where the whole face is read: `all` sampled frames, the `described` ones, or `auto`: all of them for small models.
         min_readable: least score of a face that is read (`pipeline.faces.readability`); 0 reads all of them.
@@ -233,7 +238,7 @@ class DescribeGroup(_Group):
     model: str = "nano"
     adapter: str | None = None
     sentences: Literal["model", "plain"] = "model"
-    backend: Annotated[str, AfterValidator(_known_backend)] = "transformers"
+    backend: Annotated[str, AfterValidator(_known_backend)] = AUTO
     endpoint: Annotated[str | None, AfterValidator(_known_endpoint)] = None
     frames: Literal["auto", "all", "described"] = "auto"
     min_readable: Annotated[float, Field(ge=0, le=1)] = MIN_READABLE
@@ -249,7 +254,7 @@ class DescribeGroup(_Group):
         if self.backend == "openai" and self.endpoint is None:
             address = "the address of an OpenAI-compatible server such as http://localhost:8000/v1"
             raise ValueError(f"the backend openai needs describe.endpoint, {address}")
-        if self.backend in ("transformers", "vllm") and self.endpoint is not None:
+        if self.backend != "openai" and self.endpoint is not None:
             raise ValueError("endpoint is for the backend openai")
         if self.endpoint is not None and self.adapter is not None:
             raise ValueError("adapter is for a local checkpoint: a model at an endpoint takes none")
@@ -310,10 +315,13 @@ class Settings(_Group):
 
     def identity(self) -> dict[str, Any]:
         """What decides the results, as plain data: two runs may share an output folder when theirs are equal."""
-        return self.model_dump(
+        values = self.model_dump(
             mode="json",
             exclude={EXECUTION: True, "video": {"timeout_s", "memory_mb", "segment_s"}, "detect": {"device"}, "describe": {"batch_size"}},
         )
+        if self.describe.backend in EQUAL_BACKENDS:
+            values["describe"]["backend"] = "transformers"
+        return values
 
 
 def _keys() -> dict[str, Any]:

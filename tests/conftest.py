@@ -6,11 +6,16 @@ import importlib.util
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.support.browser import OpenPage, chromium, page_opener
+
+if TYPE_CHECKING:
+    from pipeline.records import Request
 
 # A program that is started in the background may ignore interrupts, and then the runs that tests interrupt do too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -65,6 +70,25 @@ def spelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_checkpoint(build_model(fast), fast, Grammar(face_size=112), PREPROCESSOR_CONFIG, folder)
     (folder / FILE).unlink()
     return folder
+
+
+@pytest.fixture(scope="session")
+def asked_faces(samples: Path) -> list[Request]:
+    """Four regions of each of the five faces of a real picture."""
+    from pipeline.faces.alignment import align, crop
+    from pipeline.faces.detectors import load_detector
+    from pipeline.records import Request
+    from pipeline.regions.placement import place_regions
+
+    image = np.asarray(Image.open(samples / "multi_face.jpg").convert("RGB"))
+    found = load_detector("centerface", min_face=20).detect([image])[0]
+    assert len(found) == 5
+    requests = []
+    for landmarks in found.landmarks5:
+        alignment = align(landmarks)
+        face, boxes = crop(image, alignment), place_regions(landmarks, alignment)
+        requests += [Request(face, boxes[name], name) for name in ("face", "mouth", "eyes", "nose")]
+    return requests
 
 
 @pytest.fixture(scope="module")

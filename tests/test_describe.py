@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 
 from pipeline.describe.backends import load_describer
 from pipeline.describe.backends.transformers import TransformersDescriber
 from pipeline.describe.checkpoints import Checkpoint, locate, open_checkpoint
+from pipeline.describe.claims import claims
 from pipeline.describe.describer import checked
 from pipeline.describe.describer import plain as plain_wording
 from pipeline.describe.grammar import ANSWER_END, IMAGE_TOKEN, USER_IMAGE_END, USER_START, Grammar, fields_text, region_text
@@ -24,29 +24,12 @@ from pipeline.describe.sentences import compose
 from pipeline.describe.tokens import PromptTokens
 from pipeline.errors import ModelError
 from pipeline.execution.description import answer_columns
-from pipeline.faces.alignment import align, crop
-from pipeline.faces.detectors import load_detector
 from pipeline.records import Answer, Request
-from pipeline.regions.placement import place_regions
 from pipeline.training.nano import GRAMMAR, PREPROCESSOR_CONFIG, build_model, build_tokenizer, save_checkpoint
-from pipeline.vocabulary import AUS, EMOTION_WORDS, EMOTIONS, REGION_AUS, UNIT, claims, compatible, excludes
+from pipeline.vocabulary import AUS, EMOTION_WORDS, EMOTIONS, REGION_AUS, UNIT, compatible, excludes
 
-REGIONS_ASKED = ("face", "mouth", "eyes", "nose")
+REGIONS_ASKED = 4  # of each face, the whole face first
 NANO_AUS = Grammar.load(locate("nano")).aus
-
-
-@pytest.fixture(scope="module")
-def requests_(samples: Path) -> list[Request]:
-    """Four regions of each of the five faces of a real picture."""
-    image = np.asarray(Image.open(samples / "multi_face.jpg").convert("RGB"))
-    found = load_detector("centerface", min_face=20).detect([image])[0]
-    assert len(found) == 5
-    requests = []
-    for landmarks in found.landmarks5:
-        alignment = align(landmarks)
-        face, boxes = crop(image, alignment), place_regions(landmarks, alignment)
-        requests += [Request(face, boxes[name], name) for name in REGIONS_ASKED]
-    return requests
 
 
 @pytest.fixture(scope="module")
@@ -62,16 +45,18 @@ def plain() -> TransformersDescriber:
 
 
 @pytest.fixture(scope="module")
-def answers(describer: TransformersDescriber, requests_: list[Request]) -> list[Answer]:
-    return describer.describe(requests_)
+def answers(describer: TransformersDescriber, asked_faces: list[Request]) -> list[Answer]:
+    return describer.describe(asked_faces)
 
 
-def test_plain_sentences_go_with_the_same_fields(describer: TransformersDescriber, requests_: list[Request], answers: list[Answer]) -> None:
+def test_plain_sentences_go_with_the_same_fields(
+    describer: TransformersDescriber, asked_faces: list[Request], answers: list[Answer]
+) -> None:
     quick = load_describer("nano", device="cpu", sentences="plain")
-    wanted = [_plain(answer, request) for answer, request in zip(answers, requests_, strict=True)]
-    assert _alike(quick.describe(requests_), wanted)
+    wanted = [_plain(answer, request) for answer, request in zip(answers, asked_faces, strict=True)]
+    assert _alike(quick.describe(asked_faces), wanted)
     assert [answer.description for answer in wanted] != [answer.description for answer in answers]
-    assert _alike(quick.converse(requests_[:1]), [_plain(answers[0], requests_[0])])
+    assert _alike(quick.converse(asked_faces[:1]), [_plain(answers[0], asked_faces[0])])
     assert quick.replaced == 0
 
 
@@ -89,8 +74,8 @@ def _alike(some: list[Answer], others: list[Answer]) -> bool:
     )
 
 
-def test_answers_keep_the_grammar(describer: TransformersDescriber, requests_: list[Request], answers: list[Answer]) -> None:
-    for request, answer in zip(requests_, answers, strict=True):
+def test_answers_keep_the_grammar(describer: TransformersDescriber, asked_faces: list[Request], answers: list[Answer]) -> None:
+    for request, answer in zip(asked_faces, answers, strict=True):
         can_show = [au for au in REGION_AUS[request.region] if au in describer.aus]
         assert list(answer.au_scores) == can_show
         assert all(0 <= score <= 1 for score in answer.au_scores.values())
@@ -103,11 +88,11 @@ def test_answers_keep_the_grammar(describer: TransformersDescriber, requests_: l
     assert describer.info.thresholds == {au: describer.grammar.threshold(au) for au in describer.aus}
 
 
-def test_of_two_units_that_exclude_each_other_the_surer_stands(requests_: list[Request]) -> None:
+def test_of_two_units_that_exclude_each_other_the_surer_stands(asked_faces: list[Request]) -> None:
     """With thresholds so low that every unit is a candidate, whatever the picture."""
     checkpoint = open_checkpoint("nano", device="cpu")
     eager = TransformersDescriber(replace(checkpoint, grammar=replace(checkpoint.grammar, thresholds=dict.fromkeys(AUS, 0.0))))
-    for request, answer in zip(requests_, eager.describe(requests_), strict=True):
+    for request, answer in zip(asked_faces, eager.describe(asked_faces), strict=True):
         assert answer.aus == compatible(answer.au_scores)
         assert not any(excludes(one, other) for one in answer.aus for other in answer.aus)
         assert claims(answer.description).aus == set(answer.aus)
@@ -116,14 +101,14 @@ def test_of_two_units_that_exclude_each_other_the_surer_stands(requests_: list[R
             assert ("AU24" in answer.aus) == (answer.au_scores["AU24"] > answer.au_scores["AU25"])
 
 
-def test_levels_give_score_and_intensity(requests_: list[Request], tmp_path: Path) -> None:
+def test_levels_give_score_and_intensity(asked_faces: list[Request], tmp_path: Path) -> None:
     """A checkpoint whose grammar asks for levels: the score is the probability of any level but 0, the intensity the expected level."""
     torch.manual_seed(0)
     tokenizer = build_tokenizer()
     save_checkpoint(build_model(tokenizer), tokenizer, GRAMMAR, PREPROCESSOR_CONFIG, tmp_path)
     graded = TransformersDescriber(open_checkpoint(str(tmp_path), device="cpu"))
     assert graded.grammar.au_levels and not Grammar.load(locate("nano")).au_levels
-    for request, answer in zip(requests_[:4], graded.read(requests_[:4]), strict=True):
+    for request, answer in zip(asked_faces[:4], graded.read(asked_faces[:4]), strict=True):
         known = [au for au in REGION_AUS[request.region] if au in graded.aus]
         assert list(answer.au_scores) == known
         assert list(answer.au_intensities) == [au for au in known if UNIT[au].graded]
@@ -132,8 +117,8 @@ def test_levels_give_score_and_intensity(requests_: list[Request], tmp_path: Pat
         columns = answer_columns(answer)
         assert columns.get("AU12_intensity") == answer.au_intensities.get("AU12")
         assert "AU61_intensity" not in columns
-    mirror = Request(np.ascontiguousarray(requests_[0].crop[:, ::-1]), _mirrored_box(requests_[0]), "face")
-    one, other = graded.read([requests_[0], mirror])
+    mirror = Request(np.ascontiguousarray(asked_faces[0].crop[:, ::-1]), _mirrored_box(asked_faces[0]), "face")
+    one, other = graded.read([asked_faces[0], mirror])
     assert one.au_scores["AU61"] == pytest.approx(other.au_scores["AU62"], abs=1e-5), "a mirrored face looks to the other side"
     assert one.au_intensities["AU12"] == pytest.approx(other.au_intensities["AU12"], abs=1e-5)
 
@@ -143,8 +128,10 @@ def _mirrored_box(request: Request) -> tuple[float, float, float, float]:
     return 112 - x1, y0, 112 - x0, y1
 
 
-def test_fields_alone_are_those_of_a_description(describer: TransformersDescriber, requests_: list[Request], answers: list[Answer]) -> None:
-    read = describer.read(requests_)
+def test_fields_alone_are_those_of_a_description(
+    describer: TransformersDescriber, asked_faces: list[Request], answers: list[Answer]
+) -> None:
+    read = describer.read(asked_faces)
     for one, other in zip(read, answers, strict=True):
         assert one.au_scores == pytest.approx(other.au_scores, abs=1e-6)
         assert one.emotion_scores == pytest.approx(other.emotion_scores, abs=1e-6)
@@ -156,28 +143,30 @@ def test_fields_alone_are_those_of_a_description(describer: TransformersDescribe
 
 @pytest.mark.parametrize("sentences", ["model", "plain"])
 def test_regions_have_the_emotion_and_age_of_their_face(
-    describer: TransformersDescriber, requests_: list[Request], answers: list[Answer], sentences: str
+    describer: TransformersDescriber, asked_faces: list[Request], answers: list[Answer], sentences: str
 ) -> None:
     """Whether the whole face is among the questions or not, also where a face falls into two batches."""
     small = load_describer("nano", device="cpu", batch_size=6, sentences=sentences)
-    faces = [requests_[i - i % len(REGIONS_ASKED)] for i in range(len(requests_))]
-    found = small.describe(requests_, faces)
-    for i, (request, own, alone) in enumerate(zip(requests_, found, answers, strict=True)):
-        face = answers[i - i % len(REGIONS_ASKED)]
+    faces = [asked_faces[i - i % REGIONS_ASKED] for i in range(len(asked_faces))]
+    found = small.describe(asked_faces, faces)
+    for i, (request, own, alone) in enumerate(zip(asked_faces, found, answers, strict=True)):
+        face = answers[i - i % REGIONS_ASKED]
         assert (own.aus, own.emotion, own.age) == (alone.aus, face.emotion, face.age)
         assert (own.age_low, own.age_high) == (face.age_low, face.age_high)
         assert own.au_scores == pytest.approx(alone.au_scores, abs=1e-5)
         assert own.emotion_scores == pytest.approx(face.emotion_scores, abs=1e-5)
         assert claims(own.description).emotions == {face.emotion} and claims(own.description).ages == {round(face.age)}, request.region
-    places = [i for i, request in enumerate(requests_) if request.region != "face"]
-    assert _alike(small.describe([requests_[i] for i in places], [faces[i] for i in places]), [found[i] for i in places])
-    assert _alike(small.converse(requests_, faces), found)
+    places = [i for i, request in enumerate(asked_faces) if request.region != "face"]
+    assert _alike(small.describe([asked_faces[i] for i in places], [faces[i] for i in places]), [found[i] for i in places])
+    assert _alike(small.converse(asked_faces, faces), found)
 
 
-def test_a_reading_of_the_face_may_be_handed_in(describer: TransformersDescriber, requests_: list[Request], answers: list[Answer]) -> None:
+def test_a_reading_of_the_face_may_be_handed_in(
+    describer: TransformersDescriber, asked_faces: list[Request], answers: list[Answer]
+) -> None:
     """As a run does, whose series is read without the mirror image: the description of the face says what that reading says."""
-    readings = describer.read(requests_[:1], mirror=False)
-    face, mouth = describer.describe(requests_[:2], [readings[0]] * 2)
+    readings = describer.read(asked_faces[:1], mirror=False)
+    face, mouth = describer.describe(asked_faces[:2], [readings[0]] * 2)
     assert replace(face, description="", own_sentence=None) == readings[0] != replace(answers[0], description="", own_sentence=None)
     assert claims(face.description).aus == set(face.aus)
     assert (mouth.emotion_scores, mouth.age) == (readings[0].emotion_scores, readings[0].age)
@@ -185,11 +174,11 @@ def test_a_reading_of_the_face_may_be_handed_in(describer: TransformersDescriber
 
 
 @pytest.mark.parametrize("earlier_turns", ["sentence", "all"])
-def test_turns_have_the_emotion_and_age_of_their_face(requests_: list[Request], answers: list[Answer], earlier_turns: str) -> None:
+def test_turns_have_the_emotion_and_age_of_their_face(asked_faces: list[Request], answers: list[Answer], earlier_turns: str) -> None:
     checkpoint = open_checkpoint("nano", device="cpu")
     talking = TransformersDescriber(replace(checkpoint, grammar=replace(checkpoint.grammar, earlier_turns=earlier_turns)))
     for places in ([0, 1, 2], [1, 2]):
-        for turn in talking.converse([requests_[i] for i in places], [requests_[0]] * len(places)):
+        for turn in talking.converse([asked_faces[i] for i in places], [asked_faces[0]] * len(places)):
             assert (turn.emotion, turn.age) == (answers[0].emotion, answers[0].age)
             assert turn.emotion_scores == pytest.approx(answers[0].emotion_scores, abs=1e-5)
             assert claims(turn.description).ages == {round(turn.age)}
@@ -203,8 +192,8 @@ def test_a_sentence_says_what_its_fields_say(answers: list[Answer]) -> None:
         assert said.ages == {round(answer.age)}
 
 
-def test_a_regions_sentence_speaks_of_the_region_first(requests_: list[Request], answers: list[Answer]) -> None:
-    for request, answer in zip(requests_, answers, strict=True):
+def test_a_regions_sentence_speaks_of_the_region_first(asked_faces: list[Request], answers: list[Answer]) -> None:
+    for request, answer in zip(asked_faces, answers, strict=True):
         said = answer.description.lower()
         if request.region != "face":
             faces = [at for word in (*EMOTION_WORDS[answer.emotion], str(round(answer.age))) if (at := said.find(word)) >= 0]
@@ -214,17 +203,17 @@ def test_a_regions_sentence_speaks_of_the_region_first(requests_: list[Request],
                 if (at := said.find(part)) >= 0
             ]
             assert min(parts) < min(faces), answer.description
-    nose = next(answer for request, answer in zip(requests_, answers, strict=True) if request.region == "nose")
+    nose = next(answer for request, answer in zip(asked_faces, answers, strict=True) if request.region == "nose")
     assert nose.description.startswith("No action of the face can be read in the nose"), "nano knows no unit of the nose"
 
 
 def test_most_sentences_about_faces_and_active_regions_are_the_models_own(
-    describer: TransformersDescriber, requests_: list[Request], answers: list[Answer]
+    describer: TransformersDescriber, asked_faces: list[Request], answers: list[Answer]
 ) -> None:
     own = [answer.own_sentence == answer.description for answer in answers if answer.aus]
     assert sum(own) >= 0.75 * len(own)
     before = describer.replaced
-    describer.describe(requests_)
+    describer.describe(asked_faces)
     assert describer.replaced - before == sum(answer.own_sentence != answer.description for answer in answers)
 
 
@@ -234,10 +223,10 @@ def test_faces_differ_and_so_do_their_answers(answers: list[Answer]) -> None:
 
 @pytest.mark.parametrize("batch_size", [pytest.param(1, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow), 7])
 def test_a_request_alone_and_in_any_batch_gets_the_same_answer(
-    describer: TransformersDescriber, requests_: list[Request], answers: list[Answer], batch_size: int
+    describer: TransformersDescriber, asked_faces: list[Request], answers: list[Answer], batch_size: int
 ) -> None:
     other = TransformersDescriber(open_checkpoint("nano", device="cpu"), batch_size)
-    for again, answer in zip(other.describe(requests_[::-1])[::-1], answers, strict=True):
+    for again, answer in zip(other.describe(asked_faces[::-1])[::-1], answers, strict=True):
         assert (again.aus, again.emotion, again.age, again.description) == (answer.aus, answer.emotion, answer.age, answer.description)
         assert again.au_scores == pytest.approx(answer.au_scores, abs=1e-5)
         assert again.emotion_scores == pytest.approx(answer.emotion_scores, abs=1e-5)
@@ -265,10 +254,10 @@ def reference() -> Any:
 
 @pytest.mark.parametrize("index", [0, 5, 14])
 def test_scores_are_the_reference_models_token_probabilities(
-    describer: TransformersDescriber, plain: TransformersDescriber, reference: Any, requests_: list[Request], index: int
+    describer: TransformersDescriber, plain: TransformersDescriber, reference: Any, asked_faces: list[Request], index: int
 ) -> None:
     tokenizer = open_checkpoint("nano", device="cpu").tokenizer
-    request = requests_[index]
+    request = asked_faces[index]
     (answer,) = plain.describe([request])
     for au, score in answer.au_scores.items():
         logits = reference(**_plain_inputs(describer, request, describer.grammar.au_slot.format(code=au, name=""))).logits[0, -1]
@@ -280,13 +269,13 @@ def test_scores_are_the_reference_models_token_probabilities(
 
 
 def test_fields_are_the_mean_of_a_face_and_its_mirror_image(
-    describer: TransformersDescriber, plain: TransformersDescriber, requests_: list[Request], answers: list[Answer]
+    describer: TransformersDescriber, plain: TransformersDescriber, asked_faces: list[Request], answers: list[Answer]
 ) -> None:
     assert describer.grammar.mirror
     turned = [
-        Request(np.ascontiguousarray(r.crop[:, ::-1]), (112 - r.box[2], r.box[1], 112 - r.box[0], r.box[3]), r.region) for r in requests_
+        Request(np.ascontiguousarray(r.crop[:, ::-1]), (112 - r.box[2], r.box[1], 112 - r.box[0], r.box[3]), r.region) for r in asked_faces
     ]
-    for answer, own, other in zip(answers, plain.describe(requests_), plain.describe(turned), strict=True):
+    for answer, own, other in zip(answers, plain.describe(asked_faces), plain.describe(turned), strict=True):
         for au, score in answer.au_scores.items():
             assert score == pytest.approx((own.au_scores[au] + other.au_scores[au]) / 2, abs=1e-5)
         for name, score in answer.emotion_scores.items():
@@ -294,13 +283,13 @@ def test_fields_are_the_mean_of_a_face_and_its_mirror_image(
 
 
 def test_sentences_are_what_the_reference_generates(
-    describer: TransformersDescriber, reference: Any, requests_: list[Request], answers: list[Answer]
+    describer: TransformersDescriber, reference: Any, asked_faces: list[Request], answers: list[Answer]
 ) -> None:
     """Or the plain wording of the fields, where what it generates contradicts them."""
     kept = 0
     tokenizer = open_checkpoint("nano", device="cpu").tokenizer
     tokens = PromptTokens(tokenizer, describer.grammar, 112)
-    for request, answer in list(zip(requests_, answers, strict=True))[::3]:
+    for request, answer in list(zip(asked_faces, answers, strict=True))[::3]:
         inputs = _plain_inputs(describer, request, fields_text(answer.aus, answer.emotion, round(answer.age)))
         greedy = {"max_new_tokens": 96, "do_sample": False, "suppress_tokens": tokens.barred(answer)}
         written = reference.generate(**inputs, **greedy)[0, inputs["input_ids"].shape[1] :]
@@ -311,8 +300,8 @@ def test_sentences_are_what_the_reference_generates(
     assert kept >= 3
 
 
-def test_a_sentence_that_contradicts_its_fields_gives_way(requests_: list[Request], answers: list[Answer]) -> None:
-    request, answer = next(pair for pair in zip(requests_, answers, strict=True) if pair[1].aus and pair[0].region == "face")
+def test_a_sentence_that_contradicts_its_fields_gives_way(asked_faces: list[Request], answers: list[Answer]) -> None:
+    request, answer = next(pair for pair in zip(asked_faces, answers, strict=True) if pair[1].aus and pair[0].region == "face")
     age = round(answer.age)
 
     def kept(sentence: str) -> str:
@@ -338,11 +327,11 @@ def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
         load_describer("nano", adapter=str(tmp_path))
 
 
-def test_a_conversation_goes_on_from_what_was_said(requests_: list[Request]) -> None:
+def test_a_conversation_goes_on_from_what_was_said(asked_faces: list[Request]) -> None:
     """For a checkpoint that reads fields in context: the second turn reads what the reference model reads after the first answer."""
     checkpoint = open_checkpoint("nano", device="cpu")
     plain = TransformersDescriber(replace(checkpoint, grammar=replace(checkpoint.grammar, mirror=False, earlier_turns="all")))
-    asked = [requests_[1], requests_[2]]
+    asked = [asked_faces[1], asked_faces[2]]
     first, second = plain.converse(asked)
     (alone,) = plain.describe(asked[:1])
     assert (first.aus, first.emotion, first.age, first.description) == (alone.aus, alone.emotion, alone.age, alone.description)
@@ -355,23 +344,23 @@ def test_a_conversation_goes_on_from_what_was_said(requests_: list[Request]) -> 
 
 
 def test_nanos_turns_are_answered_like_single_questions(
-    describer: TransformersDescriber, requests_: list[Request], answers: list[Answer]
+    describer: TransformersDescriber, asked_faces: list[Request], answers: list[Answer]
 ) -> None:
     """nano answers later turns badly if it sees the earlier ones, so its checkpoint says that it does not."""
     assert describer.grammar.earlier_turns == "ignored"
-    assert _alike(describer.converse(requests_), answers)
+    assert _alike(describer.converse(asked_faces), answers)
 
 
-def test_a_checkpoint_may_let_only_its_sentences_see_the_earlier_turns(requests_: list[Request], answers: list[Answer]) -> None:
+def test_a_checkpoint_may_let_only_its_sentences_see_the_earlier_turns(asked_faces: list[Request], answers: list[Answer]) -> None:
     """For conversations about several faces at once."""
     checkpoint = open_checkpoint("nano", device="cpu")
     describer = TransformersDescriber(replace(checkpoint, grammar=replace(checkpoint.grammar, earlier_turns="sentence")))
-    turns = describer.converse(requests_)
+    turns = describer.converse(asked_faces)
     for one, other in zip(turns, answers, strict=True):
         assert (one.aus, one.emotion, one.age) == (other.aus, other.emotion, other.age)
         assert one.au_scores == pytest.approx(other.au_scores, abs=1e-5)
     tokens = PromptTokens(checkpoint.tokenizer, describer.grammar, 112)
-    asked, (first, second) = requests_[:2], turns[:2]
+    asked, (first, second) = asked_faces[:2], turns[:2]
     text = _second_turn(describer, asked, first) + fields_text(second.aus, second.emotion, round(second.age))
     inputs = _conversation(checkpoint, asked[0], text)
     written = checkpoint.model.generate(**inputs, max_new_tokens=96, do_sample=False, suppress_tokens=tokens.barred(second))
@@ -406,9 +395,9 @@ def _conversation(checkpoint: Checkpoint, request: Request, text: str) -> dict[s
 
 
 def test_reading_without_the_mirror_image_gives_the_fields_of_a_describer_that_does_not_use_it(
-    describer: TransformersDescriber, plain: TransformersDescriber, requests_: list[Request]
+    describer: TransformersDescriber, plain: TransformersDescriber, asked_faces: list[Request]
 ) -> None:
-    for one, other in zip(describer.read(requests_, mirror=False), plain.describe(requests_), strict=True):
+    for one, other in zip(describer.read(asked_faces, mirror=False), plain.describe(asked_faces), strict=True):
         assert one.description == "" and other.description
         assert (one.aus, one.emotion, one.age) == (other.aus, other.emotion, other.age)
         assert one.au_scores == pytest.approx(other.au_scores, abs=1e-5)

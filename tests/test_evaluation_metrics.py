@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
+from pipeline.describe.claims import claims
 from pipeline.describe.sentences import compose
 from pipeline.evaluation.answer_table import AnswerTable, index_faces
 from pipeline.evaluation.baselines import from_labels, majority, random_box, whole_face
@@ -26,18 +27,7 @@ from pipeline.evaluation.recognition import recognition_figures
 from pipeline.evaluation.region_metrics import region_classes, region_figures
 from pipeline.evaluation.scoring import references
 from pipeline.records import Answer
-from pipeline.vocabulary import (
-    AUS,
-    CUSTOM_BOX,
-    EMOTIONS,
-    REGION_AUS,
-    REGIONS,
-    WHOLE_FACE,
-    Box,
-    claims,
-    compatible,
-    region_aus,
-)
+from pipeline.vocabulary import AUS, CUSTOM_BOX, EMOTIONS, REGION_AUS, REGIONS, WHOLE_FACE, Box, compatible, region_aus
 
 KNOWN = tuple(f"AU{number}" for number in ["01", "02", "04", "05", "07", "10", "12", "15", "16", "17", "18", "20", "24", "25", "26", "43"])
 """What the labels know in these tests."""

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.describe.backends import load_describer
+from pipeline.describe.claims import Claims, claims
 from pipeline.errors import ModelError
 from pipeline.execution.analysis import analyse_video
 from pipeline.execution.chunks import Chunk, Result
@@ -27,7 +28,7 @@ from pipeline.execution.run import run
 from pipeline.faces.detectors import load_detector
 from pipeline.schemas import FACE_COLUMNS, READ_COLUMNS
 from pipeline.settings import load_settings
-from pipeline.vocabulary import EMOTIONS, Claims, claims
+from pipeline.vocabulary import EMOTIONS
 from tests.support.processes import orphan
 
 

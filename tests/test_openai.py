@@ -23,6 +23,7 @@ from pipeline.cli import main
 from pipeline.describe import endpoint as client
 from pipeline.describe.backends import Describer, load_describer
 from pipeline.describe.backends.openai import parse_fields
+from pipeline.describe.claims import claims
 from pipeline.describe.describer import plain
 from pipeline.describe.fields import Fields, decide
 from pipeline.describe.sentences import compose
@@ -31,7 +32,7 @@ from pipeline.execution.executors.in_process import InProcessExecutor
 from pipeline.execution.run import run
 from pipeline.records import Answer, Request
 from pipeline.settings import load_settings
-from pipeline.vocabulary import AUS, EMOTIONS, claims, region_aus
+from pipeline.vocabulary import AUS, EMOTIONS, region_aus
 from tests.support.servers import ChatServer, Reply
 
 KEY = "sk-quite-secret"

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+from pipeline.describe.claims import claims
 from pipeline.errors import SettingsError
 from pipeline.execution.analysis import analyse_video, face_rows
 from pipeline.execution.chunks import Chunk, Result
@@ -31,7 +32,7 @@ from pipeline.records import Detections, ModelInfo
 from pipeline.settings import load_settings
 from pipeline.storage.inputs import find_videos
 from pipeline.storage.run_folder import RunFolder, empty
-from pipeline.vocabulary import AUS, EMOTIONS, REGION_AUS, claims
+from pipeline.vocabulary import AUS, EMOTIONS, REGION_AUS
 from tests.support.runs import assert_same
 
 CLIPS = ("WolfgangLanger_Pexels.mp4", "single_face.mp4", "no_face.mp4", "face_noface.mov", "noface_face.mov")

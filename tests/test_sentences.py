@@ -7,24 +7,10 @@ import re
 
 import pytest
 
+from pipeline.describe.claims import SLIGHTLY, STRONGLY, Claims, claims, grade
 from pipeline.describe.sentences import agrees, compose, speaks_of_region_first
 from pipeline.evaluation.sentence_reader import read_sentence
-from pipeline.vocabulary import (
-    ACTION_UNITS,
-    AUS,
-    COMBINATIONS,
-    CUSTOM_BOX,
-    EMOTIONS,
-    REGIONS,
-    SLIGHTLY,
-    STRONGLY,
-    WHOLE_FACE,
-    ActionUnit,
-    Claims,
-    Combination,
-    claims,
-    grade,
-)
+from pipeline.vocabulary import ACTION_UNITS, AUS, COMBINATIONS, CUSTOM_BOX, EMOTIONS, REGIONS, WHOLE_FACE, ActionUnit, Combination
 
 
 @pytest.mark.parametrize("seed", range(60))

@@ -23,6 +23,7 @@ from pipeline.cli import main
 from pipeline.dataset.build import build
 from pipeline.describe.backends.transformers import TransformersDescriber
 from pipeline.describe.checkpoints import open_checkpoint
+from pipeline.describe.claims import claims
 from pipeline.describe.grammar import ANSWER_END, Grammar, fields_text, region_text
 from pipeline.describe.patches import grid_thw, patchify
 from pipeline.describe.prefix import build_prefix
@@ -48,7 +49,7 @@ from pipeline.training.preconditions import check_preconditions
 from pipeline.training.run_stages import train
 from pipeline.training.stage_folder import COMPLETE, StageFolder, identity
 from pipeline.training.stage_settings import DenseStage, FocalStage, Stage, load_stage
-from pipeline.vocabulary import AUS_LABELLED, EMOTIONS, claims, mirrored_au
+from pipeline.vocabulary import AUS_LABELLED, EMOTIONS, mirrored_au
 
 MARGIN = (SIDE - CROP_SIZE) // 2
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "train"

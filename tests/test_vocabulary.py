@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import pipeline.vocabulary
+from pipeline.describe.claims import claims
 from pipeline.faces.alignment import CROP_SIZE, TEMPLATE
 from pipeline.records import Alignment
 from pipeline.regions.placement import place_regions
@@ -29,7 +30,6 @@ from pipeline.vocabulary import (
     REGION_AUS,
     REGIONS,
     SINGLE_REGIONS,
-    claims,
     compatible,
     excludes,
     region_area,

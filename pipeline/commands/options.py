@@ -80,7 +80,7 @@ def choice(from_s: float | None, to_s: float | None, area: str | None, largest: 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Model = Annotated[str | None, setting("nano, the folder of a checkpoint, or a hub id.", DEFAULTS.describe.model)]
 Adapter = Annotated[str | None, typer.Option(help="Folder of a LoRA adapter for the model.")]
-Backend = Annotated[str | None, setting("transformers, vllm (where installed) or openai (a server).", DEFAULTS.describe.backend)]
+Backend = Annotated[str | None, setting("onnx, transformers, vllm (where installed) or openai (a server).", DEFAULTS.describe.backend)]
 Endpoint = Annotated[str | None, typer.Option(metavar="URL", help="OpenAI-compatible server, for --backend openai.")]
 Sentences = Annotated[str | None, setting("model, or plain: a fixed wording, which is faster.", DEFAULTS.describe.sentences)]
 Device = Annotated[str | None, setting("auto, cpu, cuda or cuda:N.", DEFAULTS.describe.device)]

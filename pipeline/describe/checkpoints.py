@@ -20,7 +20,8 @@ EMBEDDED = Path(__file__).parents[1] / "models"
 """Folder of the checkpoints that come with the package; each is a folder of its name."""
 
 SMALL_BYTES = 200 * 2**20
-"""Size of weights up to which `describe.frames: auto` reads every frame: about 100 million parameters in bfloat16."""
+"""Size of weights up to which `describe.frames: auto` reads every frame, and `describe.backend: auto` is onnx: about 100 million parameters
+in bfloat16."""
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
@@ -106,9 +107,14 @@ def reads_all_frames(settings: DescribeGroup) -> bool:
     """
     if settings.frames != "auto" or not settings.is_local:
         return settings.frames == "all"
-    folder = embedded().get(settings.model, Path(settings.model).expanduser())
+    return small_checkpoint(settings.model) is not None
+
+
+def small_checkpoint(model: str) -> Path | None:
+    """The folder of a checkpoint on this machine whose weights are at most `SMALL_BYTES`; None for another one."""
+    folder = embedded().get(model, Path(model).expanduser())
     weights = [file.stat().st_size for file in folder.glob("*.safetensors")] if folder.is_dir() else []
-    return 0 < sum(weights) <= SMALL_BYTES
+    return folder if 0 < sum(weights) <= SMALL_BYTES else None
 
 
 def name_of(model: str, adapter: Path | None) -> str:

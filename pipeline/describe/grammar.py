@@ -22,8 +22,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from pipeline.describe.claims import grade
 from pipeline.errors import ModelError
-from pipeline.vocabulary import AUS, EMOTIONS, UNIT, Box, grade
+from pipeline.vocabulary import AUS, EMOTIONS, UNIT, Box
 
 FILE = "focal.json"
 """Name of the grammar's file in a checkpoint folder. A checkpoint without one gets the defaults."""

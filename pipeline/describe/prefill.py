@@ -1,7 +1,8 @@
-"""The forward passes that inference and training share: pictures to image tokens, and token embeddings to hidden states."""
+"""What inference and training share: pictures to image tokens, token embeddings to hidden states, logits to answers."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from transformers import DynamicCache, Qwen2_5_VLForConditionalGeneration
 
     from pipeline.describe.prefix import Prefix
+    from pipeline.describe.slots import Slot
 
 
 def encode_images(model: Qwen2_5_VLForConditionalGeneration, images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
@@ -70,3 +72,18 @@ def decode(
         inputs_embeds=embeds, position_ids=positions, attention_mask={"full_attention": additive}, **options
     ).last_hidden_state
     return hidden
+
+
+def log_probabilities(slot: Slot, logits: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Logarithms of the answers' probabilities.
+
+    Args:
+        logits: for each readout (B, children), the next-token logits of `slot.children` there.
+
+    Returns:
+        (B, answers) float32; the probabilities sum to 1.
+    """
+    steps = [torch.log_softmax(readout.float(), -1) for readout in logits]
+    if len(steps) == 1:
+        return steps[0][:, [path[0][1] for path in slot.paths]]
+    return torch.stack([torch.stack([steps[readout][:, child] for readout, child in path]).sum(0) for path in slot.paths], -1)

@@ -10,21 +10,8 @@ import random
 import re
 from collections.abc import Mapping, Sequence
 
-from pipeline.vocabulary import (
-    ACTION_UNITS,
-    COMBINATIONS,
-    CUSTOM_BOX,
-    EMOTION_WORDS,
-    REGION,
-    SLIGHTLY,
-    STRONGLY,
-    UNIT,
-    WHOLE_FACE,
-    Claims,
-    claims,
-    grade,
-    graded_clause,
-)
+from pipeline.describe.claims import SLIGHTLY, STRONGLY, Claims, claims, grade, graded_clause
+from pipeline.vocabulary import ACTION_UNITS, COMBINATIONS, CUSTOM_BOX, EMOTION_WORDS, REGION, UNIT, WHOLE_FACE
 
 _AT_REST = ("the region is at rest", "no action unit stands out", "nothing moves", "no movement stands out", "all is still")
 
@@ -149,7 +136,7 @@ def compose(
         chance: picks among the wordings; None takes the first of each.
         region: what the sentence is about, a name of `pipeline.vocabulary.REGIONS` or `box`.
         empty: nothing can be read in the box: say that instead of at rest.
-        intensities: 0 to 5, of units that are said with their grade (`pipeline.vocabulary.grade`).
+        intensities: 0 to 5, of units that are said with their grade (`pipeline.describe.claims.grade`).
 
     Returns:
         The sentence; "" where nothing is known.

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
+import numpy as np
 
 from pipeline.describe.token_tree import TokenTree
 
@@ -60,21 +60,11 @@ def add_slot(tree: TokenTree, parent: int | None, question: Sequence[int], answe
     return Slot(tuple(readouts), tuple(children), paths)
 
 
-def log_probabilities(slot: Slot, logits: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Logarithms of the answers' probabilities.
-
-    Args:
-        logits: for each readout (B, children), the next-token logits of `slot.children` there.
-
-    Returns:
-        (B, answers) float32; the probabilities sum to 1.
-    """
-    steps = [torch.log_softmax(readout.float(), -1) for readout in logits]
-    if len(steps) == 1:
-        return steps[0][:, [path[0][1] for path in slot.paths]]
-    return torch.stack([torch.stack([steps[readout][:, child] for readout, child in path]).sum(0) for path in slot.paths], -1)
-
-
-def probabilities(slot: Slot, logits: torch.Tensor) -> torch.Tensor:
-    """(B, readouts, V) next-token logits at `slot.readouts` -> (B, answers) float32 probabilities that sum to 1."""
-    return log_probabilities(slot, [logits[:, number, list(ids)] for number, ids in enumerate(slot.children)]).exp()
+def probabilities(slot: Slot, logits: np.ndarray) -> np.ndarray:
+    """(B, readouts, V) next-token logits at `slot.readouts` -> (B, answers) float64 probabilities that sum to 1."""
+    steps = []
+    for number, ids in enumerate(slot.children):
+        chosen = logits[:, number, list(ids)].astype(np.float64)
+        powers = np.exp(chosen - chosen.max(-1, keepdims=True))
+        steps.append(powers / powers.sum(-1, keepdims=True))
+    return np.stack([np.prod([steps[readout][:, child] for readout, child in path], axis=0) for path in slot.paths], -1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import torch
+import numpy as np
 
 
 @dataclass
@@ -51,14 +51,14 @@ class TokenTree:
         """Indices of a branch in `ids`: `[start, stop)`."""
         return self._ancestry[branch][-1]
 
-    def mask(self) -> torch.Tensor:
+    def mask(self) -> np.ndarray:
         """(S, prefix + S) bool: which token (row) sees which token (column)."""
         size = len(self.ids)
-        mask = torch.zeros(size, self.prefix + size, dtype=torch.bool)
+        mask = np.zeros((size, self.prefix + size), bool)
         mask[:, : self.prefix] = True
         for seen in self._ancestry:
             start, stop = seen[-1]
             for first, last in seen[:-1]:
                 mask[start:stop, self.prefix + first : self.prefix + last] = True
-            mask[start:stop, self.prefix + start : self.prefix + stop] = torch.ones(stop - start, stop - start).tril().bool()
+            mask[start:stop, self.prefix + start : self.prefix + stop] = np.tri(stop - start, dtype=bool)
         return mask

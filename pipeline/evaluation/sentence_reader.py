@@ -1,7 +1,7 @@
 """Reads English sentences about faces: which action units, emotions and ages they claim.
 
 The reader judges the sentences of describers, so it shares nothing with the code that writes or checks them (`pipeline.describe.sentences`,
-`pipeline.vocabulary.claims`). It knows no whole phrases: it looks for a body part and a movement in the same piece of a sentence, and takes
+`pipeline.describe.claims`). It knows no whole phrases: it looks for a body part and a movement in the same piece of a sentence, and takes
 the action unit from the definitions of FACS (Ekman, Friesen and Hager 2002). `tests/test_sentence_reader.py` holds it against a
 hand-written list of sentences.
 

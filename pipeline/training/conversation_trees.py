@@ -142,7 +142,7 @@ class ConversationLayout:
         tree = TokenTree()
         region = tree.add([0] * question_length)
         slots = tuple(add_slot(tree, region, question, choices, self._newline) for question, choices in self._questions)
-        return _QuestionTree(question_length, np.array(tree.ids), np.array(tree.positions), tree.mask().numpy(), slots)
+        return _QuestionTree(question_length, np.array(tree.ids), np.array(tree.positions), tree.mask(), slots)
 
     def _face_tree(self, turns: Sequence[Turn]) -> _FaceTree:
         prefix = len(self._prefix)

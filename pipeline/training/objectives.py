@@ -15,9 +15,9 @@ from torch import nn
 
 from pipeline.dataset.labels import ACTIVE_PRESENCE
 from pipeline.describe.checkpoints import Checkpoint
-from pipeline.describe.prefill import decode, embed_with_images, encode_images
+from pipeline.describe.prefill import decode, embed_with_images, encode_images, log_probabilities
 from pipeline.describe.prefix import Prefix
-from pipeline.describe.slots import Slot, log_probabilities
+from pipeline.describe.slots import Slot
 from pipeline.training.dense_supervision import (
     LEVELS,
     LOSS_WEIGHTS,

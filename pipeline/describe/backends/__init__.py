@@ -1,4 +1,4 @@
-"""Description backends: a model behind transformers, behind vLLM, or behind an OpenAI-compatible endpoint.
+"""Description backends: a model in ONNX Runtime, behind transformers, behind vLLM, or behind an OpenAI-compatible endpoint.
 
 In: `pipeline.records.Request`. Out: `pipeline.records.Answer`, one for each request, in order. To add a backend, add a module here. Its
 name is the backend's name; its `open_describer` gets the arguments of `load_describer` and returns a
@@ -11,9 +11,11 @@ import importlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from pipeline.describe.checkpoints import small_checkpoint
 from pipeline.errors import ModelError
+from pipeline.faces.detectors.devices import has_gpu
 from pipeline.records import Answer, ModelInfo, Request
-from pipeline.settings import BACKENDS
+from pipeline.settings import AUTO, BACKENDS
 
 if TYPE_CHECKING:
     from pipeline.describe.describer import BaseDescriber
@@ -71,7 +73,7 @@ def load_describer(
     model: str = "nano",
     *,
     adapter: str | None = None,
-    backend: str = "transformers",
+    backend: str = AUTO,
     endpoint: str | None = None,
     device: str = "auto",
     batch_size: int = 32,
@@ -82,10 +84,11 @@ def load_describer(
 
     Args:
         model, adapter, device: see `pipeline.describe.checkpoints.open_checkpoint`; for the backend `openai`, the name of a model there.
-        backend: `transformers`, `vllm` where it is installed, or `openai` for a server at `endpoint`.
+        backend: `onnx` (small checkpoints, on the CPU), `transformers`, `vllm` where it is installed, `openai` for a server at
+            `endpoint`, or `auto` (`automatic_backend`).
         endpoint: base URL of an OpenAI-compatible server, such as `http://localhost:8000/v1`.
         batch_size: requests answered together; memory grows with it, and speed up to a point.
-        threads: CPU threads of torch in this process; None leaves them as they are.
+        threads: CPU threads of the model in this process; None leaves them as they are.
         sentences: `model`: written by the model; `plain`: a fixed wording of the fields, in a little more than half of the time.
 
     Raises:
@@ -95,6 +98,8 @@ def load_describer(
     >>> describer.aus[:3]
     ('AU01', 'AU02', 'AU04')
     """
+    if backend == AUTO:
+        backend = automatic_backend(model, adapter, device)
     if backend not in BACKENDS:
         raise ModelError(f"there is no backend {backend!r}; {', '.join(BACKENDS)} are")
     module = importlib.import_module(f"pipeline.describe.backends.{backend}")
@@ -103,3 +108,21 @@ def load_describer(
     )
     describer.writes_sentences = sentences == "model"
     return describer
+
+
+def automatic_backend(model: str, adapter: str | None = None, device: str = "auto") -> str:
+    """The fastest backend that can open a checkpoint in this process: `onnx` for a small one on the CPU, else `transformers`.
+
+    Args:
+        model, adapter, device: as for `load_describer`.
+
+    >>> automatic_backend("nano", device="cpu"), automatic_backend("Qwen/Qwen2.5-VL-7B-Instruct")
+    ('onnx', 'transformers')
+    """
+    on_cpu = device == "cpu" or (device == AUTO and not has_gpu())
+    folder = small_checkpoint(model)
+    if adapter or not on_cpu or folder is None:
+        return "transformers"
+    from pipeline.describe.backends.onnx import can_open
+
+    return "onnx" if can_open(folder) else "transformers"

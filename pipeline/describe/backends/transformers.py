@@ -16,9 +16,9 @@ from transformers import DynamicCache
 from pipeline.describe.checkpoints import Checkpoint, open_checkpoint
 from pipeline.describe.describer import BaseDescriber, Prompt, resized
 from pipeline.describe.fields import Fields, unit_readings
-from pipeline.describe.prefill import decode, embed_with_images, encode_images
+from pipeline.describe.prefill import decode, embed_with_images, encode_images, log_probabilities
 from pipeline.describe.prefix import build_prefix
-from pipeline.describe.slots import Slot, add_slot, probabilities
+from pipeline.describe.slots import Slot, add_slot
 from pipeline.describe.token_tree import TokenTree
 from pipeline.describe.tokens import MAX_SENTENCE, PromptTokens
 from pipeline.records import Answer
@@ -143,7 +143,7 @@ class TransformersDescriber(BaseDescriber):
         ids = torch.tensor(tree.ids, device=self._device).repeat(len(questions), 1)  # [R, Q]
         ids[:, : len(questions[0])] = torch.tensor(questions, device=self._device)
         positions = (torch.tensor(tree.positions, device=self._device) + group.position).expand(3, len(questions), -1)
-        mask = tree.mask().to(self._device).expand(len(questions), 1, -1, -1)
+        mask = torch.from_numpy(tree.mask()).to(self._device).expand(len(questions), 1, -1, -1)
         hidden = decode(self._model, self._decoder.embed_tokens(ids), positions, mask, group.cache)
         group.cache.crop(len(questions[0]) - len(tree.ids))  # drop the slots, keep prefix and question
         *units, emotion, age = self._scores(slots, hidden)
@@ -156,7 +156,9 @@ class TransformersDescriber(BaseDescriber):
         logits = self._model.lm_head(hidden[:, readouts])  # [R, readouts, V]
         scores, first = [], 0
         for slot in slots:
-            scores.append(probabilities(slot, logits[:, first : first + len(slot.readouts)]).double().cpu().numpy())
+            own = logits[:, first : first + len(slot.readouts)]
+            steps = [own[:, number, list(ids)] for number, ids in enumerate(slot.children)]
+            scores.append(log_probabilities(slot, steps).exp().double().cpu().numpy())
             first += len(slot.readouts)
         return scores
 

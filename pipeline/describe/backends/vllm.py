@@ -22,8 +22,9 @@ from pipeline.describe.checkpoints import ADAPTER_FILES, grammar_of, locate, loc
 from pipeline.describe.describer import BaseDescriber, Prompt, resized
 from pipeline.describe.fields import Fields, unit_readings
 from pipeline.describe.grammar import IMAGE_TOKEN, USER_IMAGE_END, USER_START, Grammar
+from pipeline.describe.prefill import log_probabilities
 from pipeline.describe.prefix import picture_side
-from pipeline.describe.slots import Slot, add_slot, log_probabilities
+from pipeline.describe.slots import Slot, add_slot
 from pipeline.describe.token_tree import TokenTree
 from pipeline.describe.tokens import MAX_SENTENCE, PromptTokens
 from pipeline.errors import ModelError
@@ -184,7 +185,7 @@ class VllmDescriber(BaseDescriber):
         for au, (question, choices) in zip([*self.aus, None, None], self._tokens.slots, strict=True):
             tree = TokenTree()
             slot = add_slot(tree, None, question, choices, self._tokens.newline)
-            ids, seen = torch.tensor(tree.ids), tree.mask()
+            ids, seen = np.array(tree.ids), tree.mask()
             self._slots.append((au, slot, [ids[seen[readout]].tolist() for readout in slot.readouts]))
 
     def _read(self, prompts: list[Prompt], then_write: bool) -> list[Fields]:
