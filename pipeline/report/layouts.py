@@ -14,7 +14,7 @@ Scores, emotion and age are those of the row's own frame where the run read ever
     face_id        track_id - 1, as OpenFace counts from 0
     timestamp      seconds
     confidence     the detector's score; empty where the face was tracked between detections
-    success        1, or 0 in a frame without a face
+    success        1, or 0 in a frame without a face and where the face was not readable
     pose_Rx, _Ry, _Rz   pitch, minus yaw, minus roll, in radians
     AU01_r ...     0 to 5: the FACS intensity where the model gives one, else five times the probability that the unit is active, which may
                    be ranked and thresholded as OpenFace's, but is no FACS intensity
@@ -129,6 +129,10 @@ def _has_face(known: Known) -> pa.Array:
     return pc.is_valid(known["track_id"])
 
 
+def _could_be_read(known: Known) -> pa.Array:
+    return pc.and_(_has_face(known), pc.is_null(known["unreadable"])).cast(pa.int8())
+
+
 def _path(known: Known) -> pa.Array:
     return pa.repeat(pa.scalar(known["path"], pa.string()), len(known["frame_index"]))
 
@@ -196,7 +200,7 @@ def _openface() -> Iterator[Column]:
     yield Column("face_id", "track_id - 1", "frame", lambda known: pc.fill_null(pc.subtract(known["track_id"], 1), 0))
     yield Column("timestamp", "seconds from the stream's first frame", "frame", _same("time_s"))
     yield Column("confidence", _DETECTED, "frame", _score)
-    yield Column("success", "1 where there is a face, else 0", "frame", lambda known: _has_face(known).cast(pa.int8()))
+    yield Column("success", "1 where there is a face that could be read, else 0", "frame", _could_be_read)
     for letter, name, sign in (("x", "pitch", 1), ("y", "yaw", -1), ("z", "roll", -1)):
         yield Column(f"pose_R{letter}", f"{'minus ' * (sign < 0)}{name}, in radians", "frame", _radians(name, sign))
     for number, au in _OPENFACE_AUS.items():
