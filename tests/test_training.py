@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -251,6 +252,10 @@ def test_the_stages_make_a_checkpoint_that_answers(data: Path, faces: LabelledFa
     assert set(answer.au_scores) <= set(describer.aus)
     assert set(answer.au_intensities) == set(answer.au_scores), "every unit of the mouth has an intensity"
     assert all(0 <= answer.au_scores[au] <= 1 and 0 <= value <= 5 for au, value in answer.au_intensities.items())
+    renewed = [load_stage(file, {"samples": 64, "batch": 32}) for file in sorted((CONFIGS / "renew").glob("*.yaml"))]
+    shutil.copytree(tmp_path / "teacher", tmp_path / "again" / "teacher")
+    second = train(renewed, data, tmp_path / "again", log=quiet, inherit="nano")
+    assert open_checkpoint(str(second), device="cpu").grammar.au_levels
     lines: list[str] = []
     train(stages, data, tmp_path, log=lines.append)
     assert not any(line.startswith("==") for line in lines), "finished stages are not repeated"
