@@ -65,7 +65,7 @@ def test_the_run_row_breaks_its_time_down(written: list[dict[str, Any]]) -> None
 def test_the_startup_row_breaks_its_time_down(written: list[dict[str, Any]]) -> None:
     (row,) = (row for row in written if row["name"] == "startup")
     steps = row["details"]["first_words_of_a_run"]
-    assert steps.keys() == {"command_line", "imports", "first_row", "describer_imports", "describer_weights"}
+    assert steps.keys() == {"command_line", "imports", "first_row", "describer"}
     assert min(steps.values()) > 0
 
 

@@ -35,8 +35,8 @@ def start_up(video: Path, settings: Settings, on_ray: bool) -> dict[str, float]:
 
     Returns:
         `command_line`: Python and the command line's imports. `imports`: further imports of a run. `first_row`: from there to the first
-        result, which includes loading the describer and analysing the beginning of the video. `describer_imports` and
-        `describer_weights`: what a describing process does in that time. With `on_ray` also `ray`, importing and starting Ray, and
+        result, which includes loading the describer and analysing the beginning of the video. `describer`: importing and opening the
+        model, which a describing process does in that time. With `on_ray` also `ray`, importing and starting Ray, and
         `first_row_on_ray`.
     """
     found: dict[str, float] = {}
@@ -44,7 +44,7 @@ def start_up(video: Path, settings: Settings, on_ray: bool) -> dict[str, float]:
         ("command_line", ()),
         ("first_row", (str(video), settings, "two_processes")),
         *((("first_row", (str(video), settings, "ray")),) if on_ray else ()),
-        ("load_describer", (settings.describe.model,)),
+        ("open_model", (settings.describe.model,)),
     ):
         with TimedProcess(f"breakdown.{job}", *arguments) as process:
             found |= process.wait_ready().run().result
@@ -87,18 +87,16 @@ def first_row(video: str, settings: Settings, executor: str) -> Callable[[], dic
     return job
 
 
-def load_describer(model: str) -> Callable[[], dict[str, float]]:
+def open_model(model: str) -> Callable[[], dict[str, float]]:
     """A job: what a describing process does before it can describe. One pass per process, as imports happen once."""
 
     def job() -> dict[str, float]:
-        times = [time.perf_counter()]
+        began = time.perf_counter()
         with without_gc():
-            from pipeline.describe import backends
+            from pipeline.describe.backends import load_describer
 
-            times.append(time.perf_counter())
-            backends.load_describer(model, device="cpu")
-        times.append(time.perf_counter())
-        return _steps(("describer_imports", "describer_weights"), times)
+            load_describer(model, device="cpu")
+        return {"describer": time.perf_counter() - began}
 
     return job
 
