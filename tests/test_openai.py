@@ -342,9 +342,9 @@ def test_a_picture_and_a_run_through_a_server(
 
 def test_the_option_of_version_0_1_still_works(samples: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(["describe", str(samples / "single_face.jpg"), "--engine=onnx"])
+        main(["describe", str(samples / "single_face.jpg"), "--engine=tensorrt"])
     assert ended.value.code == 2
-    assert "describe.backend: must be openai, transformers or vllm, not 'onnx'" in capsys.readouterr().err
+    assert "describe.backend: must be auto, onnx, openai, transformers or vllm, not 'tensorrt'" in capsys.readouterr().err
     with pytest.warns(UserWarning, match=r"describe\.engine is now called describe\.backend"):
         assert load_settings(assignments=["describe.engine=vllm"]).describe.backend == "vllm"
 
