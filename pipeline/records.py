@@ -81,7 +81,7 @@ class Face:
     Attributes:
         frame_index, time_s: of the frame.
         track_id: from 1, unique within a video; 0 before tracking.
-        det_score: None where the face was carried between detections.
+        det_score: the detector's score, 0 to 1.
         box: pixels of the upright frame.
         landmarks5: (5, 2) float32 pixels of the upright frame.
         yaw, pitch, roll: degrees (`pipeline.faces.pose`).
@@ -95,7 +95,7 @@ class Face:
     frame_index: int
     time_s: float
     track_id: int
-    det_score: float | None
+    det_score: float
     box: Box
     landmarks5: np.ndarray
     yaw: float

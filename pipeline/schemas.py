@@ -94,7 +94,9 @@ FACES = pa.schema(
         _field("frame_index", pa.int64(), "number of the frame in the stream, from 0", False),
         _field("time_s", pa.float64(), "the frame's own timestamp, 0 at the stream's first frame", False),
         _field("track_id", pa.int32(), "one person's continuous presence, from 1 in each video", False),
-        _field("det_score", pa.float32(), "the detector's score; null where the face was carried between detections"),
+        _field(
+            "det_score", pa.float32(), "the detector's score; null in runs of earlier versions, where a face was carried between detections"
+        ),
         _field("box", _BOX, "x0, y0, x1, y1 in pixels of the upright frame", False),
         _field("landmarks5", pa.list_(pa.float32(), 10), "x, y of the eyes, nose tip and mouth corners, image-left first", False),
         _field("yaw", pa.float32(), "degrees, positive when the face turns to the image's right"),

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from math import floor
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -41,6 +42,9 @@ RENAMED = {
     },
 }
 """Settings of version 0.1 and their present names. They are still read, with a warning."""
+
+MAX_KEY_S = 0.5
+"""Greatest time between two frames that are searched whole, in seconds: a new face is found within it."""
 
 MIN_READABLE = 0.7
 """Readability from which a face is read. It was chosen from the errors of nano (docs/quality.md): higher leaves out more faces that are
@@ -159,6 +163,11 @@ def parse_area(value: object) -> Box | None:
     return area
 
 
+def _auto_every(value: object) -> object:
+    """None where the word `auto` is given."""
+    return None if value == "auto" else value
+
+
 def _all_frames(value: object) -> object:
     """None, for every frame, where the word for that is given."""
     return None if value in ("all", "null") else value
@@ -197,14 +206,14 @@ class VideoGroup(_Group):
 
 class DetectGroup(_Group):
     """Finding and following faces. `detector`: `auto`, `centerface`, `insightface` or a path; `min_face`: least height of a face in
-    pixels, lower boxes are left out; `device`: where the detector runs; `every`: run it on every k-th sampled frame and carry faces
-    between; `area`: only faces whose box has its centre in this part of the frame: pixels of the upright frame, or shares of its width
-    and height where no number is over 1."""
+    pixels, lower boxes are left out; `device`: where the detector runs; `every`: it searches the whole of every k-th sampled frame, and
+    others where faces are known (None, `auto`: see `Settings.key_s`); `area`: only faces whose box has its centre in this part of the
+    frame: pixels of the upright frame, or shares of its width and height where no number is over 1."""
 
     detector: str = "auto"
     device: Annotated[str, AfterValidator(_known_device)] = "auto"
     min_face: Annotated[int, Field(ge=8, le=2000)] = 40
-    every: Annotated[int, Field(ge=1, le=100)] = 1
+    every: Annotated[Annotated[int, Field(ge=1, le=100)] | None, BeforeValidator(_auto_every)] = None
     area: Annotated[Box | None, BeforeValidator(parse_area)] = None
 
 
@@ -312,6 +321,23 @@ class Settings(_Group):
     select: SelectGroup = SelectGroup()
     describe: DescribeGroup = DescribeGroup()
     execution: ExecutionGroup = ExecutionGroup()
+
+    def key_s(self, video_fps: float) -> float:
+        """Seconds between the frames of a video that are searched whole, as `pipeline.faces.finding.find_faces` takes them.
+
+        >>> [load_settings(assignments=[word]).key_s(30) for word in ("video.fps=10", "detect.every=3", "video.fps=2")]
+        [0.5, 0.3, 0.0]
+
+        Args:
+            video_fps: frame rate of the video.
+
+        Returns:
+            `MAX_KEY_S` at most; 0 where every sampled frame is searched whole.
+        """
+        fps = min(self.video.fps or video_fps, video_fps)
+        most = max(1, floor(MAX_KEY_S * fps + 1e-6))
+        frames = min(self.detect.every or most, most)
+        return frames / fps if frames > 1 else 0.0
 
     def identity(self) -> dict[str, Any]:
         """What decides the results, as plain data: two runs may share an output folder when theirs are equal."""

@@ -61,8 +61,9 @@ def test_a_detector(copy: Copy, samples: Path) -> None:
     copy.add(
         "faces/detectors/middle.py",
         "import numpy as np\n"
+        "from pipeline.faces.detectors import Detector\n"
         "from pipeline.records import Detections\n"
-        "class Middle:\n"
+        "class Middle(Detector):\n"
         "    name, device = 'middle', 'cpu'\n"
         "    def detect(self, images):\n"
         "        return [self._face(*image.shape[:2]) for image in images]\n"

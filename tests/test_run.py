@@ -27,7 +27,7 @@ from pipeline.execution.chunks import Chunk, Result
 from pipeline.execution.planning import PlannedVideo
 from pipeline.execution.resources import WorkerPlan, plan_workers
 from pipeline.execution.run import RunWriter
-from pipeline.faces.detectors import load_detector
+from pipeline.faces.detectors import Detector, load_detector
 from pipeline.records import Detections, ModelInfo
 from pipeline.settings import load_settings
 from pipeline.storage.inputs import find_videos
@@ -310,7 +310,7 @@ def test_chunks_depend_on_their_content_only(samples: Path) -> None:
     assert sum(chunk.frames for chunk in few) == first.frames + rest.frames
 
 
-class _Breaking:
+class _Breaking(Detector):
     """A detector that raises an unexpected error after some frames."""
 
     name = "breaking"

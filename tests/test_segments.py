@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -22,6 +23,8 @@ from pipeline.execution.resources import BYTES_PER_HELPER, useful_analysers
 from pipeline.execution.segment_queue import QueueLost, Segment, SegmentQueue
 from pipeline.execution.segment_sharing import SegmentWorker
 from pipeline.faces.detectors import load_detector
+from pipeline.faces.finding import find_faces
+from pipeline.records import FrameFaces
 from pipeline.settings import Settings, load_settings
 from pipeline.speed.clips import repeat_clip
 from pipeline.video.backends.decord import DECORD_MAX_BYTES
@@ -35,7 +38,7 @@ from tests.support.runs import assert_same
 
 SIZE = (192, 108)
 GROUP = {"g": "30"}
-OPTIONS = ["video.fps=3", "detect.min_face=32", "select.window=4"]
+OPTIONS = ["video.fps=4", "detect.min_face=32", "select.window=4"]
 SEGMENT_S = 40.0
 SCENES, SCENE = 3, 70
 TIMES = DECORD_MAX_BYTES // (SCENES * SCENE * 3 * SIZE[0] * SIZE[1]) + 1
@@ -91,6 +94,30 @@ def test_segments_give_the_frames_of_one_pass(
             for one, other in zip([frame for part in parts for frame in part], video.frames(fps), strict=True):
                 assert (one.index, one.time_s) == (other.index, other.time_s)
                 assert np.array_equal(one.image, other.image)
+
+
+def test_segments_of_whole_periods_find_what_one_pass_finds(samples: Path, tmp_path: Path) -> None:
+    images = [image for name in ("WolfgangLanger_Pexels.mp4", "no_face.mp4") for image in pictures(samples / name, 70)]
+    path = write_clip(tmp_path / "clip.mp4", images, size=(320, 180), options=GROUP)
+    detector = load_detector("centerface", min_face=32)
+    with open_video(path, decoder="pyav") as video:
+        for key_s in (0.3, 0.5):
+            every = {found.time_s: found for found in find_faces(video.frames(10.0), detector, key_s)}
+            cuts, parts = cut(video, 1.0), []
+            assert len(cuts) > 3
+            for ends in zip(cuts, [*cuts[1:], len(video.times)], strict=True):
+                parts.append(list(find_faces(segment_frames(video, 10.0, *ends, period_s=key_s), detector, key_s)))
+            for part, after in pairwise(parts):
+                assert part[-1].time_s == after[0].time_s, "a segment ends with the first frame of the next one, which knows what follows"
+            found = [face for part in parts[:-1] for face in part[:-1]] + parts[-1]
+            assert sum(len(one.faces) for one in found) > 15
+            assert [as_data(one) for one in found] == [as_data(one) for one in every.values()]
+
+
+def as_data(found: FrameFaces) -> tuple[object, ...]:
+    """All that was found in a frame, for comparing."""
+    faces = [(face.box, face.det_score, face.landmarks5.tolist(), face.crop.tobytes(), face.readable) for face in found.faces]
+    return found.frame_index, found.time_s, found.thumbnail.tobytes(), faces
 
 
 def test_a_keyframe_that_is_none_is_found_out(samples: Path, tmp_path: Path) -> None:
@@ -245,8 +272,7 @@ def test_there_is_work_for_more_analysers_than_videos_where_these_are_large(tmp_
         file.truncate(10 * BYTES_PER_HELPER)
     assert useful_analysers([small, large], settings(), 16) == 11
     assert useful_analysers([small] * 20, settings(), 16) == 20
-    for more in ("video.segment_s=0", "detect.every=2"):
-        assert useful_analysers([small, large], settings(more), 16) == 2
+    assert useful_analysers([small, large], settings("video.segment_s=0"), 16) == 2
     assert useful_analysers([large], settings("execution.analysers=3"), 16) == 3
 
 

@@ -28,7 +28,7 @@ def test_later_sources_win(tmp_path: Path) -> None:
     assert settings.video.fps == 6
     assert settings.select.window == 4
     assert settings.select.regions == "mouth,eyes"
-    assert settings.detect.every == 1
+    assert settings.detect.every is None
 
 
 def test_values_are_read_as_yaml() -> None:

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from pipeline.errors import FocalfaceWarning
-from pipeline.faces.detectors import load_detector
+from pipeline.faces.detectors import Detector, load_detector
 from pipeline.faces.detectors.devices import ON_CPU
 from pipeline.faces.detectors.shared import SharedDetector
 from pipeline.records import Detections
@@ -36,7 +36,7 @@ def same(one: Sequence[Detections], other: Sequence[Detections]) -> bool:
     )
 
 
-class _Held:
+class _Held(Detector):
     """CenterFace that waits in its first batch until `go` is set, records the size of each batch, and fails on an image of one row."""
 
     name, device = "held", "cpu"

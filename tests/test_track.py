@@ -17,6 +17,7 @@ from pipeline.faces.finding import find_faces, measure_faces
 from pipeline.faces.scene_cuts import SceneCuts, picture_changed, thumbnail
 from pipeline.faces.tracking import FaceTracker
 from pipeline.records import Detections, Face, Frame, FrameFaces
+from pipeline.settings import load_settings
 from pipeline.video.opening import open_video
 
 Tracked = list[list[Face]]
@@ -30,13 +31,15 @@ def detector() -> Detector:
 @pytest.fixture(scope="module")
 def follow(detector: Detector) -> Callable[..., Tracked]:
     def run(source: Path | Sequence[np.ndarray], fps: float | None, detect_every: int = 1) -> Tracked:
+        settings = load_settings(options={"detect.every": detect_every} | ({"video.fps": float(fps)} if fps else {"video.fps": "all"}))
         if isinstance(source, Path):
             video = open_video(source)
             frames, tracker = video.frames(fps), FaceTracker(fps or video.info.fps)
         else:
             assert fps is not None
             frames, tracker = iter([Frame(i, i / fps, image) for i, image in enumerate(source)]), FaceTracker(fps)
-        return [tracker.update(found) for found in find_faces(frames, detector, detect_every)]
+        key_s = settings.key_s(video.info.fps if isinstance(source, Path) else fps or 0.0)
+        return [tracker.update(found) for found in find_faces(frames, detector, key_s)]
 
     return run
 
@@ -61,8 +64,6 @@ def test_one_person_is_one_track(samples: Path, follow: Callable[..., Tracked], 
     tracked = follow(samples / "WolfgangLanger_Pexels.mp4", fps, detect_every)
     assert max(Counter(chain(*ids(tracked))).values()) >= 0.95 * len(tracked)
     assert ids(tracked)[0] == [1]  # from its first frame on
-    detected = [bool(faces) and faces[0].det_score is not None for faces in tracked]
-    assert detected == [i % detect_every == 0 for i in range(len(tracked))]
 
 
 @pytest.mark.parametrize(("fps", "detect_every"), [(None, 1), (None, 3), (5, 1), (5, 3)])
@@ -75,20 +76,6 @@ def test_two_people_are_two_tracks_whatever_their_heads_do(
     sides[2] = {face.box[0] < 240 for faces in tracked for face in faces if face.track_id == 2}
     assert sorted(map(sorted, sides.values())) == [[False], [True]]  # she stays left and he right: no switch
     assert max(abs(face.roll) for faces in tracked for face in faces) > 30
-
-
-@pytest.mark.slow
-def test_carried_faces_lie_where_the_detector_sees_them(samples: Path, follow: Callable[..., Tracked]) -> None:
-    clip = samples / "WolfgangLanger_Pexels.mp4"
-    offsets = []
-    for [seen], [carried] in zip(follow(clip, 10), follow(clip, 10, 3), strict=True):
-        if carried.det_score is None:
-            eyes = np.linalg.norm(seen.landmarks5[1] - seen.landmarks5[0])
-            offsets.append(np.linalg.norm(seen.landmarks5 - carried.landmarks5, axis=1).mean() / eyes)
-    assert len(offsets) > 120
-    print(f"landmarks of carried faces: off by {np.median(offsets):.3f} eye distances, at most {max(offsets):.3f}")
-    assert np.median(offsets) < 0.04
-    assert max(offsets) < 0.2
 
 
 @pytest.mark.parametrize("detect_every", [1, 4])
@@ -235,7 +222,8 @@ def test_a_short_gap_keeps_the_id_and_a_long_one_does_not(samples: Path) -> None
     assert all(seen[i] == [2] for i in range(45, 60))
 
 
-def test_people_who_cross_keep_their_ids(samples: Path, detector: Detector, follow: Callable[..., Tracked]) -> None:
+@pytest.mark.parametrize("detect_every", [1, 5])
+def test_people_who_cross_keep_their_ids(samples: Path, detector: Detector, follow: Callable[..., Tracked], detect_every: int) -> None:
     heads = []
     for name in ("WolfgangLanger_Pexels.mp4", "single_face.mp4"):
         image = images(samples / name, 1, 1)[0]
@@ -247,7 +235,7 @@ def test_people_who_cross_keep_their_ids(samples: Path, detector: Detector, foll
         picture[140:250, 550 - place : 640 - place] = heads[1]
         picture[100:210, place : place + 90] = heads[0]
         clip.append(picture)
-    tracked = follow(clip, 10)
+    tracked = follow(clip, 10, detect_every)
     assert set(chain(*ids(tracked))) == {1, 2}
     starts = {face.track_id: face.box[0] for face in tracked[0]}
     ends = {face.track_id: face.box[0] for face in tracked[-1]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,8 @@ import pytest
 
 from pipeline.errors import VideoError
 from pipeline.execution.analysis import analyse_video
-from pipeline.faces.detectors import load_detector
+from pipeline.faces.detectors import Detector, load_detector
+from pipeline.records import Detections
 from pipeline.settings import load_settings
 from pipeline.video.decoder_process import AHEAD, TRIES, Decoder
 from pipeline.video.opening import open_video
@@ -167,7 +168,7 @@ def test_it_dies_with_the_process_that_started_it() -> None:
 
 
 def test_a_crash_leaves_the_rows_before_it(decoder: Decoder, clip: Path) -> None:
-    class Killing:
+    class Killing(Detector):
         """A detector by whose third batch the decoder is dead, twice."""
 
         name, device = "killing", "cpu"
@@ -176,14 +177,14 @@ def test_a_crash_leaves_the_rows_before_it(decoder: Decoder, clip: Path) -> None
             self.detector = load_detector("centerface")
             self.calls = 0
 
-        def detect(self, images: list[np.ndarray]) -> list[object]:
+        def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
             self.calls += 1
             if self.calls in (1, 3):
                 signalled(decoder, signal.SIGSEGV)
-            return self.detector.detect(images)  # type: ignore[return-value]
+            return self.detector.detect(images)
 
     settings = load_settings(assignments=["video.fps=null", "detect.min_face=20"])
-    *_, last = analyse_video(str(clip), settings, Killing(), decoder.open)  # type: ignore[arg-type]
+    *_, last = analyse_video(str(clip), settings, Killing(), decoder.open)
     assert last.video is not None
     assert last.video["status"] == "ok"
     assert last.video["error"].startswith("the decoder crashed (SIGSEGV) after ")

@@ -86,6 +86,20 @@ def _frames_per_second(text: str) -> str | float:
         raise typer.BadParameter(f"{text!r} is neither a number nor all") from None
 
 
+def _every(text: str) -> str | int:
+    """A whole number, or `auto`.
+
+    Raises:
+        typer.BadParameter: when the text is neither.
+    """
+    if text == "auto":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is neither a whole number nor auto") from None
+
+
 def run(
     inputs: Annotated[
         list[str], typer.Argument(metavar="VIDEO_OR_FOLDER_OR_GLOB...", help="Files, folders and patterns; or their URLs, as s3://...")
@@ -112,7 +126,15 @@ def run(
     min_readable: MinReadable = None,
     area: Area = None,
     largest: Largest = None,
-    detect_every: Annotated[int | None, setting("Detect on every k-th sampled frame only.", DEFAULTS.detect.every)] = None,
+    detect_every: Annotated[
+        str | None,
+        typer.Option(
+            parser=_every,
+            metavar="NUMBER|auto",
+            help="Search every k-th sampled frame whole, others where faces are known; auto: two a second.",
+            show_default="auto",
+        ),
+    ] = None,
     model: Model = None,
     adapter: Adapter = None,
     sentences: Sentences = None,

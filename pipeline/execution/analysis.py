@@ -19,7 +19,7 @@ import pyarrow as pa
 from pipeline.describe.checkpoints import reads_all_frames
 from pipeline.errors import FetchError, VideoError, VideoErrorKind, one_line
 from pipeline.execution.chunks import Chunk
-from pipeline.execution.segment_sharing import SegmentedVideo, SegmentWorker
+from pipeline.execution.segment_sharing import SegmentedVideo, SegmentWorker, searched_range
 from pipeline.execution.timing import StageTimer, TimedDetector
 from pipeline.faces.detectors import Detector
 from pipeline.faces.finding import find_faces
@@ -34,6 +34,7 @@ from pipeline.storage.remote import fetched
 from pipeline.storage.run_folder import printable, video_id
 from pipeline.video.decoder_process import WatchedVideo
 from pipeline.video.opening import open_video
+from pipeline.video.sampling import until_next_period
 from pipeline.video.source import Note, VideoSource, joined_notes
 
 OpenVideo = Callable[[str], AbstractContextManager[VideoSource]]
@@ -102,10 +103,16 @@ def track_faces(
 
 def _find_faces(video: VideoSource | SegmentedVideo, settings: Settings, detector: Detector, timer: StageTimer) -> Iterator[FrameFaces]:
     """The faces of each sampled frame, without track ids."""
+    fps, from_s, to_s = settings.video.fps, settings.video.from_s, settings.video.to_s
+    key_s, around = settings.key_s(video.info.fps), searched_range(settings, video.info.fps)
     if isinstance(video, SegmentedVideo):
-        return video.frame_faces(settings.video.fps, **settings.video.range_s)
-    frames = timer.each("decode", video.frames(settings.video.fps, **settings.video.range_s))
-    return timer.each("track", find_faces(frames, TimedDetector(detector, timer), settings.detect.every))
+        every = video.frame_faces(fps, key_s, *around)
+    else:
+        frames = timer.each("decode", until_next_period(video.frames(fps, -1.0, *around), to_s, key_s))
+        every = timer.each("track", find_faces(frames, TimedDetector(detector, timer), key_s))
+    for found in every:
+        if from_s <= found.time_s and (to_s is None or found.time_s < to_s):
+            yield found
 
 
 class _Analysis:

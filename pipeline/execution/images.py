@@ -157,7 +157,7 @@ def describe_image(
     return [
         DescribedFace(
             box=face.box,
-            score=face.det_score or 0.0,
+            score=face.det_score,
             landmarks5=face.landmarks5,
             regions=tuple(DescribedRegion(name, place, next(remaining)) for name, place in places),
             readable=face.readable,

@@ -97,4 +97,4 @@ def useful_analysers(paths: Sequence[str], settings: Settings, cores: int) -> in
 
 def shares_segments(settings: Settings) -> bool:
     """Whether analysers share the segments of long videos."""
-    return settings.video.segment_s > 0 and settings.detect.every == 1
+    return settings.video.segment_s > 0

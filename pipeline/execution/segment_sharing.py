@@ -29,6 +29,7 @@ from pipeline.settings import Settings
 from pipeline.storage.remote import fetched
 from pipeline.storage.run_folder import printable
 from pipeline.video.decoder_process import WatchedVideo
+from pipeline.video.sampling import period_start_s, whole_periods
 
 POLL_S = 0.2
 """Seconds between two questions to the queue; more wastes the helpers' time, less the queue's."""
@@ -41,6 +42,16 @@ PART_S = 5.0
 
 Part = tuple[list[FrameFaces], dict[str, float]]
 """Findings in the order of the frames, and the seconds of work on them by stage."""
+
+
+def searched_range(settings: Settings, video_fps: float) -> tuple[float, float | None]:
+    """The range of a video in which faces are searched: `video.from_s` to `video.to_s`, and what the search needs around it.
+
+    Args:
+        settings: settings of the run.
+        video_fps: frame rate of the video.
+    """
+    return whole_periods(settings.video.from_s, settings.video.to_s, settings.key_s(video_fps))
 
 
 def _unchanged(part: Any) -> Any:
@@ -79,9 +90,7 @@ class SegmentWorker:
             video: the opened file.
             timer: counts the work on it.
         """
-        if self._settings.detect.every > 1:  # carrying faces from frame to frame takes the pixels of both
-            return video
-        places = video.cut(self._settings.video.segment_s, **self._settings.video.range_s)
+        places = video.cut(self._settings.video.segment_s, *searched_range(self._settings, video.info.fps))
         segments = [Segment(path, index, first, last) for index, (first, last) in enumerate(places)]
         if len(segments) > 1:
             with suppress(QueueLost):
@@ -133,11 +142,13 @@ class SegmentWorker:
 
     def segment_faces(self, segment: Segment, video: WatchedVideo, timer: StageTimer) -> Iterator[FrameFaces]:
         """The faces of a segment's frames, found by this worker."""
-        return self.find_faces(video.segment(self._settings.video.fps, segment.first, segment.last, **self._settings.video.range_s), timer)
+        fps, key_s = self._settings.video.fps, self._settings.key_s(video.info.fps)
+        frames = video.segment(fps, segment.first, segment.last, *searched_range(self._settings, video.info.fps), key_s)
+        return self.find_faces(frames, key_s, timer)
 
-    def find_faces(self, frames: Iterator[Frame], timer: StageTimer) -> Iterator[FrameFaces]:
+    def find_faces(self, frames: Iterator[Frame], key_s: float, timer: StageTimer) -> Iterator[FrameFaces]:
         """The faces of frames; the work is counted."""
-        return timer.each("track", find_faces(timer.each("decode", frames), TimedDetector(self._detector, timer)))
+        return timer.each("track", find_faces(timer.each("decode", frames), TimedDetector(self._detector, timer), key_s))
 
     def collect(self, segment: Segment, video: WatchedVideo, timer: StageTimer) -> Iterator[FrameFaces]:
         """The faces of the segment that its owner needs now, whichever worker finds them. While they are not there, the owner analyses
@@ -176,29 +187,39 @@ class SegmentedVideo:
         self._worker, self._segments, self._file, self._video, self._timer = worker, segments, file, video, timer
         self.info, self.decoded, self.problem, self.notes = video.info, 0, video.problem, video.notes
 
-    def frame_faces(self, fps: float | None, from_s: float = 0.0, to_s: float | None = None) -> Iterator[FrameFaces]:
+    def frame_faces(self, fps: float | None, key_s: float, from_s: float = 0.0, to_s: float | None = None) -> Iterator[FrameFaces]:
         """The faces of each frame that `VideoSource.frames` would yield.
+
+        The last frame of a segment is the first of the next one, which knows what follows: its findings are taken.
 
         Args:
             fps, from_s, to_s: see `VideoSource.frames`.
+            key_s: see `pipeline.faces.finding.find_faces`.
         """
-        last_s = -1.0
+        last: FrameFaces | None = None
         try:
             for segment in self._segments:
                 for found in self._worker.collect(segment, self._video, self._timer):
-                    if found.time_s > last_s:
-                        last_s = found.time_s
-                        yield found
+                    if last is not None and found.time_s > last.time_s:
+                        yield last
+                    if last is None or found.time_s >= last.time_s:
+                        last = found
                 self.decoded = segment.last
+            if last is not None:
+                yield last
             return
         except (VideoError, QueueLost) as fault:
-            _log(self._segments[0].video, f"decoded sequentially after {last_s:.1f} s: {fault}")
+            _log(self._segments[0].video, f"decoded sequentially after {last.time_s if last else 0:.1f} s: {fault}")
         with suppress(QueueLost):
             self._worker.queue.finish(self._segments[0].video)  # helpers can do nothing more for it
+        begin_s = after_s = -1.0 if last is None else last.time_s  # `last` has not been handed on: it is found again
+        if last is not None:
+            after_s = (period_start_s(last.time_s, key_s) if key_s else last.time_s) - 1e-6
         with self._worker.open_file(self._file) as whole:
-            for found in self._worker.find_faces(whole.frames(fps, last_s, from_s, to_s), self._timer):
+            for found in self._worker.find_faces(whole.frames(fps, after_s, from_s, to_s), key_s, self._timer):
                 self.decoded = whole.decoded
-                yield found
+                if found.time_s >= begin_s:
+                    yield found
             self.info, self.decoded, self.problem, self.notes = whole.info, whole.decoded, whole.problem, whole.notes
 
 

@@ -79,13 +79,18 @@ class TimedDetector:
     """A detector whose time is counted for the stage `detect`."""
 
     def __init__(self, detector: Detector, timer: StageTimer) -> None:
-        self.name, self.device = detector.name, detector.device
+        self.name, self.device, self.crop_search = detector.name, detector.device, detector.crop_search
         self._detector, self._timer = detector, timer
 
     def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
         """See `pipeline.faces.detectors.Detector.detect`."""
         with self._timer.stage("detect"):
             return self._detector.detect(images)
+
+    def detect_crops(self, images: Sequence[np.ndarray]) -> list[Detections]:
+        """See `pipeline.faces.detectors.Detector.detect_crops`."""
+        with self._timer.stage("detect"):
+            return self._detector.detect_crops(images)
 
 
 def slowest(seconds: Mapping[str, float]) -> list[tuple[str, float]]:

@@ -30,9 +30,6 @@ MIN_OVERLAP = 0.15
 """Least overlap of the grown boxes for two faces to be one, so that with `REACH` 0.5 a face may move 1.5 of its widths beyond the
 prediction; lower joins more, higher breaks more."""
 
-_WEAK = NEW_FACE_SCORE - 0.01
-"""Score that the tracker gets for a face that was carried by optical flow: it may continue a track, not begin one."""
-
 
 class FaceTracker:
     """Gives the faces of one video their `track_id`. One object a video, frames in order.
@@ -86,7 +83,7 @@ class FaceTracker:
             back = np.linalg.inv(change.motion[:, :2])
             linear = self._to_scene[:, :2] @ back
             self._to_scene = np.column_stack([linear, self._to_scene[:, 2] - linear @ change.motion[:, 2]])
-        scores = np.array([_WEAK if face.det_score is None else face.det_score for face in found.faces], np.float32)
+        scores = np.array([face.det_score for face in found.faces], np.float32)
         ids = self._track_ids(found, self._scene_boxes(found.faces), scores)
         tracked = [replace(face, track_id=track_id) for face, track_id in zip(found.faces, ids, strict=True) if track_id is not None]
         return sorted(tracked, key=lambda face: face.track_id)
@@ -160,9 +157,7 @@ class FaceTracker:
 
 
 def _clear_appearance(face: Face, found: FrameFaces) -> Appearance | None:
-    """How a face looks, if it was detected, lies inside the frame and no other head is so near that it may hide a part of it."""
-    if face.det_score is None:
-        return None
+    """How a face looks, if it lies inside the frame and no other head is so near that it may hide a part of it."""
     for other in found.faces:
         x0, y0, x1, y1 = other.box
         across, down = REACH * (x1 - x0), REACH * (y1 - y0)

@@ -72,7 +72,7 @@ def choose(faces: pa.Table) -> list[Track]:
     usable &= faces["unreadable"].is_null().to_numpy(zero_copy_only=False)
     sharpness = np.maximum(np.nan_to_num(rows["sharpness"]), 0)
     frontal = np.cos(np.radians(np.minimum(yaw, 89))) * np.cos(np.radians(np.minimum(pitch, 89)))
-    score = np.nan_to_num(rows["det_score"], nan=0.5).clip(0, 1)  # unknown where the face was carried between detections
+    score = np.nan_to_num(rows["det_score"], nan=0.5).clip(0, 1)  # unknown in older runs, where the face was carried between detections
     quality = np.minimum(eyes / GOOD_EYE_DISTANCE, 1) * frontal**2 * sharpness / (sharpness + GOOD_SHARPNESS) * score
     tracks = []
     for number in np.unique(rows["track_id"]).tolist():

@@ -13,7 +13,7 @@ Scores, emotion and age are those of the row's own frame where the run read ever
     frame          number of the frame in the file, from 1; sampling leaves numbers out
     face_id        track_id - 1, as OpenFace counts from 0
     timestamp      seconds
-    confidence     the detector's score; empty where the face was tracked between detections
+    confidence     the detector's score; empty in runs of earlier versions, where it was tracked between detections
     success        1, or 0 in a frame without a face and where the face was not readable
     pose_Rx, _Ry, _Rz   pitch, minus yaw, minus roll, in radians
     AU01_r ...     0 to 5: the FACS intensity where the model gives one, else five times the probability that the unit is active, which may
@@ -107,7 +107,7 @@ _OPENFACE_AUS = {  # OpenFace's number of a unit: our code; OpenFace has no inte
 _PYFEAT_AUS = tuple(f"AU{number:02}" for number in (1, 2, 4, 5, 6, 7, 9, 10, 11, 12, 14, 15, 17, 20, 23, 24, 25, 26, 28, 43))
 _PYFEAT_EMOTIONS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
 _LANDMARKS = ("left_eye", "right_eye", "nose_tip", "left_mouth", "right_mouth")
-_DETECTED = "the detector's score, 0 to 1; empty where the face was tracked between detections"
+_DETECTED = "the detector's score, 0 to 1; empty in runs of earlier versions, where it was tracked between detections"
 _ZERO = pa.scalar(0.0, pa.float32())
 
 
@@ -152,7 +152,10 @@ def _focalface() -> Iterator[Column]:
     yield Column("track_id", "one face's continuous presence, from 1 in each video", "frame", _same("track_id"))
     yield Column("person_id", "the person, where people are linked (focalface people)", "frame", _same("person_id"))
     yield Column(
-        "det_score", "the detector's score, 0 to 1; empty where the face was tracked between detections", "frame", _same("det_score")
+        "det_score",
+        "the detector's score, 0 to 1; empty in runs of earlier versions, where it was tracked between detections",
+        "frame",
+        _same("det_score"),
     )
     for place, name in enumerate(("x0", "y0", "x1", "y1")):
         yield Column(f"box_{name}", "edge of the face's box, in pixels of the upright frame", "frame", _element("box", place))

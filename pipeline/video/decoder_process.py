@@ -245,14 +245,16 @@ class WatchedVideo:
         except DecoderFault:  # `frames` handles it
             return []
 
-    def segment(self, fps: float | None, first: int, last: int, from_s: float = 0.0, to_s: float | None = None) -> Iterator[Frame]:
+    def segment(
+        self, fps: float | None, first: int, last: int, from_s: float = 0.0, to_s: float | None = None, period_s: float = 0.0
+    ) -> Iterator[Frame]:
         """See `pipeline.video.segments.segment_frames`.
 
         Raises:
             VideoError: as there, or because the decoder failed.
         """
         try:
-            yield from self._frames({"fps": fps, "first": first, "last": last, "from_s": from_s, "to_s": to_s})
+            yield from self._frames({"fps": fps, "first": first, "last": last, "from_s": from_s, "to_s": to_s, "period_s": period_s})
         except DecoderFault as fault:
             raise VideoError(fault.kind, fault.reason, self._path) from None
 

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import islice
 
 import numpy as np
 
 from pipeline.errors import VideoError, VideoErrorKind
 from pipeline.records import Frame
 from pipeline.video.backends.pyav import Decoding, PyavVideo
-from pipeline.video.sampling import Sampler
+from pipeline.video.sampling import Sampler, period_of
 from pipeline.video.source import SeekableSource
 
 CHECKED = 16
@@ -62,39 +61,71 @@ def segments_of(video: SeekableSource, segment_s: float, from_s: float = 0.0, to
 
 
 def segment_frames(
-    video: SeekableSource, fps: float | None, first: int, last: int, from_s: float = 0.0, to_s: float | None = None
+    video: SeekableSource,
+    fps: float | None,
+    first: int,
+    last: int,
+    from_s: float = 0.0,
+    to_s: float | None = None,
+    period_s: float = 0.0,
 ) -> Iterator[Frame]:
-    """The frames that `VideoSource.frames` would yield between two places.
+    """The frames that `VideoSource.frames` would yield between two places; or those of whole periods.
+
+    A period is the segment's in which its first frame lies. The frames of the last one, and the first frame of the next one, are
+    decoded on behind the segment.
 
     Args:
         video: open, read by PyAV.
         fps: see `VideoSource.frames`.
         first, last: a segment's first frame, and the next one's; the number of frames behind the last segment.
         from_s, to_s: see `VideoSource.frames`.
+        period_s: seconds of a period (`pipeline.video.sampling.period_of`); 0: the frames between the two places.
 
     Raises:
         VideoError: when they are others than the packets promise, or those behind the segment depend on where decoding begins.
     """
-    path = video.info.path
-    if not isinstance(video, PyavVideo) or not 0 <= first < last <= len(video.times):
+    path, count = video.info.path, len(video.times)
+    if not isinstance(video, PyavVideo) or not 0 <= first < last <= count:
         raise VideoError(VideoErrorKind.CHANGED, f"no frames {first} to {last}: the file has changed", path)
-    sampler = Sampler(fps, video.info.fps)
-    end_s = np.inf if to_s is None else to_s
-    wanted = [sampler.wants(time_s) and from_s <= time_s < end_s for time_s in video.times[:last].tolist()]
-    decoded = _decoded(video, first)
-    for index in range(first, last):
+    wanted = _wanted(video, fps, first, last, from_s, to_s, period_s)
+    end = max([*wanted, last - 1]) + 1
+    decoded = afresh = _decoded(video, first)
+    for index in range(first, end if last == count else max(end, min(last + CHECKED, count))):
+        if index == last:
+            afresh = _decoded(video, last)
         time_s, image = next(decoded, (-1.0, None))
         if image is None or time_s != video.times[index]:
             raise VideoError(VideoErrorKind.DAMAGED, f"frame {index} does not decode, or not in its place", path)
-        if wanted[index]:
+        if last <= index < last + CHECKED:
+            again_s, again = next(afresh, (-1.0, None))
+            if again is None or time_s != again_s or not np.array_equal(image(), again()):
+                raise VideoError(VideoErrorKind.DAMAGED, f"frames behind {last} depend on where decoding begins", path)
+        if index in wanted:
             yield Frame(index, time_s, image())
-    if last == len(video.times):
-        if next(decoded, None) is not None:
-            raise VideoError(VideoErrorKind.DAMAGED, "more frames than its packets promise", path)
-        return
-    for (time_s, image), (again_s, again) in zip(islice(decoded, CHECKED), _decoded(video, last), strict=False):
-        if time_s != again_s or not np.array_equal(image(), again()):
-            raise VideoError(VideoErrorKind.DAMAGED, f"frames behind {last} depend on where decoding begins", path)
+    if last == count and next(decoded, None) is not None:
+        raise VideoError(VideoErrorKind.DAMAGED, "more frames than its packets promise", path)
+
+
+def _wanted(
+    video: SeekableSource, fps: float | None, first: int, last: int, from_s: float, to_s: float | None, period_s: float
+) -> set[int]:
+    """Places of the frames that `segment_frames` yields."""
+    sampler = Sampler(fps, video.info.fps)
+    end_s = np.inf if to_s is None else to_s
+    wanted: set[int] = set()
+    before = -1  # the period of the last frame
+    for index, time_s in enumerate(video.times.tolist()):
+        if index >= last and (not period_s or not wanted):
+            break
+        if not sampler.wants(time_s) or not from_s <= time_s < end_s:
+            continue
+        begins = not period_s or period_of(time_s, period_s) != before
+        before = period_of(time_s, period_s) if period_s else before
+        if index >= first and (begins or wanted):
+            wanted.add(index)
+        if index >= last and begins:
+            break
+    return wanted
 
 
 def _decoded(video: PyavVideo, first: int) -> Iterator[tuple[float, Callable[[], np.ndarray]]]:

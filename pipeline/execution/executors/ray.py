@@ -43,6 +43,7 @@ from pipeline.execution.resources import ANALYSER_MEMORY, DESCRIBER_MEMORY, Work
 from pipeline.execution.segment_queue import QueueLost, SegmentQueue
 from pipeline.execution.segment_sharing import Part, SegmentWorker
 from pipeline.faces.detectors import Detector
+from pipeline.faces.detectors.crops import CropSearch
 from pipeline.faces.detectors.devices import ON_CPU
 from pipeline.records import Detections
 from pipeline.settings import ExecutionGroup, Settings
@@ -231,13 +232,19 @@ class _SharedDetectorActor:
         except FocalfaceError as error:
             self.fault = str(error)
 
-    def identify(self) -> tuple[str, str, str]:
-        """Name and device of the detector, and why it could not be loaded."""
-        return ("", "", self.fault) if self.fault else (self.detector.name, self.detector.device, "")
+    def identify(self) -> tuple[str, str, CropSearch | None, str]:
+        """Name, device and crop search of the detector, and why it could not be loaded."""
+        if self.fault:
+            return "", "", None, self.fault
+        return self.detector.name, self.detector.device, self.detector.crop_search, ""
 
     def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
         """See `pipeline.faces.detectors.Detector.detect`."""
         return self.detector.detect(images)
+
+    def detect_crops(self, images: Sequence[np.ndarray]) -> list[Detections]:
+        """See `pipeline.faces.detectors.Detector.detect_crops`."""
+        return self.detector.detect_crops(images)
 
 
 class _RemoteDetector:
@@ -245,11 +252,17 @@ class _RemoteDetector:
 
     def __init__(self, actor: Any) -> None:
         self._actor = actor
-        self.name, self.device, _ = ray.get(actor.identify.remote())
+        self.name, self.device, self.crop_search, _ = ray.get(actor.identify.remote())
 
     def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
+        return self._ask(self._actor.detect, images)
+
+    def detect_crops(self, images: Sequence[np.ndarray]) -> list[Detections]:
+        return self._ask(self._actor.detect_crops, images)
+
+    def _ask(self, method: Any, images: Sequence[np.ndarray]) -> list[Detections]:
         try:
-            return list(ray.get(self._actor.detect.remote(images)))
+            return list(ray.get(method.remote(images)))
         except RayActorError as error:  # Ray restarts it for as long as that is possible
             raise FetchError(f"the detector is gone: {one_line(error)}") from error
 
@@ -295,10 +308,10 @@ def _start_detectors(settings: Settings, workers: WorkerPlan) -> list[Any]:
     )
     actors: list[Any] = [kind.remote(settings, device) for _ in range(workers.detectors)]
     identities = ray.get([actor.identify.remote() for actor in actors])
-    for _, _, fault in identities:
+    for *_, fault in identities:
         if fault:
             raise ModelError(fault)
-    without_cuda = any(device == "cpu" for _, device, _ in identities) if on_gpu else asked.startswith("cuda")
+    without_cuda = any(device == "cpu" for _, device, *_ in identities) if on_gpu else asked.startswith("cuda")
     if without_cuda:
         warnings.warn(ON_CPU, FocalfaceWarning, stacklevel=2)
     return [] if without_cuda and not execution.detectors else actors

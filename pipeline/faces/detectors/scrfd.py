@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import ModelError
+from pipeline.faces.detectors.crops import CropSearch, detect_in_crops
 from pipeline.faces.detectors.onnx_session import MAX_ENLARGE, device_of, providers_for, session_options
-from pipeline.faces.detectors.suppression import MIN_SCORE, suppress
+from pipeline.faces.detectors.suppression import MIN_SCORE, RawFaces, suppress
 from pipeline.records import Detections
 
 
@@ -24,6 +25,10 @@ class Insightface:
 
     FACE_PIXELS = 20.0
     """Height of a face of `min_face` in input pixels: SCRFD scores 0.83 and more from 17 pixels on."""
+
+    CROP_SIDE = 128
+    """Against labelled landmarks, faces of 64 input pixels are placed within 0.063 to 0.065 eye distances, in whole frames within 0.075 to
+    0.098; 80 is no better."""
 
     def __init__(self, path: Path, min_face: float = 40.0, threads: int = 1, device: str = "cpu") -> None:
         """Load a model file or a pack.
@@ -54,6 +59,13 @@ class Insightface:
         self.name = f"insightface:{path.name}" if path.is_dir() else f"scrfd:{path.name}"
         self._model = model
         self._min_face = min_face
+        fixed = getattr(model, "static_input_size", None) is not None  # then a crop takes as long as a frame
+        self.crop_search = None if fixed else CropSearch(self.CROP_SIDE, self._scale, min_face)
+
+    @property
+    def _scale(self) -> float:
+        """Input pixels per pixel of the image."""
+        return min(self.FACE_PIXELS / self._min_face, MAX_ENLARGE)
 
     def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
         """See `Detector.detect`. insightface takes one image at a time."""
@@ -61,7 +73,15 @@ class Insightface:
 
     def _detect(self, image: np.ndarray) -> Detections:
         height, width = image.shape[:2]
-        scale = min(self.FACE_PIXELS / self._min_face, MAX_ENLARGE)
-        input_size = tuple(max(1, ceil(side * scale / 32)) * 32 for side in (width, height))
+        input_size = tuple(max(1, ceil(side * self._scale / 32)) * 32 for side in (width, height))
+        return suppress(*self._run(image, input_size), (width, height), self._min_face)
+
+    def detect_crops(self, images: Sequence[np.ndarray]) -> list[Detections]:
+        """See `Detector.detect_crops`."""
+        size = (self.CROP_SIDE, self.CROP_SIDE)
+        return detect_in_crops(images, lambda inputs: [self._run(image, size) for image in inputs], self.CROP_SIDE)
+
+    def _run(self, image: np.ndarray, input_size: tuple[int, ...]) -> RawFaces:
+        """Run the network on an image that is scaled to fit into the input."""
         rows, landmarks = self._model.detect(np.ascontiguousarray(image[..., ::-1]), input_size=input_size)
-        return suppress(rows[:, :4], rows[:, 4], landmarks, (width, height), self._min_face)
+        return rows[:, :4], rows[:, 4], landmarks

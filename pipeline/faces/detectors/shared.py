@@ -14,15 +14,15 @@ from pipeline.records import Detections
 class _Request:
     """A pending request and its result or exception."""
 
-    def __init__(self, images: Sequence[np.ndarray]) -> None:
-        self.images = images
+    def __init__(self, images: Sequence[np.ndarray], are_crops: bool) -> None:
+        self.images, self.are_crops = images, are_crops
         self.result: list[Detections] | None = None
         self.error: Exception | None = None
 
     def run(self, detector: Detector) -> None:
         """Fill in the result or the exception."""
         try:
-            self.result = detector.detect(self.images)
+            self.result = detector.detect_crops(self.images) if self.are_crops else detector.detect(self.images)
         except Exception as error:  # raised again in the thread that made the request
             self.error = error
 
@@ -30,22 +30,28 @@ class _Request:
 class SharedDetector:
     """A detector that many threads may call at once.
 
-    While one batch runs, further requests queue; the next thread to get the detector runs all queued requests as one batch. If a batch
-    fails, its requests are run one by one, so that only the faulty one raises.
+    While one batch runs, further requests queue; the next thread to get the detector runs all queued requests as one batch, or two: of
+    frames and of crops. If a batch fails, its requests are run one by one, so that only the faulty one raises.
 
     Attributes:
-        name, device: the detector's.
+        name, device, crop_search: the detector's.
     """
 
     def __init__(self, detector: Detector) -> None:
-        self.name, self.device = detector.name, detector.device
+        self.name, self.device, self.crop_search = detector.name, detector.device, detector.crop_search
         self._detector = detector
         self._queued: list[_Request] = []
         self._queue_lock, self._detector_lock = threading.Lock(), threading.Lock()
 
     def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
         """See `Detector.detect`; callable from any thread."""
-        request = _Request(images)
+        return self._answer(_Request(images, are_crops=False))
+
+    def detect_crops(self, images: Sequence[np.ndarray]) -> list[Detections]:
+        """See `Detector.detect_crops`; callable from any thread."""
+        return self._answer(_Request(images, are_crops=True))
+
+    def _answer(self, request: _Request) -> list[Detections]:
         with self._queue_lock:
             self._queued.append(request)
         with self._detector_lock:
@@ -58,8 +64,13 @@ class SharedDetector:
 
     def _run_queued(self) -> None:
         with self._queue_lock:
-            requests, self._queued = self._queued, []
-        batch = _Request([image for request in requests for image in request.images])
+            queued, self._queued = self._queued, []
+        for are_crops in (False, True):
+            if requests := [request for request in queued if request.are_crops == are_crops]:
+                self._run_batch(requests, are_crops)
+
+    def _run_batch(self, requests: Sequence[_Request], are_crops: bool) -> None:
+        batch = _Request([image for request in requests for image in request.images], are_crops)
         batch.run(self._detector)
         if batch.result is None:
             for request in requests:

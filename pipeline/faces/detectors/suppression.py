@@ -7,12 +7,23 @@ import numpy as np
 
 from pipeline.records import Detections
 
+RawFaces = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Boxes (N, 4), scores (N,), landmarks (N, 5, 2) of one image, before suppression, in pixels of that image."""
+
 MIN_SCORE = 0.4
 """Detections below are dropped. On the samples real faces score 0.5 or more with either detector, the best false one 0.13; lower
 finds faces turned further away, and more false ones."""
 
 MAX_OVERLAP = 0.3
 """Two detections that overlap more (intersection over union) are one face; higher keeps people cheek to cheek apart."""
+
+
+def overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """(N, M) intersection over union of N boxes (N, 4) with M others (M, 4), none of them empty."""
+    common = np.minimum(boxes[:, None, 2:], others[None, :, 2:]) - np.maximum(boxes[:, None, :2], others[None, :, :2])
+    shared = common.clip(0).prod(2)
+    areas = [(sides[:, 2:] - sides[:, :2]).prod(1) for sides in (boxes, others)]
+    return np.asarray(shared / (areas[0][:, None] + areas[1][None] - shared))
 
 
 def suppress(boxes: np.ndarray, scores: np.ndarray, landmarks: np.ndarray, size: tuple[int, int], min_face: float) -> Detections:

@@ -10,11 +10,8 @@ import cv2
 import numpy as np
 
 from pipeline.faces.detectors.onnx_session import MAX_ENLARGE
-from pipeline.faces.detectors.suppression import suppress
+from pipeline.faces.detectors.suppression import RawFaces, suppress
 from pipeline.records import Detections
-
-RawFaces = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Boxes (N, 4), scores (N,), landmarks (N, 5, 2) of one image, before suppression, in pixels of that image."""
 
 STRIDE = 32
 """Sides of the input are multiples of this many pixels."""
@@ -34,6 +31,10 @@ class SizeRange:
     large: float
     coarse_side: float
 
+    def scale(self, min_face: float) -> float:
+        """Input pixels per pixel of the image in the fine pass."""
+        return min(self.face / min_face, MAX_ENLARGE)
+
 
 def detect_in_two_passes(
     images: Sequence[np.ndarray], run: Callable[[list[np.ndarray], float], list[RawFaces]], sizes: SizeRange, min_face: float
@@ -52,7 +53,7 @@ def detect_in_two_passes(
         by_size.setdefault(image.shape[:2], []).append(place)
     for (height, width), places in by_size.items():
         same = [images[place] for place in places]
-        scale = min(sizes.face / min_face, MAX_ENLARGE)
+        scale = sizes.scale(min_face)
         large = sizes.large / scale
         results = run(same, scale)
         if min(height, width) > 1.25 * large:
