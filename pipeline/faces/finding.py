@@ -185,7 +185,7 @@ class _Stretch:
     def unclear(self) -> list[_Look]:
         """The looks at frames that have to be searched whole, once the crops have been searched.
 
-        There crops take longer; or a face that both key frames show is missing; or there are fewer faces than in either key frame (one
+        There crops take longer; or a face that both key frames show is missing; or there are fewer faces than in each of them (one
         moved too far to be a pair); or a face that one key frame shows is missing in every frame, or where something moves; or
         something moves, and the probe shows a face that neither key frame shows.
         """
