@@ -20,6 +20,7 @@ from pipeline.errors import FocalfaceWarning
 from pipeline.faces.detectors import Detector, load_detector
 from pipeline.faces.detectors.devices import ON_CPU
 from pipeline.faces.detectors.shared import SharedDetector
+from pipeline.faces.known_places import cut_out
 from pipeline.records import Detections
 from pipeline.video.opening import open_video
 from tests.support.runs import assert_same
@@ -87,6 +88,22 @@ def test_queued_requests_run_as_one_batch(frames: list[np.ndarray]) -> None:
     for start, one in enumerate(found):
         assert same(one, alone[start:] + alone[:start])
     assert held.batches == [len(frames), 5 * len(frames)]
+
+
+def test_queued_crops_run_as_one_batch_beside_frames(samples: Path, frames: list[np.ndarray]) -> None:
+    image = next(iter(open_video(samples / "single_face.mp4").frames(1))).image
+    detector = load_detector("centerface")
+    x0, y0, x1, y1 = detector.detect([image])[0].boxes[0].astype(int)
+    crops = [cut_out(image, (x0 - grow, y0 - grow, y1 - y0 + 2 * grow)) for grow in (40, 60, 80)]
+    alone = detector.detect_crops(crops)
+    assert [len(found) for found in alone] == [1, 1, 1]
+    shared = SharedDetector(detector)
+    assert shared.crop_search == detector.crop_search
+    with ThreadPoolExecutor(6) as askers, shared._detector_lock:
+        asked = [askers.submit(shared.detect_crops, [crop]) for crop in crops] + [askers.submit(shared.detect, frames)]
+        wait(shared, 4)
+    assert same([found for one in asked[:3] for found in one.result()], alone)
+    assert same(asked[3].result(), detector.detect(frames))
 
 
 def test_only_the_request_that_fails_raises(frames: list[np.ndarray]) -> None:
