@@ -63,16 +63,17 @@ def assert_equal_rows(some: pa.Table, all_rows: pa.Table, from_s: float, to_s: f
         assert np.allclose(one, other, atol=1e-4, equal_nan=True), name
 
 
-def test_a_range_gives_the_rows_of_the_whole_run(make: Make, whole: RunFolder) -> None:
-    part = make(**{"video.from_s": 5, "video.to_s": 8})
-    assert_equal_rows(part.faces, whole.faces, 5, 8)
+@pytest.mark.parametrize(("from_s", "to_s", "frames"), [(5, 8, 12), (5.25, 7.75, 10)])  # on key frames, and between them
+def test_a_range_gives_the_rows_of_the_whole_run(make: Make, whole: RunFolder, from_s: float, to_s: float, frames: int) -> None:
+    part = make(**{"video.from_s": from_s, "video.to_s": to_s})
+    assert_equal_rows(part.faces, whole.faces, from_s, to_s)
     (row,), (all_row,) = part.videos.to_pylist(), whole.videos.to_pylist()
-    assert row["sampled_frames"] == 12
+    assert row["sampled_frames"] == frames
     assert row["status"] == "ok"
     same = ("frame_count", "duration_s", "fps", "width", "note", "error")
     assert {name: row[name] for name in same} == {name: all_row[name] for name in same}
     assert set(part.descriptions["window_index"].to_pylist()) <= {5, 6, 7}
-    assert part.info["settings"]["video"]["from_s"] == 5
+    assert part.info["settings"]["video"]["from_s"] == from_s
 
 
 @pytest.mark.parametrize("decoder", ["decord", "pyav"])

@@ -93,7 +93,7 @@ def test_queued_requests_run_as_one_batch(frames: list[np.ndarray]) -> None:
 def test_queued_crops_run_as_one_batch_beside_frames(samples: Path, frames: list[np.ndarray]) -> None:
     image = next(iter(open_video(samples / "single_face.mp4").frames(1))).image
     detector = load_detector("centerface")
-    x0, y0, x1, y1 = detector.detect([image])[0].boxes[0].astype(int)
+    x0, y0, _, y1 = detector.detect([image])[0].boxes[0].astype(int)
     crops = [cut_out(image, (x0 - grow, y0 - grow, y1 - y0 + 2 * grow)) for grow in (40, 60, 80)]
     alone = detector.detect_crops(crops)
     assert [len(found) for found in alone] == [1, 1, 1]
