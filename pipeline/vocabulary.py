@@ -185,9 +185,11 @@ def mirrored_au(code: str) -> str:
 EXCLUSIONS: dict[frozenset[str], str] = {
     frozenset({"AU05", "AU43"}): "AU05 contracts the muscle that raises the upper lid, AU43 relaxes it",
     frozenset({"AU24", "AU25"}): "AU24 presses the lips together, AU25 parts them",
+    frozenset({"AU24", "AU26"}): "AU24 presses the lips together; the training labels never name it with a dropped jaw",
     frozenset({"AU24", "AU27"}): "AU24 presses the lips together, AU27 stretches the mouth open",
     frozenset({"AU25", "AU28"}): "AU28 rolls the lips in over the teeth; the training labels never name it with parted lips",
     frozenset({"AU26", "AU27"}): "two degrees of one movement: the jaw drops by relaxing, or is pulled down",
+    **{frozenset({"AU43", gaze}): "closed lids hide where the eyes look" for gaze in ("AU61", "AU62", "AU63", "AU64")},
     frozenset({"AU61", "AU62"}): "the eyes cannot be turned left and right at once (FACS, table 9-1)",
     frozenset({"AU63", "AU64"}): "the eyes cannot be turned up and down at once (FACS, table 9-1)",
 }
