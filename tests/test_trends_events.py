@@ -128,7 +128,7 @@ def test_blinks_in_a_series_of_frames() -> None:
 
 def test_a_fast_blink_may_stay_below_the_threshold_and_half_closed_lids_do_not_count() -> None:
     assert len(blinks(eyes([(50, 51)], 750, 0.04, score=0.4), 0.5)) == 1
-    assert blinks(eyes([(50, 51)], 750, 0.04, score=0.3), 0.5) == []
+    assert blinks(eyes([(50, 51)], 750, 0.04, score=0.2), 0.5) == []
 
 
 def test_a_blink_beside_a_gap_does_not_count() -> None:

@@ -169,6 +169,6 @@ def test_an_engine_that_is_not_installed_is_named_with_its_extra() -> None:
 
 
 def test_an_unknown_engine_is_refused_and_the_engine_belongs_to_a_run() -> None:
-    with pytest.raises(SettingsError, match=r"describe.backend: must be openai, transformers or vllm, not 'onnx'"):
-        load_settings(assignments=["describe.backend=onnx"])
+    with pytest.raises(SettingsError, match=r"describe.backend: must be auto, onnx, openai, transformers or vllm, not 'tensorrt'"):
+        load_settings(assignments=["describe.backend=tensorrt"])
     assert load_settings(assignments=["describe.backend=vllm"]).identity() != load_settings().identity()

@@ -18,6 +18,10 @@ from pipeline.vocabulary import AUS_LABELLED
 AGE_SCALE = 20.0
 """Years of error at which age adds nothing to the `score` of `recognition_figures`."""
 
+MOST_OFTEN = 2
+"""A threshold names a unit at most this many times as often as it is there. For rare units that are read badly, the best F1 is where they
+are named far more often; a wrong unit is worse than a missing one."""
+
 BOX_KINDS = ("whole", "named", "jittered", "random", "empty")
 """Kinds of boxes that `validate_focal` asks about, one box of each kind per face."""
 
@@ -27,7 +31,8 @@ def recognition_figures(
 ) -> tuple[dict[str, float], np.ndarray]:
     """Emotion accuracy and macro-F1 per source, mean AU F1, intensity correlation, mean absolute age error in years.
 
-    The threshold of an AU is the one with the best F1 on every second face; F1 is that of the other faces.
+    The threshold of an AU is the one with the best F1 on every second face, among those that name it at most `MOST_OFTEN` times as often as
+    it is there; F1 is that of the other faces.
 
     Args:
         emotion: (N,) predicted indices into `EMOTIONS`.
@@ -141,11 +146,12 @@ def validate_focal(
 
 
 def _best_threshold(scores: np.ndarray, truth: np.ndarray, low: float = 0.1, high: float = 0.8) -> float:
-    """Threshold with the best F1; the bounds keep it from fitting a few faces."""
+    """Threshold with the best F1 among those that do not name the unit far too often; the bounds keep it from fitting a few faces."""
     grid = np.linspace(low, high, 71)
     predicted = scores[:, None] >= grid  # [N, thresholds]
     f1 = 2 * (predicted & truth[:, None]).sum(0) / np.maximum(1, predicted.sum(0) + truth.sum())
-    return float(grid[int(f1.argmax())])
+    often = predicted.sum(0) > MOST_OFTEN * truth.sum()
+    return float(grid[int(np.where(often, -1.0, f1).argmax())]) if not often.all() else high
 
 
 def _expected_years(logits: torch.Tensor) -> np.ndarray:

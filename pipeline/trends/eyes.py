@@ -15,7 +15,7 @@ CLOSED = AUS.index("AU43")
 BLINK_LONGEST_S = 0.5
 """A longer closure is no blink: FACS codes AU45 (blink) up to half a second and AU43 (eyes closed) beyond it."""
 
-BLINK_RISE = 0.6
+BLINK_RISE = 0.45
 """A blink raises the score of AU43 by this share of its threshold, and lowers it again as much. The lids of a fast blink meet between two
 frames or in a single one, where the score often stays below the threshold. Lower counts half-closed lids too; higher misses fast blinks."""
 
