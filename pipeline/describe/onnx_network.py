@@ -155,20 +155,37 @@ class _Graph:
         return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
+def _patches(g: _Graph, shape: Shape, name: str = "") -> str:
+    """Cut `faces` (F, side, side, 3) into (F * patches, patch * patch * 3) floats, in the tower's order; pixels stay as they are."""
+    patch, merge = shape.vision["patch_size"], shape.vision["spatial_merge_size"]
+    rows = shape.grid // merge
+    x = g.op("Reshape", "faces", g.constant([-1, rows, merge, patch, rows, merge, patch, 3]))
+    x = g.op("Transpose", x, perm=[0, 1, 4, 2, 5, 3, 6, 7])  # [F, rows, columns, merge, merge, patch, patch, 3]
+    return str(g.op("Cast", g.op("Reshape", x, g.constant([-1, patch * patch * 3])), to=_FLOAT, name=name))
+
+
+def patch_graph(shape: Shape, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+    """The first step of `see_graph` alone: `faces` (F, side, side, 3) uint8 RGB -> `patches` (F * patches, patch * patch * 3) float32."""
+    g = _Graph()
+    _patches(g, shape, "patches")
+    return g.session(
+        [helper.make_tensor_value_info("faces", _UINT8, ["F", shape.side, shape.side, 3])],
+        [helper.make_tensor_value_info("patches", _FLOAT, ["N", shape.vision["patch_size"] ** 2 * 3])],
+        options,
+    )
+
+
 def see_graph(weights: Mapping[str, np.ndarray], shape: Shape, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
     """The vision tower: `faces` (F, side, side, 3) uint8 RGB -> `seen` (F, tokens, D)."""
     vision, g = shape.vision, _Graph()
-    patch, merge, width, heads = vision["patch_size"], vision["spatial_merge_size"], vision["hidden_size"], vision["num_heads"]
-    rows, length = shape.grid // merge, shape.grid**2
+    merge, width, heads = vision["spatial_merge_size"], vision["hidden_size"], vision["num_heads"]
+    length = shape.grid**2
     # A still picture is repeated along time and its pixels are normalised: both become part of the patch embedding's weights.
     embed = weights["visual.patch_embed.proj.weight"].astype(np.float64).sum(2)  # [D, 3, patch, patch]
     mean, std = np.array(shape.mean)[:, None, None], np.array(shape.std)[:, None, None]
     bias = -(embed * mean / std).sum((1, 2, 3)).astype(np.float32)
-    embed = (embed / (255 * std)).astype(np.float32)
-    x = g.op("Reshape", "faces", g.constant([-1, rows, merge, patch, rows, merge, patch, 3]))
-    x = g.op("Transpose", x, perm=[0, 1, 4, 2, 5, 7, 3, 6])  # [F, rows, columns, merge, merge, 3, patch, patch]
-    x = g.op("Cast", g.op("Reshape", x, g.constant([-1, 3 * patch * patch])), to=_FLOAT)
-    x = g.linear(x, embed.reshape(width, -1), bias)  # [F * length, D]
+    embed = (embed / (255 * std)).astype(np.float32).transpose(0, 2, 3, 1)  # channels last, as they are in a picture
+    x = g.linear(_patches(g, shape), embed.reshape(width, -1), bias)  # [F * length, D]
     cos, sin = (g.constant(table[None, :, None]) for table in _picture_rotation(shape))  # [1, length, 1, d]
     size = width // heads
     scale = g.constant(np.array(size**-0.5, np.float32))

@@ -75,8 +75,18 @@ def same_photo(ours: str, theirs: str) -> tuple[bool, str]:
     return same, f"{', '.join(differences) or 'same fields and sentence'}; scores differ by {largest:.0e} at most"
 
 
-def same_patches(ours: np.ndarray, theirs: np.ndarray) -> tuple[bool, str]:
-    """Whether two arrays of patches agree."""
+def same_patches(ours: np.ndarray, theirs: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> tuple[bool, str]:
+    """Whether two arrays of patches agree.
+
+    Args:
+        ours: (N, patch * patch * 3), pixels with channels last.
+        theirs: (N, 3 * 2 * patch * patch), normalised, a still picture repeated along time.
+        mean, std: the normalisation.
+    """
+    side = round((ours.shape[1] / 3) ** 0.5)
+    pixels = ours.reshape(-1, side, side, 3).transpose(0, 3, 1, 2).astype(np.float64)
+    normalised = (pixels / 255 - np.reshape(mean, (3, 1, 1))) / np.reshape(std, (3, 1, 1))
+    ours = np.repeat(normalised[:, :, None], 2, 2).reshape(len(ours), -1)
     largest = float(np.abs(ours - theirs).max()) if ours.shape == theirs.shape else np.inf
     return largest <= PATCH_TOLERANCE, f"patches differ by {largest:.0e} at most"
 

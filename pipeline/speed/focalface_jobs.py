@@ -5,10 +5,8 @@ Each function prepares (loads models, runs once to warm up) and returns the job 
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -91,19 +89,20 @@ def read(model: str, requests: Sequence[Request]) -> Callable[[], list[Answer]]:
 
 
 def preprocess(model: str, crops: Sequence[np.ndarray], rounds: int) -> Callable[[], np.ndarray]:
-    """Turn crops into patches `rounds` times, as the describer does; returns the patches of one round."""
-    import torch
+    """Turn crops into patches `rounds` times, as the describer does; returns the patches of one round: pixels, not normalised, as the
+    weights of the network do that."""
+    import onnxruntime
 
+    from pipeline.describe.backends.onnx import shape_of
     from pipeline.describe.checkpoints import locate
-    from pipeline.describe.patches import patchify
+    from pipeline.describe.onnx_network import patch_graph
 
-    config: dict[str, Any] = json.loads((locate(model) / "preprocessor_config.json").read_text())
-    mean, std = torch.tensor(config["image_mean"]), torch.tensor(config["image_std"])
+    graph = patch_graph(shape_of(locate(model)), onnxruntime.SessionOptions())
 
     def job() -> np.ndarray:
         for _ in range(rounds):
-            patches = patchify(torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2), mean=mean, std=std)
-        return patches.numpy()
+            (patches,) = graph.run(["patches"], {"faces": np.stack(crops)})
+        return np.asarray(patches)
 
     job()
     return job

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from pipeline.describe.checkpoints import locate
 from pipeline.errors import FocalfaceError
 from pipeline.settings import Settings
 from pipeline.speed.agreement import same_answers, same_faces, same_patches, same_photo, same_tables
@@ -291,7 +292,8 @@ def preprocess(material: Material, repeats: int) -> Row:
     ):
         passes = _in_turns(ours, theirs, repeats)
         patches, processor = passes[1][-1].result
-        same, differences = same_patches(passes[0][-1].result, patches)
+        pixels = json.loads((locate(material.model) / "preprocessor_config.json").read_text())
+        same, differences = same_patches(passes[0][-1].result, patches, pixels["image_mean"], pixels["image_std"])
         return _row(
             "preprocess",
             (ours, theirs),

@@ -48,7 +48,7 @@ def open_describer(
         raise ModelError("the backend onnx takes no adapter and runs on the CPU; use --backend transformers")
     folder = locate(model)
     try:
-        shape, grammar, tokenizer = _shape(folder), grammar_of(folder, None), Tokenizer.from_file(str(folder / "tokenizer.json"))
+        shape, grammar, tokenizer = shape_of(folder), grammar_of(folder, None), Tokenizer.from_file(str(folder / "tokenizer.json"))
         weights = read_weights(folder)
         return OnnxDescriber(name_of(model, None), weights, shape, grammar, tokenizer, batch_size, threads)
     except ModelError:
@@ -60,13 +60,18 @@ def open_describer(
 def can_open(folder: Path) -> bool:
     """Whether this backend can open a checkpoint."""
     try:
-        _shape(folder)
+        shape_of(folder)
     except (ModelError, OSError, ValueError, KeyError):
         return False
     return (folder / "tokenizer.json").is_file() and any(folder.glob("*.safetensors"))
 
 
-def _shape(folder: Path) -> Shape:
+def shape_of(folder: Path) -> Shape:
+    """What the graphs of a checkpoint depend on.
+
+    Raises:
+        ModelError: this backend does not know its architecture.
+    """
     config = json.loads((folder / "config.json").read_text())
     pixels = json.loads((folder / "preprocessor_config.json").read_text())
     vision = config["vision_config"]
