@@ -30,6 +30,10 @@ def slice_(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+BY = [word for name in ("sex", "age", "eye_distance", "yaw", "readable") for word in ("--by", name)]
+"""Split by columns of the file, and by measured ones."""
+
+
 def run(faces: Path, as_json: Path, *options: str) -> dict[str, Any]:
     """The figures of the command; without Java, whose start would take most of the time."""
     with pytest.MonkeyPatch.context() as patch:
@@ -44,22 +48,7 @@ def run(faces: Path, as_json: Path, *options: str) -> dict[str, Any]:
 def out(slice_: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the command writes for nano."""
     folder = tmp_path_factory.mktemp("out") / "new" / "folder"
-    run(
-        slice_,
-        folder / "figures.json",
-        "--out",
-        str(folder),
-        "--by",
-        "sex",
-        "--by",
-        "age",
-        "--by",
-        "eye_distance",
-        "--by",
-        "yaw",
-        "--by",
-        "readable",
-    )
+    run(slice_, folder / "figures.json", "--out", str(folder), *BY)
     return folder
 
 
@@ -168,7 +157,7 @@ def test_the_folder_holds_report_predictions_and_figures(out: Path, figures: dic
 
 @pytest.mark.slow
 def test_its_own_predictions_score_to_the_same_digits(out: Path, figures: dict[str, Any], slice_: Path, tmp_path: Path) -> None:
-    again = run(slice_, tmp_path / "again.json", "--answers", str(out / "predictions.parquet"), "--by", "sex", "--by", "age")
+    again = run(slice_, tmp_path / "again.json", "--answers", str(out / "predictions.parquet"), *BY)
     assert again.pop("regions_per_second") is None
     assert again == {name: value for name, value in figures.items() if name in again}
     assert len(again) == len(figures) - 1
