@@ -19,11 +19,9 @@ from pipeline.describe.describer import checked, of_face
 from pipeline.describe.fields import Fields, decide, unit_readings
 from pipeline.describe.grammar import (
     AGE_CHOICES,
-    EMOTION_CHOICES,
     IMAGE_TOKEN,
     USER_IMAGE_END,
     USER_START,
-    YES_NO,
     Grammar,
     fields_text,
     region_text,
@@ -69,7 +67,7 @@ class BaselineDescriber:
         side = grammar.face_size
         self.grid = processor(images=[np.zeros((side, side, 3), np.uint8)], return_tensors="pt")["image_grid_thw"]
         self.image_token = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
-        self.words = {choices: [self.tokens(choice) for choice in choices] for choices in (YES_NO, EMOTION_CHOICES, AGE_CHOICES)}
+        self.words = {choices: [self.tokens(choice) for choice in choices] for _, choices in grammar.slots()}
         if any(len(ids) > 1 for choices in self.words.values() for ids in choices):
             raise ModelError("bench needs a checkpoint whose answers are single tokens, like nano; this one spells numbers or names out")
         names = {name: [f" {word}" for word in known] for name, known in EMOTION_WORDS.items()}

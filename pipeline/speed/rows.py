@@ -14,6 +14,7 @@ from PIL import Image
 
 from pipeline.describe.checkpoints import locate
 from pipeline.errors import FocalfaceError
+from pipeline.execution.executors import load_run_detector
 from pipeline.settings import Settings
 from pipeline.speed.agreement import same_answers, same_faces, same_patches, same_photo, same_tables
 from pipeline.speed.breakdown import decode_rates, stages, start_up
@@ -254,9 +255,10 @@ def every_frame_figures(run: Path) -> dict[str, float]:
 
 def startup(material: Material, repeats: int) -> Row:
     """The time from the command to the first words: `focalface describe PHOTO`, against a script that does the same."""
-    _, frame_index, landmarks5, _ = material.asked[0]
     with open_video(material.video) as video:
-        (frame,) = video.pick([frame_index])
+        (frame,) = video.pick([material.asked[0][1]])
+    (found,) = load_run_detector(material.settings).detect([frame.image])
+    landmarks5 = found.landmarks5[found.boxes[:, 0].argmin()]  # of the face that is described first
     picture = material.folder / "photo.png"
     Image.fromarray(frame.image).save(picture)
     words = ["-m", "pipeline.cli", "describe", str(picture), "--json", "--model", material.model, "--device", "cpu"]

@@ -55,8 +55,8 @@ class Describer(Protocol):
 
         Args:
             requests: what is asked.
-            mirror: also read the face's mirror image, where the checkpoint asks for that. Of 1,500 validation faces it raised nano's
-                mean AU F1 from 0.544 to 0.550 and its emotion accuracy from 0.830 to 0.841, at twice the cost.
+            mirror: also read the face's mirror image, where the checkpoint asks for that. On 5,968 validation faces it raised nano's mean
+                AU F1 from 0.633 to 0.638 and its emotion accuracy from 0.894 to 0.897 (FER+) and 0.864 to 0.872 (web), at twice the cost.
         """
         ...
 
