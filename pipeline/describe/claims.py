@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import isnan
 
 from pipeline.vocabulary import ACTION_UNITS, COMBINATIONS, EMOTION_WORDS
 
@@ -20,10 +21,10 @@ GRADE_LEVELS = (1.5, 2.5)
 def grade(intensity: float | None) -> str:
     """The word for an intensity from 0 to 5: `slightly`, `strongly`, or "" between them and where it is not known.
 
-    >>> grade(1.1), grade(2.0), grade(3.4), grade(None)
-    ('slightly', '', 'strongly', '')
+    >>> grade(1.1), grade(2.0), grade(3.4), grade(None), grade(float("nan"))
+    ('slightly', '', 'strongly', '', '')
     """
-    if intensity is None or GRADE_LEVELS[0] <= intensity < GRADE_LEVELS[1]:
+    if intensity is None or isnan(intensity) or GRADE_LEVELS[0] <= intensity < GRADE_LEVELS[1]:
         return ""
     return SLIGHTLY if intensity < GRADE_LEVELS[0] else STRONGLY
 

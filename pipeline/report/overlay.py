@@ -38,10 +38,10 @@ HIDING = 4.0
 SHORTENED = 0.1
 """What a shorter card costs beside `HIDING`; less gives up bars sooner to keep faces free."""
 
-BLUR_MARGIN = 0.3
+BLUR_MARGIN = 0.35
 """The hidden oval reaches so far beyond the face's box on every side, in sides of the box; from 0.21 on it holds the box's corners."""
 
-BLUR_CELLS = 6
+BLUR_CELLS = 4
 """A hidden face is reduced to so many cells across and down; fewer hide more. People are recognised from some 16 on."""
 
 
