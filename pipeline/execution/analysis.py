@@ -46,8 +46,9 @@ _FROM_INFO = (
 )
 """Columns of the videos table that are attributes of `pipeline.video.source.VideoInfo`."""
 
-FACES_IN_CHUNK = 512
-"""Face rows after which a chunk is handed on even if it asks little; more makes progress jerky, fewer makes more messages."""
+FACES_IN_CHUNK, FACES_TO_READ = 512, 32
+"""Face rows after which a chunk is handed on even if it asks little, and where each of these faces is read: more keeps the describer
+waiting for the analyser and makes progress jerky; fewer makes more messages, and smaller batches of descriptions."""
 
 
 def analyse_video(
@@ -198,7 +199,8 @@ class _Analysis:
     def _chunk_is_due(self, at_end: bool) -> bool:
         """Whether to hand on a chunk. The first one goes with the first selections, so that words come soon; later ones fill a batch."""
         first = not self._index and bool(self._selections) and not at_end
-        return first or len(self._selections) > self._batch or len(self._faces) >= FACES_IN_CHUNK
+        faces = FACES_TO_READ if self._reads_frames else FACES_IN_CHUNK
+        return first or len(self._selections) > self._batch or len(self._faces) >= faces
 
     def _chunk(self, share: float) -> Chunk:
         """Hand on what has been gathered, up to one batch of selections."""
