@@ -1,7 +1,7 @@
 """How readable a face is: a score from 0 to 1 from its size, sharpness and pose, the frame's edge and what covers it.
 
 The score estimates which share of what the model gets right on a clear face it still gets right on this one: 1 is a sharp, frontal face of
-which everything is seen. Each fault adds a penalty to the log-odds. The weights were fitted to the errors of nano on degraded copies of
+which everything is seen. Each fault adds a penalty to the log-odds. The weights were fitted to the first nano on degraded copies of
 labelled faces (`pipeline.training.fit_readability`; docs/quality.md has the table and the plot).
 
 The detector's score has no weight: it added nothing once the others were known. Size has one for the smallest faces alone: the aligned
