@@ -258,7 +258,9 @@ COMBINATIONS: tuple[Combination, ...] = (
 )
 """Combinations that sentences name. A name says no more than its units: neither that a smile is felt nor that a glare is angry."""
 
-FAULTS = ("too small", "blurred", "turned away", "cut off", "covered")
+TURNED_AWAY = "turned away"
+
+FAULTS = ("too small", "blurred", TURNED_AWAY, "cut off", "covered")
 """What keeps a face from being read (`pipeline.faces.readability`): the values of the `unreadable` column."""
 
 EMOTIONS: tuple[str, ...] = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")

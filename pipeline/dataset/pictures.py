@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from pipeline.dataset.boxes import overlap
+from pipeline.faces.rolled_heads import place_rolled_heads
 from pipeline.regions.placement import pad
 from pipeline.storage.names import on_disk
 from pipeline.vocabulary import Box
@@ -96,9 +97,10 @@ class LandmarkFinder:
         size = (round(part.shape[1] * zoom), round(part.shape[0] * zoom))
         view = cv2.resize(np.ascontiguousarray(colour), size, interpolation=cv2.INTER_CUBIC if zoom > 1 else cv2.INTER_AREA)
         for border in (0, round(DETECT_BORDER * max(size))):
-            found = self._detector.detect([cv2.copyMakeBorder(view, border, border, border, border, cv2.BORDER_CONSTANT)])[0]
+            framed = cv2.copyMakeBorder(view, border, border, border, border, cv2.BORDER_CONSTANT)
+            [found], [doubtful] = place_rolled_heads([framed], self._detector.detect([framed]), self._detector)
             boxes = (found.boxes - border) / zoom + [x0, y0, x0, y0]
             merit = [overlap(b, box) if box else (b[2] - b[0]) * (b[3] - b[1]) for b in boxes.tolist()]
-            if merit and (box is None or max(merit) >= SAME_FACE):
-                return np.asarray((found.landmarks5[int(np.argmax(merit))] - border) / zoom + [x0, y0], np.float64)
+            if merit and (box is None or max(merit) >= SAME_FACE) and (row := int(np.argmax(merit))) not in doubtful:
+                return np.asarray((found.landmarks5[row] - border) / zoom + [x0, y0], np.float64)
         raise ValueError("no face is found in the picture" + (" where its box lies" if box else ""))

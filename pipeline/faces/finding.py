@@ -1,13 +1,14 @@
 """Finding the faces of each frame: the part of the work that needs pixels, and the only one.
 
 The whole frame is searched at key frames. Between two of them the detector looks only where they show faces
-(`pipeline.faces.known_places`), and at whole frames in which something else moves. Nothing is carried across a key frame, so segments of
-a long video can go through `find_faces` on different machines; `pipeline.faces.tracking.FaceTracker` then joins the results in order.
+(`pipeline.faces.known_places`), and at whole frames in which something else moves. Rolled heads are then looked at turned upright
+(`pipeline.faces.rolled_heads`). Nothing is carried across a key frame, so segments of a long video can go through `find_faces` on different
+machines; `pipeline.faces.tracking.FaceTracker` then joins the results in order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -20,9 +21,11 @@ from pipeline.faces.detectors.crops import CropSearch
 from pipeline.faces.known_places import MOVED, Place, cut_out, joined, known_places, matches, movement, places_of
 from pipeline.faces.pose import head_pose
 from pipeline.faces.readability import face_quality, readability, sharpness
+from pipeline.faces.rolled_heads import place_rolled_heads
 from pipeline.faces.scene_cuts import picture_changed, thumbnail
 from pipeline.records import Detections, Face, Frame, FrameFaces
 from pipeline.video.sampling import period_of
+from pipeline.vocabulary import TURNED_AWAY
 
 READ_AHEAD_BYTES = 256 * 2**20
 """Frames held in memory, in bytes; more makes larger batches of large frames, and puts key frames of these further apart."""
@@ -99,10 +102,11 @@ def _searched(waiting: Sequence[_Searched], detector: Detector, in_crops: bool, 
     _search_whole([now for now in waiting if now.key and now.whole is None], detector)
     if in_crops:
         _search_crops(waiting, detector, at_end)
-    for now in waiting if at_end else waiting[:-1]:
-        assert now.found is not None
-        faces = measure_faces(now.frame, now.found)
-        yield FrameFaces(now.frame.index, now.frame.time_s, now.size, now.small, faces)
+    done = waiting if at_end else waiting[:-1]
+    found = [now.found for now in done if now.found is not None]
+    placed, doubtful = place_rolled_heads([now.frame.image for now in done], found, detector)
+    for now, detections, rows in zip(done, placed, doubtful, strict=True):
+        yield FrameFaces(now.frame.index, now.frame.time_s, now.size, now.small, measure_faces(now.frame, detections, rows))
 
 
 def _search_whole(frames: Sequence[_Searched], detector: Detector) -> None:
@@ -208,18 +212,19 @@ class _Stretch:
         return unclear
 
 
-def measure_faces(frame: Frame, found: Detections) -> tuple[Face, ...]:
+def measure_faces(frame: Frame, found: Detections, doubtful: Collection[int] = ()) -> tuple[Face, ...]:
     """Align and measure the faces of a frame.
 
     Args:
         frame: of the video.
         found: its faces.
+        doubtful: rows of faces whose landmarks cannot be relied on; they are not readable.
 
     Returns:
         A face for each detection, with `track_id` 0. Those whose landmarks are unusable are left out.
     """
-    faces = []
-    for box, score, landmarks5 in zip(found.boxes, found.scores, found.landmarks5, strict=True):
+    faces, sure = [], []
+    for row, (box, score, landmarks5) in enumerate(zip(found.boxes, found.scores, found.landmarks5, strict=True)):
         try:
             alignment = align(landmarks5)
         except ValueError:
@@ -241,12 +246,13 @@ def measure_faces(frame: Frame, found: Detections) -> tuple[Face, ...]:
             crop=aligned,
         )
         faces.append(face)
+        sure.append(row not in doubtful)
     size = (frame.image.shape[1], frame.image.shape[0])
     covering = covering_maps([face.crop for face in faces])
-    return tuple(_rated(face, size, part) for face, part in zip(faces, covering, strict=True))
+    return tuple(_rated(face, size, part, known) for face, part, known in zip(faces, covering, sure, strict=True))
 
 
-def _rated(face: Face, frame_size: tuple[int, int], covering: np.ndarray) -> Face:
-    """A face with its readability."""
-    score, fault = readability(face_quality(face, frame_size, covering))
+def _rated(face: Face, frame_size: tuple[int, int], covering: np.ndarray, sure: bool) -> Face:
+    """A face with its readability: none where its landmarks are not sure."""
+    score, fault = readability(face_quality(face, frame_size, covering)) if sure else (0.0, TURNED_AWAY)
     return replace(face, readable=score, fault=fault)

@@ -18,7 +18,7 @@ import numpy as np
 
 from pipeline.faces.alignment import CROP_SIZE, EYE_DISTANCE, TEMPLATE
 from pipeline.records import Alignment, Face
-from pipeline.vocabulary import FAULTS
+from pipeline.vocabulary import FAULTS, TURNED_AWAY
 
 GOOD_EYES = 8.0
 """Distance between the eyes, in pixels of the frame, from which size itself costs nothing."""
@@ -83,7 +83,7 @@ class Quality:
         return {
             "too small": SMALL * max(0.0, log(GOOD_EYES / max(self.eyes, 1.0))) + blur * small,
             "blurred": blur * (not small),
-            "turned away": YAW * (self.yaw / 45) ** 2 + PITCH * (self.pitch / 45) ** 2,
+            TURNED_AWAY: YAW * (self.yaw / 45) ** 2 + PITCH * (self.pitch / 45) ** 2,
             "cut off": OUTSIDE * self.outside,
             "covered": COVERED * self.covered,
         }

@@ -45,7 +45,7 @@ class Detector(Protocol):
         return None
 
     def detect_crops(self, images: Sequence[np.ndarray]) -> list[Detections]:
-        """Find the faces in crops around faces that are known from other frames; called only where `crop_search` is given.
+        """Find the faces in crops around known faces: between key frames, where `crop_search` is given, and of rolled heads.
 
         Args:
             images: (S, S, 3) uint8 RGB, squares of any sizes, in which a face takes about half of the side.
