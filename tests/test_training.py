@@ -28,6 +28,7 @@ from pipeline.describe.claims import claims
 from pipeline.describe.grammar import ANSWER_END, Grammar, fields_text, region_text
 from pipeline.describe.patches import grid_thw, patchify
 from pipeline.describe.prefix import build_prefix
+from pipeline.describe.sentences import speaks_of_region_first
 from pipeline.errors import FocalfaceError, SettingsError
 from pipeline.faces.alignment import CROP_SIZE
 from pipeline.records import Request
@@ -184,13 +185,11 @@ def test_a_tree_gives_the_logits_of_its_paths() -> None:
     assert batch.ids.flatten()[batch.target_indices].tolist() == list(answer[-4:])
 
 
-def practised_sentences(faces: LabelledFaces, random_field_share: float, count: int) -> list[str]:
-    """A sentence about the whole of each of the first `count` faces, in order."""
+def practised_sentences(faces: LabelledFaces, random_field_share: float, count: int, **boxes: float) -> list[str]:
+    """A sentence about a box, of these kinds, of each of the first `count` faces, in order."""
     tokenizer = build_tokenizer()
     layout = ConversationLayout(tokenizer, GRAMMAR, build_prefix(build_model(tokenizer), tokenizer, GRAMMAR))
-    stage = focal_stage(
-        boxes={"whole": 1.0}, boxes_per_face=1, sentence_share=1.0, dialogue_share=0.0, random_field_share=random_field_share
-    )
+    stage = focal_stage(boxes=boxes, boxes_per_face=1, sentence_share=1.0, dialogue_share=0.0, random_field_share=random_field_share)
     batch = FocalCollator(faces, stage, layout)([(i, i) for i in range(count)])["questions"]
     text = tokenizer.decode(batch["ids"].flatten()[batch["target_indices"]], skip_special_tokens=False)
     return [sentence for sentence in text.split(ANSWER_END) if sentence]
@@ -202,13 +201,24 @@ def test_practised_answers_state_fields_of_the_face(faces: LabelledFaces) -> Non
     votes = np.where(halved[:, None], np.eye(len(EMOTIONS), dtype=np.float32)[3], np.nan).astype(np.float32)
     guess = np.where(halved, 47, np.nan).astype(np.float32)
     changed = replace(faces, votes=votes, age=np.full(len(faces), np.nan, np.float32), age_guess=guess)
-    for number, sentence in enumerate(practised_sentences(changed, 0.0, 64)):
-        said, units = claims(sentence), {AUS_LABELLED[i] for i in np.flatnonzero(faces.aus[number] & faces.aus_known[number])}
-        assert said.aus in (units, {mirrored_au(au) for au in units}), sentence
+    for number, sentence in enumerate(practised_sentences(changed, 0.0, 64, whole=1)):
+        said, known = claims(sentence), {au for au, is_known in zip(AUS_LABELLED, faces.aus_known[number], strict=True) if is_known}
+        units = {au for au, on in zip(AUS_LABELLED, faces.aus[number], strict=True) if on and au in known}
+        assert {au for au in said.aus if au in known} == units or {au for au in map(mirrored_au, said.aus) if au in known} == units, (
+            sentence
+        )
         if halved[number]:
             assert said.emotions <= {EMOTIONS[3]} and said.ages <= {47}
-    random_ages = {age for sentence in practised_sentences(changed, 1.0, 64) for age in claims(sentence).ages}
+    random_ages = {age for sentence in practised_sentences(changed, 1.0, 64, whole=1) for age in claims(sentence).ages}
     assert len(random_ages) > 20
+
+
+def test_practised_answers_about_regions_speak_of_the_region_first(faces: LabelledFaces) -> None:
+    """Also of faces whose action units are not known: an answer always has fields, and its sentence says them."""
+    unknown = replace(faces, aus_known=np.zeros_like(faces.aus_known), visible=np.zeros_like(faces.visible))
+    for known in (faces, unknown):
+        for sentence in practised_sentences(known, 0.5, 64, named=8, joined=1, empty=1):
+            assert speaks_of_region_first(sentence), sentence
 
 
 def test_practised_dialogues_state_one_emotion_and_age(faces: LabelledFaces) -> None:

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from pipeline.dataset.boxes import KINDS
 from pipeline.describe.grammar import ANSWER_END, fields_text
 from pipeline.describe.sentences import compose, mirrored_text
 from pipeline.faces.alignment import CROP_SIZE
@@ -24,7 +23,7 @@ from pipeline.training.conversation_trees import ConversationLayout, Turn
 from pipeline.training.dense_supervision import emotion_targets, emotion_weights
 from pipeline.training.labelled_faces import MIRRORED_COLUMNS, UNKNOWN, LabelledFaces, mirror_names
 from pipeline.training.stage_settings import FocalStage, Stage
-from pipeline.vocabulary import AUS_LABELLED, EMOTIONS, UNIT, Box, mirrored_au
+from pipeline.vocabulary import AUS_LABELLED, EMOTIONS, UNIT, Box, mirrored_au, region_aus
 
 Sample = tuple[int, int]
 """(number of the sample, index of its face)."""
@@ -181,7 +180,7 @@ class FocalCollator:
         for labels that the face lacks."""
         faces, labelled = self._faces, rng.random() >= self._stage.random_field_share
         known = faces.aus_known[row] & labelled
-        active = np.where(known, faces.aus[row], np.array([rng.random() < RANDOM_AU_RATE for _ in AUS_LABELLED]) & (not labelled))
+        active = np.where(known, faces.aus[row], np.array([rng.random() < RANDOM_AU_RATE for _ in AUS_LABELLED]))
         intensity = np.array([rng.uniform(0, 5) if UNIT[au].graded else np.nan for au in AUS_LABELLED])
         given = faces.au_intensity[row]
         intensity = np.where(known & ~np.isnan(given), given, intensity)
@@ -197,12 +196,12 @@ class FocalCollator:
         )
 
     def _answer(self, box: int, fields: Practised, mirror: bool, rng: random.Random) -> tuple[tuple[int, ...], int]:
-        """(token ids of fields and sentence, number of tokens in the sentence)."""
-        faces = self._faces
-        units = [au for au, on in zip(AUS_LABELLED, fields.active & faces.visible[box], strict=True) if on]
-        region, empty = str(faces.region[box]), KINDS[faces.kind[box]] == "empty"
-        said = units if empty or faces.visible[box].any() else None
-        sentence = compose(said, fields.emotion, fields.age, rng, region=region, empty=empty, intensities=fields.intensities)
+        """(token ids of fields and sentence, number of tokens in the sentence). The sentence says all fields, as in every answer: of a
+        region first what it shows, be it nothing."""
+        region = str(self._faces.region[box])
+        shown = set(region_aus(region, self._faces.box[box].tolist())) & set(AUS_LABELLED)
+        units = [au for au, on in zip(AUS_LABELLED, fields.active, strict=True) if on and au in shown]
+        sentence = compose(units, fields.emotion, fields.age, rng, region=region, empty=not shown, intensities=fields.intensities)
         if mirror:
             sentence, units = mirrored_text(sentence), [mirrored_au(au) for au in units]
         opening = self._layout.ids(fields_text(units, fields.emotion, fields.age, fields.intensities))
