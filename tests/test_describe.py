@@ -379,6 +379,23 @@ def test_a_grammar_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     Grammar(earlier_turns="some").save(tmp_path)
     with pytest.raises(ModelError, match="earlier_turns is 'some', not one of ignored, sentence, all"):
         Grammar.load(tmp_path)
+    for wrong in (0, -1.0, "cold"):
+        Grammar(age_temperature=wrong).save(tmp_path)  # type: ignore[arg-type]
+        with pytest.raises(ModelError, match=r"age_temperature is .*, not a number above 0"):
+            Grammar.load(tmp_path)
+
+
+def test_a_temperature_narrows_the_age_interval_and_nothing_else(asked_faces: list[Request]) -> None:
+    checkpoint = open_checkpoint("nano", device="cpu")
+    wide, narrow = (
+        TransformersDescriber(replace(checkpoint, grammar=replace(checkpoint.grammar, age_temperature=value))).read(asked_faces)
+        for value in (1.0, 0.4)
+    )
+    for one, other in zip(wide, narrow, strict=True):
+        assert one.au_scores == other.au_scores and one.emotion_scores == other.emotion_scores
+        assert None not in (one.age_low, one.age_high, other.age_low, other.age_high)
+        assert one.age_low <= other.age_low <= other.age <= other.age_high <= one.age_high  # type: ignore[operator]
+    assert any(one.age_low != other.age_low for one, other in zip(wide, narrow, strict=True))
 
 
 def _second_turn(describer: TransformersDescriber, asked: list[Request], first: Answer) -> str:

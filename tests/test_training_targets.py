@@ -24,6 +24,7 @@ from pipeline.training.labelled_faces import UNKNOWN, LabelledFaces, load_faces
 from pipeline.training.objectives import Objective
 from pipeline.training.stage_settings import DenseStage
 from pipeline.training.training_loop import Plateau, Schedule, fit
+from pipeline.training.validation import interval_temperature
 from pipeline.vocabulary import AUS_LABELLED
 
 NAN = float("nan")
@@ -143,6 +144,23 @@ def trained(folder: Path, check: Callable[[], dict[str, float]]) -> tuple[Slope,
     objective = Slope()
     rows = fit(objective, Numbers(), lambda some: {"x": torch.tensor(some)[:, None]}, folder, SCHEDULE, log=lambda line: None, check=check)
     return objective, rows
+
+
+@pytest.mark.parametrize("claimed", [6.0, 12.0])
+def test_the_age_interval_holds_its_share_whatever_the_model_claims(claimed: float) -> None:
+    """Errors have a deviation of 8 years; the model claims three quarters of it, or half as much again."""
+    chance = np.random.default_rng(3)
+    truth = chance.uniform(20, 80, 600).round()
+    answered = truth + chance.normal(0, 8, 600)
+    distributions = np.exp(-(((np.arange(101) - answered[:, None]) / claimed) ** 2) / 2)
+    distributions /= distributions.sum(1, keepdims=True)
+    temperature, coverage = interval_temperature(distributions, truth)
+    assert (temperature > 1) == (claimed < 8)
+    assert coverage == pytest.approx(0.8, abs=0.05)
+
+
+def test_no_temperature_is_fitted_to_a_few_ages() -> None:
+    assert interval_temperature(np.full((100, 101), 1 / 101), np.where(np.arange(100) < 50, 30.0, NAN)) == (1.0, None)
 
 
 def test_a_stage_ends_when_its_figure_stops_rising_and_resumes_to_the_same_weights(tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ class BaseDescriber(ABC):
         if other is not None:
             fields = [mean_fields(*pair) for pair in zip(fields, other, strict=True)]
         for i, own in zip(places, fields, strict=True):
-            answers[i] = decide(own, prompts[i].request, self.info.thresholds)
+            answers[i] = decide(own, prompts[i].request, self.info.thresholds, self.grammar.age_temperature)
         return [answer for answer in answers if answer is not None]
 
     def _decide_by_face(self, prompts: list[Prompt], faces: Sequence[Request | Answer], known: dict[bytes, Answer]) -> list[Answer]:

@@ -18,6 +18,9 @@ from pipeline.vocabulary import EMOTIONS, UNIT, compatible, mirrored_au, region_
 YEARS = 101
 """Length of an age distribution: 0 to 100 years."""
 
+AGE_SHARES = (0.1, 0.5, 0.9)
+"""Shares of the age distribution below an answer's `age_low`, `age` and `age_high`."""
+
 
 @dataclass(frozen=True)
 class Fields:
@@ -89,7 +92,26 @@ def mean_fields(one: Fields, mirrored: Fields) -> Fields:
     )
 
 
-def decide(fields: Fields, request: Request, thresholds: Mapping[str, float]) -> Answer:
+def sharpened(distribution: np.ndarray, temperature: float) -> np.ndarray:
+    """A distribution raised to the power of 1 / `temperature`: narrower where that is below 1.
+
+    >>> sharpened(np.array([0.2, 0.8]), 0.5).round(2).tolist()
+    [0.06, 0.94]
+
+    Args:
+        distribution: (..., n) probabilities.
+        temperature: above 0.
+
+    Returns:
+        (..., n) probabilities.
+    """
+    if temperature == 1.0:
+        return distribution
+    raised = (distribution / distribution.max(-1, keepdims=True)) ** (1 / temperature)
+    return np.asarray(raised / raised.sum(-1, keepdims=True))
+
+
+def decide(fields: Fields, request: Request, thresholds: Mapping[str, float], age_temperature: float = 1.0) -> Answer:
     """Decide the fields of an answer; its sentence is left empty.
 
     An action unit is active if its score reaches its threshold. Of two active units that exclude each other
@@ -100,6 +122,7 @@ def decide(fields: Fields, request: Request, thresholds: Mapping[str, float]) ->
         fields: of the model.
         request: what was asked; units that its box cannot show are left out.
         thresholds: score from which each unit is active.
+        age_temperature: of the age distribution (`pipeline.describe.grammar.Grammar`).
 
     >>> box = Request(np.zeros((112, 112, 3), np.uint8), (36, 70, 76, 93), "mouth")
     >>> read = Fields({"AU24": 0.6, "AU25": 0.9}, np.eye(7)[3], np.eye(101)[31])
@@ -117,7 +140,8 @@ def decide(fields: Fields, request: Request, thresholds: Mapping[str, float]) ->
         emotion_scores = {name: float(score) for name, score in zip(EMOTIONS, shares, strict=True)}
     age, low, high = fields.age, None, None
     if fields.age_scores is not None:
-        low, age, high = (_percentile(fields.age_scores, share) for share in (0.1, 0.5, 0.9))
+        ages = sharpened(fields.age_scores, age_temperature)
+        low, age, high = (percentile(ages, share) for share in AGE_SHARES)
     return Answer(
         au_scores=scores,
         aus=compatible(margins),
@@ -131,7 +155,11 @@ def decide(fields: Fields, request: Request, thresholds: Mapping[str, float]) ->
     )
 
 
-def _percentile(distribution: np.ndarray, share: float) -> float:
-    """The age below which `share` of a distribution over years lies."""
+def percentile(distribution: np.ndarray, share: float) -> float:
+    """The age below which `share` of a distribution over years lies.
+
+    >>> percentile(np.eye(101)[31], 0.5)
+    31.0
+    """
     below = distribution.cumsum() / distribution.sum()
     return float(np.minimum(np.searchsorted(below, share), len(distribution) - 1))

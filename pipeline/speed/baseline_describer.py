@@ -169,7 +169,7 @@ class BaselineDescriber:
             units = [au for au in self.grammar.aus if au in mean]
             au_scores, intensities = unit_readings(units, [mean[au] for au in units])
             read = Fields(au_scores, mean["emotion"], mean["age"], au_intensities=intensities)
-            answers.append(decide(read, request, thresholds))
+            answers.append(decide(read, request, thresholds, self.grammar.age_temperature))
         return answers
 
     def _sentences(self, requests: Sequence[Request], pictures: dict[bytes, Any], decided: Sequence[Answer]) -> list[Answer]:

@@ -155,8 +155,8 @@ def _train_focal(
     )
     if _is_main_process():
         objective.cpu()
-        figures, thresholds = validate_focal(objective, validation, layout)
-        grammar = replace(checkpoint.grammar, thresholds=thresholds)
+        figures, calibration = validate_focal(objective, validation, layout)
+        grammar = replace(checkpoint.grammar, thresholds=calibration.thresholds, age_temperature=calibration.age_temperature)
         if head is not None:
             save_tensors(head.state_dict(), folder.path / "head.safetensors")
         final = folder.result(stage)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from sklearn.metrics import f1_score
 from torch import nn
 
+from pipeline.describe.fields import AGE_SHARES, percentile, sharpened
 from pipeline.training.augmentation import centre_crops
 from pipeline.training.batches import first_box_questions
 from pipeline.training.conversation_trees import ConversationLayout
@@ -22,8 +25,22 @@ MOST_OFTEN = 2
 """A threshold names a unit at most this many times as often as it is there. For rare units that are read badly, the best F1 is where they
 are named far more often; a wrong unit is worse than a missing one."""
 
+FEWEST_AGES = 30
+"""Fewest known ages, in a half of the faces, from which a temperature is chosen; fewer would be fitted by chance."""
+
+TEMPERATURES = np.linspace(0.3, 2.0, 86)
+"""Age temperatures that `interval_temperature` chooses from."""
+
 BOX_KINDS = ("whole", "named", "jittered", "random", "empty")
 """Kinds of boxes that `validate_focal` asks about, one box of each kind per face."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What turns a model's probabilities into answers, chosen on validation faces; see `pipeline.describe.grammar.Grammar`."""
+
+    thresholds: dict[str, float]
+    age_temperature: float
 
 
 def recognition_figures(
@@ -98,14 +115,15 @@ def validate_dense(network: nn.Module, faces: LabelledFaces, batch: int = 256) -
 @torch.no_grad()
 def validate_focal(
     objective: FocalObjective, faces: LabelledFaces, layout: ConversationLayout, batch: int = 64
-) -> tuple[dict[str, float], dict[str, float]]:
+) -> tuple[dict[str, float], Calibration]:
     """Measure the language model's own answers about each kind of box, without the describer's rules.
 
     Returns:
-        (figures, thresholds). The figures: `recognition_figures` of the whole face; for each kind of box `au_f1_<kind>`, the F1 over all
+        (figures, calibration). The figures: `recognition_figures` of the whole face; for each kind of box `au_f1_<kind>`, the F1 over all
         its (box, AU) pairs, where the truth is an AU that is active and visible in the box; `unsupported`, the share of predicted AUs that
-        their box cannot show. The thresholds: for each AU the probability that gives the best F1 on one half of the faces; the figures
-        use them.
+        their box cannot show; `age_coverage`, the share of ages within their interval. The calibration: for each AU the probability that
+        gives the best F1, and the temperature that gives the age interval its share, each on one half of the faces; the figures are of
+        the other half, or use them.
     """
     objective.eval()
     emotions, ages, units, intensities, boxes_asked = [], [], [], [], []
@@ -142,7 +160,36 @@ def validate_focal(
         if right.any():
             figures[f"au_f1_{kind}"] = float(2 * (own & right).sum() / (own.sum() + right.sum()))
     figures["unsupported"] = float((predicted & ~visible).sum() / max(1, predicted.sum()))
-    return figures, {au: round(float(threshold), 2) for au, threshold in zip(AUS_LABELLED, thresholds, strict=True)}
+    temperature, coverage = interval_temperature(age.float().softmax(-1).numpy(), faces.age)
+    if coverage is not None:
+        figures["age_coverage"] = coverage
+    return figures, Calibration({au: round(float(value), 2) for au, value in zip(AUS_LABELLED, thresholds, strict=True)}, temperature)
+
+
+def interval_temperature(distributions: np.ndarray, ages: np.ndarray) -> tuple[float, float | None]:
+    """The temperature with which an age interval holds its share of the ages of every second face, and its share of the others.
+
+    Args:
+        distributions: (N, 101) probabilities of 0 to 100 years.
+        ages: (N,) recorded years, NaN where unknown.
+
+    Returns:
+        The temperature, and the share of the other faces whose age it holds; 1 and None where few ages are known.
+    """
+    known = np.flatnonzero(~np.isnan(ages))
+    chosen, others = known[::2], known[1::2]
+    if len(others) < FEWEST_AGES:
+        return 1.0, None
+    promised = AGE_SHARES[-1] - AGE_SHARES[0]
+    missed = [abs(_coverage(sharpened(distributions[chosen], value), ages[chosen]) - promised) for value in TEMPERATURES]
+    temperature = round(float(TEMPERATURES[int(np.argmin(missed))]), 2)
+    return temperature, _coverage(sharpened(distributions[others], temperature), ages[others])
+
+
+def _coverage(distributions: np.ndarray, ages: np.ndarray) -> float:
+    """Share of the ages within the interval that answers give."""
+    ends = np.array([[percentile(row, share) for share in (AGE_SHARES[0], AGE_SHARES[-1])] for row in distributions])
+    return float(((ends[:, 0] <= ages) & (ages <= ends[:, 1])).mean())
 
 
 def _best_threshold(scores: np.ndarray, truth: np.ndarray, low: float = 0.1, high: float = 0.8) -> float:
