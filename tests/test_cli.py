@@ -123,6 +123,22 @@ def test_regions_are_chosen_by_name(samples: Path) -> None:
     assert text.index("mouth") < text.index("brows") < text.index("eyes")
 
 
+def test_some_of_the_faces_of_an_image(samples: Path) -> None:
+    image = samples / "multi_face.jpg"
+    every = [face["box"] for face in json.loads(focalface("describe", image, "--json").stdout)]
+    by_size = sorted(every, key=lambda box: (box[2] - box[0]) * (box[3] - box[1]), reverse=True)
+
+    def some(*options: str) -> list[list[float]]:
+        return [face["box"] for face in json.loads(focalface("describe", image, "--json", *options).stdout)]
+
+    assert some("--largest", "2") == [box for box in every if box in by_size[:2]]
+    assert some("--area", "0,0,0.5,1") == every[:3], "two stand in the right half"
+    assert some("--area", "0,0,0.5,1", "--largest", "1") == [next(box for box in by_size if box in every[:3])]
+    assert some("--area", "0,0,10,10") == []
+    assert "--largest takes 1 or more" in refused("describe", image, "--largest", "0")
+    assert "--area" in refused("describe", image, "--area", "5,5")
+
+
 def test_a_box_is_described_on_the_face_that_it_overlaps(samples: Path) -> None:
     image = samples / "multi_face.jpg"
     faces = json.loads(focalface("describe", image, "--json").stdout)

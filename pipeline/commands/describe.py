@@ -20,6 +20,7 @@ from pipeline.commands.checks import check_checkpoint, check_detector, check_inp
 from pipeline.commands.options import (
     IMAGE_FORMATS,
     Adapter,
+    Area,
     Backend,
     Debug,
     Detector,
@@ -30,6 +31,7 @@ from pipeline.commands.options import (
     Model,
     Sentences,
     check_image_name,
+    choice,
 )
 from pipeline.describe.heavy_imports import without_gc
 from pipeline.errors import SettingsError, writing
@@ -48,6 +50,8 @@ def describe(
     ],
     region: Annotated[list[str] | None, typer.Option(help="Region names, with commas; repeatable.", show_default="face")] = None,
     box: Annotated[str | None, typer.Option(help="x0,y0,x1,y1: describe this rectangle of the image instead.")] = None,
+    area: Area = None,
+    largest: Annotated[int | None, typer.Option("--largest", metavar="N", help="Only the N largest faces of an image.")] = None,
     in_turn: Annotated[bool, typer.Option("--in-turn", help="Ask about the regions of a face as one conversation.")] = False,
     out: Annotated[Path | None, typer.Option(help="Write a table: FILE.csv, FILE.parquet or FILE.json.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
@@ -81,7 +85,7 @@ def describe(
         "describe.device": device,
     }
     settings = load_settings(options=options)
-    regions, place = _regions(region or ["face"]), _box(box)
+    regions, place, some = _regions(region or ["face"]), _box(box), choice(None, None, area, largest)
     if out and out.suffix.lower() not in TABLE_SUFFIXES:
         raise SettingsError(f"--out takes a {', '.join(TABLE_SUFFIXES[:-1])} or {TABLE_SUFFIXES[-1]} file, not {out}")
 
@@ -123,6 +127,8 @@ def describe(
         "describer": describer,
         "in_turn": in_turn,
         "min_readable": settings.describe.min_readable,
+        "area": some.area,
+        "largest": some.largest,
     }
     found: Iterator[DescribedImage]
     if single:

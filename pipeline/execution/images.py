@@ -94,6 +94,8 @@ def describe_image(
     describer: Describer | None = None,
     in_turn: bool = False,
     min_readable: float = MIN_READABLE,
+    area: Box | None = None,
+    largest: int | None = None,
 ) -> list[DescribedFace]:
     """Find every face of an image and describe regions of it.
 
@@ -106,6 +108,8 @@ def describe_image(
         describer: from `pipeline.load_describer`; by default nano, loaded for this call.
         in_turn: ask the regions of a face as one conversation.
         min_readable: least readability of a face that is read; 0 reads all of them.
+        area: x0, y0, x1, y1 in pixels, or in shares of the sides where none is over 1: only faces whose box has its centre there.
+        largest: only this many faces, those with the largest boxes.
 
     Returns:
         The faces from left to right; empty where the image shows none.
@@ -129,7 +133,7 @@ def describe_image(
 
         detector = load_detector()
     (found,) = find_faces([Frame(0, 0.0, pixels)], detector)
-    faces = sorted(found.faces, key=lambda face: face.box[0] + face.box[2])
+    faces = _chosen(found.faces, (width, height), area, largest)
     if box is not None and faces:
         faces = [_face_in(box, faces)]
     asked: list[list[tuple[str, Box]]] = []
@@ -198,12 +202,14 @@ def describe_images(
     describer: Describer,
     in_turn: bool = False,
     min_readable: float = MIN_READABLE,
+    area: Box | None = None,
+    largest: int | None = None,
 ) -> Iterator[DescribedImage]:
     """Describe many images with one detector and one describer. An image that fails does not stop the others.
 
     Args:
         paths: image files, or URLs of them.
-        regions, box, detector, describer, in_turn, min_readable: see `describe_image`.
+        regions, box, detector, describer, in_turn, min_readable, area, largest: see `describe_image`.
 
     Yields:
         One result for each path, in order.
@@ -216,7 +222,7 @@ def describe_images(
         try:
             with fetched(path) as file:
                 pixels = load_image(file)
-            options: dict[str, Any] = {"in_turn": in_turn, "min_readable": min_readable}
+            options: dict[str, Any] = {"in_turn": in_turn, "min_readable": min_readable, "area": area, "largest": largest}
             faces = describe_image(pixels, names, box, detector=detector, describer=describer, **options)
         except FocalfaceError as error:
             yield DescribedImage(path, error=str(error))
@@ -224,6 +230,18 @@ def describe_images(
             yield DescribedImage(path, error=f"{path}: {type(error).__name__}: {one_line(error)}")
         else:
             yield DescribedImage(path, tuple(faces), pixels)
+
+
+def _chosen(faces: Sequence[Face], size: tuple[int, int], area: Box | None, largest: int | None) -> list[Face]:
+    """The faces in an area, the largest of them, from left to right."""
+    if area is not None and faces:
+        from pipeline.storage.choosing import in_area  # brings pyarrow, which a description without an area does not need
+
+        inside = in_area(np.array([face.box for face in faces]), area, size)
+        faces = [face for face, kept in zip(faces, inside, strict=True) if kept]
+    if largest is not None:
+        faces = sorted(faces, key=lambda face: (face.box[2] - face.box[0]) * (face.box[3] - face.box[1]), reverse=True)[:largest]
+    return sorted(faces, key=lambda face: face.box[0] + face.box[2])
 
 
 def clip_box(box: Box, width: int, height: int) -> Box:
