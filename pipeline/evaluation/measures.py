@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from pipeline.evaluation.face_files import MEASURED
-from pipeline.faces.alignment import EYE_DISTANCE, crop
+from pipeline.faces.alignment import crop
 from pipeline.faces.covering import covering_maps
 from pipeline.faces.pose import head_pose
-from pipeline.faces.readability import PARTS, Quality, outside_map, readability, sharpness
+from pipeline.faces.readability import face_quality, readability, sharpness
 from pipeline.records import Alignment
 
 
@@ -29,16 +29,9 @@ def face_measures(image: np.ndarray, landmarks5: np.ndarray, alignment: Alignmen
     """
     aligned = crop(image, alignment)
     yaw, pitch, _ = head_pose(landmarks5)
-    outside = outside_map(alignment, (image.shape[1], image.shape[0]))
     (covering,) = covering_maps([aligned])
-    quality = Quality(
-        eyes=EYE_DISTANCE / alignment.scale,
-        sharpness=sharpness(aligned),
-        yaw=yaw,
-        pitch=pitch,
-        outside=float((PARTS * outside).sum()),
-        covered=float((PARTS * np.where(outside, 0, covering)).sum()),
-    )
+    size = (image.shape[1], image.shape[0])
+    quality = face_quality(alignment, size, covering, sharpness=sharpness(aligned), yaw=yaw, pitch=pitch)
     values = (quality.eyes, quality.sharpness, abs(yaw), abs(pitch), readability(quality)[0])
     measured: dict[str, Any] = dict(zip(MEASURED, values, strict=True))
     if is_dataset:

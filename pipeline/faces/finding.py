@@ -254,5 +254,8 @@ def measure_faces(frame: Frame, found: Detections, doubtful: Collection[int] = (
 
 def _rated(face: Face, frame_size: tuple[int, int], covering: np.ndarray, sure: bool) -> Face:
     """A face with its readability: none where its landmarks are not sure."""
-    score, fault = readability(face_quality(face, frame_size, covering)) if sure else (0.0, TURNED_AWAY)
+    if not sure:
+        return replace(face, readable=0.0, fault=TURNED_AWAY)
+    quality = face_quality(face.alignment, frame_size, covering, sharpness=face.sharpness, yaw=face.yaw, pitch=face.pitch)
+    score, fault = readability(quality)
     return replace(face, readable=score, fault=fault)

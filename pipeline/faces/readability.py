@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from pipeline.faces.alignment import CROP_SIZE, EYE_DISTANCE, TEMPLATE
-from pipeline.records import Alignment, Face
+from pipeline.records import Alignment
 from pipeline.vocabulary import FAULTS, TURNED_AWAY
 
 GOOD_EYES = 8.0
@@ -109,20 +109,24 @@ def sharpness(aligned: np.ndarray) -> float:
     return float(cv2.Laplacian(cv2.cvtColor(aligned, cv2.COLOR_RGB2GRAY), cv2.CV_64F).var())
 
 
-def face_quality(face: Face, frame_size: tuple[int, int], covering: np.ndarray) -> Quality:
+def face_quality(
+    alignment: Alignment, frame_size: tuple[int, int], covering: np.ndarray, *, sharpness: float, yaw: float, pitch: float
+) -> Quality:
     """What the score of a face is computed from.
 
     Args:
-        face: measured but for its readability.
+        alignment: of the face.
         frame_size: width and height of the frame in pixels.
         covering: (14, 14) how much of each part of its crop is covered (`pipeline.faces.covering`).
+        sharpness: of its crop.
+        yaw, pitch: degrees.
     """
-    outside = outside_map(face.alignment, frame_size)
+    outside = outside_map(alignment, frame_size)
     return Quality(
-        eyes=EYE_DISTANCE / face.alignment.scale,
-        sharpness=face.sharpness,
-        yaw=face.yaw,
-        pitch=face.pitch,
+        eyes=EYE_DISTANCE / alignment.scale,
+        sharpness=sharpness,
+        yaw=yaw,
+        pitch=pitch,
         outside=float((PARTS * outside).sum()),
         covered=float((PARTS * np.where(outside, 0, covering)).sum()),
     )

@@ -116,7 +116,10 @@ def make_copies(file: Path, count: int, detector: Detector, random: np.random.Ge
             distances = [float(np.abs(face.landmarks5 - wanted).mean()) for face in faces]
             if faces and min(distances) < SAME_FACE * np.linalg.norm(wanted[1] - wanted[0]):
                 face = faces[int(np.argmin(distances))]
-                yield Copy(fault, face_quality(face, (copy.shape[1], copy.shape[0]), covering_maps([face.crop])[0]), face, labels)
+                (covering,) = covering_maps([face.crop])
+                size = (copy.shape[1], copy.shape[0])
+                quality = face_quality(face.alignment, size, covering, sharpness=face.sharpness, yaw=face.yaw, pitch=face.pitch)
+                yield Copy(fault, quality, face, labels)
 
 
 def _picture(data: bytes) -> np.ndarray:
