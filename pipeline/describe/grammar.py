@@ -86,6 +86,17 @@ class Grammar:
         """Probability from which `au` counts as active."""
         return self.thresholds.get(au, 0.5)
 
+    def picture_side(self, unit: int) -> int:
+        """Width in pixels of the square picture that a model is shown: `face_size`, rounded to whole image tokens.
+
+        Args:
+            unit: width in pixels of what becomes one image token, the model's `patch_size * spatial_merge_size`.
+
+        >>> Grammar(face_size=112).picture_side(28), Grammar(face_size=100).picture_side(28)
+        (112, 112)
+        """
+        return max(unit, round(self.face_size / unit) * unit)
+
     def save(self, folder: Path) -> None:
         """Write the grammar beside a checkpoint."""
         (folder / FILE).write_text(json.dumps(asdict(self), indent=1) + "\n")

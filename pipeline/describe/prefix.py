@@ -11,7 +11,7 @@ from pipeline.describe.grammar import IMAGE_TOKEN, USER_IMAGE_END, USER_START, G
 from pipeline.describe.patches import grid_thw
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
+    from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,6 @@ class Prefix:
         return int(self.positions.max()) + 1
 
 
-def picture_side(vision: PretrainedConfig, grammar: Grammar) -> int:
-    """Width of the square picture in pixels: the grammar's, rounded to a multiple of a merged patch."""
-    unit = vision.patch_size * vision.spatial_merge_size
-    return max(unit, round(grammar.face_size / unit) * unit)
-
-
 def build_prefix(model: Qwen2_5_VLForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, grammar: Grammar) -> Prefix:
     """Build the prefix with positions as the reference model counts them."""
 
@@ -52,8 +46,9 @@ def build_prefix(model: Qwen2_5_VLForConditionalGeneration, tokenizer: PreTraine
         return tokenizer.encode(text, add_special_tokens=False)
 
     vision = model.config.vision_config
-    side = picture_side(vision, grammar)
-    tokens = (side // (vision.patch_size * vision.spatial_merge_size)) ** 2
+    unit = vision.patch_size * vision.spatial_merge_size
+    side = grammar.picture_side(unit)
+    tokens = (side // unit) ** 2
     (image_id,) = ids(IMAGE_TOKEN)
     head = ids(USER_START)
     laid = torch.tensor([[*head, *[image_id] * tokens, *ids(USER_IMAGE_END), *ids(grammar.instruction)]])

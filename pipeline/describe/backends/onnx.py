@@ -75,8 +75,7 @@ def shape_of(folder: Path) -> Shape:
     config = json.loads((folder / "config.json").read_text())
     pixels = json.loads((folder / "preprocessor_config.json").read_text())
     vision = config["vision_config"]
-    unit = vision["patch_size"] * vision["spatial_merge_size"]
-    side = max(unit, round(grammar_of(folder, None).face_size / unit) * unit)
+    side = grammar_of(folder, None).picture_side(vision["patch_size"] * vision["spatial_merge_size"])
     if not fits(config, side):
         raise ModelError(f"{folder}: the backend onnx does not know this architecture; use --backend transformers")
     return Shape(vision, config["text_config"], tuple(pixels["image_mean"]), tuple(pixels["image_std"]), side)

@@ -23,7 +23,6 @@ from pipeline.describe.describer import BaseDescriber, Prompt, resized
 from pipeline.describe.fields import Fields, unit_readings
 from pipeline.describe.grammar import IMAGE_TOKEN, USER_IMAGE_END, USER_START, Grammar
 from pipeline.describe.prefill import log_probabilities
-from pipeline.describe.prefix import picture_side
 from pipeline.describe.slots import Slot, add_slot
 from pipeline.describe.token_tree import TokenTree
 from pipeline.describe.tokens import MAX_SENTENCE, PromptTokens
@@ -95,7 +94,7 @@ def open_describer(
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         grammar = grammar_of(folder, added)
-        side = picture_side(config.vision_config, grammar)
+        side = grammar.picture_side(config.vision_config.patch_size * config.vision_config.spatial_merge_size)
         memory = {"kv_cache_memory_bytes": CPU_CACHE_BYTES, "block_size": CPU_BLOCK} if on_cpu else {"gpu_memory_utilization": GPU_SHARE}
         network = vllm.LLM(
             model=str(folder),
