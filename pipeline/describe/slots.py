@@ -7,7 +7,7 @@ suffices. The probability of an answer is the product, along its path, of the so
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,6 +58,15 @@ def add_slot(tree: TokenTree, parent: int | None, question: Sequence[int], answe
         tuple((numbers[answer[:d]], children[numbers[answer[:d]]].index(answer[d])) for d in range(len(answer))) for answer in spelled
     )
     return Slot(tuple(readouts), tuple(children), paths)
+
+
+def readout_places(slots: Sequence[Slot]) -> Iterator[slice]:
+    """For each slot, the place of its readouts among those of all slots in order."""
+    first = 0
+    for slot in slots:
+        last = first + len(slot.readouts)
+        yield slice(first, last)
+        first = last
 
 
 def probabilities(slot: Slot, logits: np.ndarray) -> np.ndarray:

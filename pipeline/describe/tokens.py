@@ -25,6 +25,7 @@ class PromptTokens:
         end: the token that ends an answer.
         newline: a token that no answer begins with.
         slots: question and choices of each slot of the grammar.
+        side: width of the square picture that the model is shown, in pixels.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, grammar: Grammar, side: int) -> None:
@@ -36,6 +37,7 @@ class PromptTokens:
             side: width of the square picture that the model is shown, in pixels.
         """
         self._tokenizer = tokenizer
+        self.side = side
         self._scale = side / CROP_SIZE
         (self.end,) = self.encode(ANSWER_END)
         (self.newline, *_) = self.encode("\n")
