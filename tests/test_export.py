@@ -180,7 +180,8 @@ def test_formats_say_the_same(run: RunFolder, clips: dict[str, Path], tmp_path: 
         lines = [json.loads(line) for line in files[1].read_text(encoding="utf-8").splitlines()]
         assert lines == parquet.to_pylist()
         assert list(csv) == list(lines[0]) == parquet.column_names
-        pd.testing.assert_frame_equal(csv, parquet.to_pandas(), check_dtype=False, rtol=1e-5)
+        both = [table.fillna({"aus": ""}) if "aus" in table else table for table in (csv, parquet.to_pandas())]  # CSV has no null
+        pd.testing.assert_frame_equal(*both, check_dtype=False, rtol=1e-5)
 
 
 def test_openface_scripts_read_it(run: RunFolder, clips: dict[str, Path], samples: Path, tmp_path: Path) -> None:
