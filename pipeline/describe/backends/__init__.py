@@ -55,8 +55,9 @@ class Describer(Protocol):
 
         Args:
             requests: what is asked.
-            mirror: also read the face's mirror image, where the checkpoint asks for that. On 5,968 validation faces it raised nano's mean
-                AU F1 from 0.633 to 0.638 and its emotion accuracy from 0.894 to 0.897 (FER+) and 0.864 to 0.872 (web), at twice the cost.
+            mirror: also read the face's mirror image, where the checkpoint asks for that, at twice the cost. On 5,968 validation faces it
+                raised nano's emotion accuracy from 0.900 to 0.902 (FER+), its intensity r from 0.768 to 0.771, lowered its age error from
+                5.19 to 5.15 years, and left its mean AU F1 as it was (0.646 and 0.643).
         """
         ...
 
