@@ -196,8 +196,8 @@ class FocalCollator:
         )
 
     def _answer(self, box: int, fields: Practised, mirror: bool, rng: random.Random) -> tuple[tuple[int, ...], int]:
-        """(token ids of fields and sentence, number of tokens in the sentence). The sentence says all fields, as in every answer: of a
-        region first what it shows, be it nothing."""
+        """(token ids of fields and sentence, number of tokens in the sentence). The sentence says every field. A sentence about a region
+        says first which action units the region shows, or that it shows none."""
         region = str(self._faces.region[box])
         shown = set(region_aus(region, self._faces.box[box].tolist())) & set(AUS_LABELLED)
         units = [au for au, on in zip(AUS_LABELLED, fields.active, strict=True) if on and au in shown]
