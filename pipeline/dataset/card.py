@@ -221,9 +221,11 @@ Kinds of boxes:
 - empty: background, hair, a sliver of skin: nothing to see. Other boxes can turn out without a visible unit, too.
 
 ## Where the labels come from
-The labels are those of the sources, unchanged but for spelling; this dataset adds no judgement of a face. Which unit a box can show follows
-from the muscle areas of the vocabulary, and the sentences from the labels: what the labels do not know, no sentence says. Look up in the
-documentation of each source who or what made its labels. Machine labels of action units are not those of a certified FACS coder.
+The labels are those of the sources, unchanged but for spelling, and for two pairs of units that exclude each other: where labels name a
+dropped jaw (AU26) or lowered eyes (AU64) and give AU27 or AU43 an intensity of 2.5 or more, that unit stands, as the pictures show it; an
+AU27 of less counts as unknown. The list at the top counts these faces. Which unit a box can show follows from the muscle areas of the
+vocabulary, and the sentences from the labels: what the labels do not know, no sentence says. Look up in the documentation of each source
+who or what made its labels. Machine labels of action units are not those of a certified FACS coder.
 
 ## Limits
 - A unit of the face counts as active on both sides, also in a box that holds one side; one-sided action is not labelled.

@@ -23,6 +23,7 @@ from pipeline.dataset.labels import (
     split_of,
     text_of,
 )
+from pipeline.dataset.rivals import settle_rivals
 from pipeline.errors import FocalfaceError, SettingsError, one_line
 from pipeline.faces.alignment import align
 from pipeline.records import Alignment
@@ -121,6 +122,7 @@ class Source:
             self._reader = LabelReader(columns, options, self._file.metadata)
         self._landmarks: Any = None
         self._seen: Counter[str] = Counter()
+        self._settled: Counter[str] = Counter()
         self._without_labels = 0
 
     def _has_pictures_of(self, labels: JoinedLabels) -> bool:
@@ -137,6 +139,7 @@ class Source:
         if self._reader.ignored:
             columns = ", ".join(self._file.columns.get(name, name).strip() for name in self._reader.ignored)
             notes.append(f"{self.path.name}: not action units of focalface, so ignored: {columns}")
+        notes += [f"{self.path.name}: {what} in {count} faces, by its intensity" for what, count in self._settled.most_common()]
         if self._reader.unknown_emotions:
             words = ", ".join(f"{word} ({count})" for word, count in self._reader.unknown_emotions.most_common())
             notes.append(f"{self.path.name}: not emotions of focalface, so left out: {words}")
@@ -177,7 +180,8 @@ class Source:
             self._without_labels += joined is None
             row = {name: value for name, value in row.items() if not is_label_column(name)} | (joined or {})
         split, age, emotion = split_of(row), age_of(row), self._reader.emotion(row)
-        units = self._reader.action_units(row)
+        units, settled = settle_rivals(self._reader.action_units(row))
+        self._settled.update(settled)
         shapes = row.get("blendshapes") if self.blendshape_names else None
         if shapes is not None and len(shapes) != len(self.blendshape_names):
             raise ValueError(f"{len(shapes)} blendshapes for {len(self.blendshape_names)} names")
