@@ -21,14 +21,14 @@ from PIL import Image
 from pipeline.cli import main
 from pipeline.dataset.boxes import Counts
 from pipeline.dataset.build import build
-from pipeline.dataset.labels import USUALLY_LISTED, LabelOptions, LabelReader, UnitLabels, age_of, landmarks_of, split_of
-from pipeline.dataset.rivals import settle_rivals
+from pipeline.dataset.labels import USUALLY_LISTED, LabelOptions, LabelReader, age_of, landmarks_of, split_of
 from pipeline.dataset.schema import MARGIN, SCHEMA
 from pipeline.describe.sentences import agrees
 from pipeline.errors import FocalfaceError, SettingsError
 from pipeline.faces.alignment import CROP_SIZE, TEMPLATE
 from pipeline.faces.detectors.centerface import CenterFace
 from pipeline.vocabulary import AUS, GAZE, REGION_AUS, region_aus
+from tests.support.datasets import fake_faces, rows_of
 
 FACES = ("0-f1-su-ph.jpg", "0-f15-hao-ph.jpg", "15-f13-anc-ph.jpg", "45-m7-di-ph.jpg", "BWPictureHuman.jpg")
 
@@ -36,10 +36,6 @@ FACES = ("0-f1-su-ph.jpg", "0-f15-hao-ph.jpg", "15-f13-anc-ph.jpg", "45-m7-di-ph
 def write_csv(path: Path, columns: str, rows: Sequence[str]) -> Path:
     path.write_text("\n".join([columns, *rows]) + "\n", encoding="utf-8")
     return path
-
-
-def rows_of(folder: Path, split: str = "train") -> list[dict[str, Any]]:
-    return [row for path in sorted((folder / split).glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
 
 
 def info_of(folder: Path) -> dict[str, Any]:
@@ -176,20 +172,6 @@ def test_the_same_seed_gives_the_same_files(pictures: Path, built: tuple[Path, s
     for path in sorted(built[0].rglob("*")):
         if path.is_file():
             assert path.read_bytes() == (tmp_path / "again" / path.relative_to(built[0])).read_bytes(), path.name
-
-
-def fake_faces(path: Path, count: int, **columns: list[Any]) -> Path:
-    """A Parquet file of grey noise with landmarks: whatever has no need of a real face."""
-    noise = np.random.default_rng(0)
-    images = []
-    for _ in range(count):
-        data = io.BytesIO()
-        Image.fromarray(noise.integers(0, 255, (60, 60), np.uint8)).save(data, "PNG")
-        images.append(data.getvalue())
-    landmarks = [(TEMPLATE / 2 + noise.normal(0, 1, (5, 2))).ravel().tolist() for _ in range(count)]
-    table = {"image_id": [f"face {i}" for i in range(count)], "image": images, "landmarks5": landmarks, **columns}
-    pq.write_table(pa.table(table), path)
-    return path
 
 
 def test_a_face_does_not_hang_on_the_others(tmp_path: Path) -> None:
@@ -329,75 +311,6 @@ def test_lists_of_probabilities_and_intensities(
 def test_wrong_lists_of_action_units(row: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         LabelReader(row, LabelOptions(), NAMES).action_units(row)
-
-
-JAW = {"AU26": True, "AU27": False, "AU12": True}
-LIDS = {"AU43": False, "AU61": False, "AU64": True}
-
-
-@pytest.mark.parametrize(
-    ("given", "active", "probability", "done"),
-    [
-        pytest.param(
-            UnitLabels(JAW, {"AU26": 0.99, "AU27": 0.45, "AU12": 0.8}, {"AU27": 3.1}),
-            {"AU26": False, "AU27": True, "AU12": True},
-            {"AU26": 0.45, "AU27": 0.99, "AU12": 0.8},
-            ("AU27 stands for AU26",),
-            id="a mouth stretched open is more than a dropped jaw",
-        ),
-        pytest.param(UnitLabels(JAW, {}, {"AU27": 2.4}), JAW, {}, (), id="a jaw that is merely dropped stays AU26"),
-        pytest.param(UnitLabels(JAW, {}, {}), JAW, {}, (), id="without intensities nothing is settled"),
-        pytest.param(
-            UnitLabels(LIDS, {"AU43": 0.45, "AU61": 0.1, "AU64": 0.7}, {"AU43": 3.6}),
-            {"AU43": True, "AU61": False, "AU64": False},
-            {"AU43": 0.7, "AU61": 0.1, "AU64": 0.45},
-            ("AU43 stands for AU64",),
-            id="closed lids hide the gaze",
-        ),
-        pytest.param(
-            UnitLabels({"AU43": False, "AU61": True, "AU64": True}, {}, {"AU43": 4.0}),
-            {"AU43": True, "AU61": False, "AU64": False},
-            {},
-            ("AU43 stands for AU61 and AU64",),
-            id="of both directions",
-        ),
-        pytest.param(UnitLabels({"AU43": False}, {}, {"AU43": 4.0}), {"AU43": False}, {}, (), id="no rival is active: the label stands"),
-        pytest.param(UnitLabels({"AU64": True}, {}, {"AU43": 4.0}), {"AU64": True}, {}, (), id="an unknown unit stays unknown"),
-        pytest.param(
-            UnitLabels({"AU12": True, "AU26": False, "AU27": True}, {"AU12": 0.9, "AU26": 0.45, "AU27": 0.9}, {"AU27": 0.4}),
-            {"AU12": True},
-            {"AU12": 0.9},
-            ("AU27 is active without a stretched mouth: it and AU26 are unknown",),
-            id="a stretched mouth that is hardly open contradicts itself",
-        ),
-    ],
-)
-def test_rivals_are_settled_by_intensity(
-    given: UnitLabels, active: dict[str, bool], probability: dict[str, float], done: tuple[str, ...]
-) -> None:
-    before = UnitLabels(dict(given.active), dict(given.probability), dict(given.intensity))
-    settled, what = settle_rivals(given)
-    assert (settled.active, settled.probability, what) == (active, probability, done)
-    assert given == before and not any(unit in settled.intensity for unit in given.active.keys() - active.keys())
-
-
-def test_a_dataset_says_what_it_settled(tmp_path: Path) -> None:
-    columns = {"AU26_c": [1, 1, 0], "AU27_c": [0, 0, 0], "AU43_c": [0, 0, 0], "AU64_c": [0, 1, 1]}
-    intensities = [[4.0, 0.0], [1.0, 3.5], [0.0, 1.0]]
-    faces = fake_faces(
-        tmp_path / "faces.parquet",
-        3,
-        au_prob=[[row[i] * 0.9 for row in columns.values()] for i in range(3)],
-        au_intensity=[[None, intensity[0], intensity[1], None] for intensity in intensities],
-    )
-    table = pq.read_table(faces)
-    names = {"au_names": json.dumps([name.removesuffix("_c") for name in columns])}
-    pq.write_table(table.replace_schema_metadata(names), faces)
-    info = build([faces], tmp_path / "out")
-    assert [row["aus"] for row in rows_of(tmp_path / "out")] == [["AU27"], ["AU26", "AU43"], ["AU64"]]
-    notes = [f"faces.parquet: {what} in 1 faces, by its intensity" for what in ("AU27 stands for AU26", "AU43 stands for AU64")]
-    assert set(notes) <= set(info["warnings"])
-    assert all(note in (tmp_path / "out" / "README.md").read_text() for note in notes)
 
 
 def test_votes_are_shares_in_the_order_of_the_vocabulary() -> None:
