@@ -21,6 +21,7 @@ from pipeline.errors import FetchError, VideoError, VideoErrorKind, one_line
 from pipeline.execution.chunks import Chunk
 from pipeline.execution.segment_sharing import SegmentedVideo, SegmentWorker, searched_range
 from pipeline.execution.timing import StageTimer, TimedDetector
+from pipeline.faces.area import faces_in_area
 from pipeline.faces.detectors import Detector
 from pipeline.faces.finding import find_faces
 from pipeline.faces.tracking import FaceTracker
@@ -29,7 +30,6 @@ from pipeline.regions.placement import whole_face_request
 from pipeline.regions.selection import RegionSelector, SelectSettings
 from pipeline.schemas import TABLES, NoteKind
 from pipeline.settings import Settings, VideoGroup
-from pipeline.storage.choosing import in_area
 from pipeline.storage.remote import fetched
 from pipeline.storage.run_folder import printable, video_id
 from pipeline.video.decoder_process import WatchedVideo
@@ -95,10 +95,8 @@ def track_faces(
     tracker = FaceTracker(min(settings.video.fps or video.info.fps, video.info.fps))
     for found in _find_faces(video, settings, detector, timer):
         with timer.stage("track"):
-            faces = tracker.update(found)
-            if (area := settings.detect.area) is not None and faces:  # after tracking, so that who leaves the area and returns is one track
-                inside = in_area(np.array([face.box for face in faces]), area, found.size)
-                faces = [face for face, kept in zip(faces, inside, strict=True) if kept]
+            # The area counts after tracking, so that who leaves it and returns is one track.
+            faces = faces_in_area(tracker.update(found), settings.detect.area, found.size)
         yield found, faces
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.errors import FocalfaceError, SettingsError, one_line
+from pipeline.faces.area import faces_in_area
 from pipeline.faces.finding import find_faces
 from pipeline.records import Answer, Face, Frame, Request
 from pipeline.regions.placement import region_boxes, whole_face_request
@@ -234,11 +235,7 @@ def describe_images(
 
 def _chosen(faces: Sequence[Face], size: tuple[int, int], area: Box | None, largest: int | None) -> list[Face]:
     """The faces in an area, the largest of them, from left to right."""
-    if area is not None and faces:
-        from pipeline.storage.choosing import in_area  # brings pyarrow, which a description without an area does not need
-
-        inside = in_area(np.array([face.box for face in faces]), area, size)
-        faces = [face for face, kept in zip(faces, inside, strict=True) if kept]
+    faces = faces_in_area(faces, area, size)
     if largest is not None:
         faces = sorted(faces, key=lambda face: (face.box[2] - face.box[0]) * (face.box[3] - face.box[1]), reverse=True)[:largest]
     return sorted(faces, key=lambda face: face.box[0] + face.box[2])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
+from pipeline.faces.area import in_area
 from pipeline.settings import Choice
-from pipeline.vocabulary import Box
 
 
 def chosen(choice: Choice, faces: pa.Table, frame_size: tuple[int, int]) -> np.ndarray:
@@ -14,8 +14,7 @@ def chosen(choice: Choice, faces: pa.Table, frame_size: tuple[int, int]) -> np.n
 
     Args:
         choice: which faces count.
-        faces: all rows of one video, with `track_id`, `frame_index`, `time_s` and `box`. Sizes are compared among the faces of a frame
-        that
+        faces: all rows of one video, with `track_id`, `frame_index`, `time_s` and `box`. Sizes are compared among the faces of a frame that
             lie in the range and the area.
         frame_size: width and height of the frames in pixels.
 
@@ -68,23 +67,6 @@ def video_counts(faces: pa.Table, descriptions: pa.Table, window_s: float) -> di
         "unreadable_faces": int((~readable).sum()),
         "unreadable_windows": windows - with_readable,
     }
-
-
-def in_area(boxes: np.ndarray, area: Box, frame_size: tuple[int, int]) -> np.ndarray:
-    """Which boxes have their centre in an area, its left and upper edge included.
-
-    >>> in_area(np.array([[10, 10, 20, 20], [90, 10, 99, 20]]), (0, 0, 0.5, 1), (100, 50)).tolist()
-    [True, False]
-
-    Args:
-        boxes: (N, 4) x0, y0, x1, y1 in pixels.
-        area: in pixels, or shares of the frame where no number is over 1.
-        frame_size: width and height of the frame in pixels.
-    """
-    scale = frame_size if max(area) <= 1 else (1, 1)
-    low, high = np.multiply(area[:2], scale), np.multiply(area[2:], scale)
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    return ((centres >= low) & (centres < high)).all(1)
 
 
 def _of_largest(tracks: np.ndarray, frames: np.ndarray, boxes: np.ndarray, count: int) -> np.ndarray:
