@@ -187,8 +187,8 @@ class Answer:
 
     Attributes:
         au_scores: probability of each action unit that the box can show and the model knows.
-        aus: the active units, in order: those whose score reaches the model's threshold, without the weaker one of two that exclude each
-            other (`pipeline.vocabulary.EXCLUSIONS`).
+        aus: the active units, in order: those whose score reaches the model's threshold, without one of two that exclude each other
+            (`pipeline.vocabulary.compatible`).
         emotion_scores: probability of each of the seven emotions; they sum to 1.
         emotion: the most probable.
         age: apparent age in years: median of the model's distribution, or what the model states.

@@ -144,7 +144,8 @@ DESCRIPTIONS = pa.schema(
         _field(
             "aus",
             pa.list_(pa.string()),
-            "the active ones: score at or above the model's threshold (run.json, thresholds); of two that exclude each other the surer one",
+            "the active ones: score at or above the model's threshold (run.json, thresholds); of two that exclude each other the surer "
+            "one, but AU27 before AU26 and AU43 before gaze",
             False,
         ),
         _field(

@@ -183,7 +183,11 @@ def mirrored_au(code: str) -> str:
 
 
 GAZE = ("AU61", "AU62", "AU63", "AU64")
-"""Directions of gaze. Of these and closed eyes (AU43) the closed eyes stand, whichever is surer: what the lids hide is not seen."""
+"""Directions of gaze."""
+
+PREVAILING = {"AU27": ("AU26",), "AU43": GAZE}
+"""Units that stand against these others, whichever is surer. A stretched mouth (AU27) has the jaw down as well, and is the greater degree
+of one movement (AU26); what closed lids (AU43) hide is not seen."""
 
 EXCLUSIONS: dict[frozenset[str], str] = {
     frozenset({"AU05", "AU43"}): "AU05 contracts the muscle that raises the upper lid, AU43 relaxes it",
@@ -212,8 +216,8 @@ def excludes(one: str, other: str) -> bool:
 def compatible(margins: Mapping[str, float]) -> tuple[str, ...]:
     """Resolve exclusions among action units that are candidates for being active.
 
-    Of two that exclude each other, the one with the larger margin stays; if the margins are equal, neither does. Closed eyes stay against
-    any direction of gaze.
+    Of two that exclude each other, the one that prevails (`PREVAILING`) stays, else the one with the larger margin; if the margins are
+    equal, neither does.
 
     Args:
         margins: how surely each candidate is active, on one scale for all of them.
@@ -226,8 +230,8 @@ def compatible(margins: Mapping[str, float]) -> tuple[str, ...]:
     >>> compatible({"AU43": 0.1, "AU64": 0.6})
     ('AU43',)
     """
-    if "AU43" in margins:
-        margins = {code: margin for code, margin in margins.items() if code not in GAZE}
+    beaten = {other for code, others in PREVAILING.items() if code in margins for other in others}
+    margins = {code: margin for code, margin in margins.items() if code not in beaten}
     standing: set[str] = set()
     for code in sorted(margins, key=lambda code: -margins[code]):
         rivals = [other for other in margins if excludes(code, other)]

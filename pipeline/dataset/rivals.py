@@ -8,14 +8,11 @@ moved.
 from __future__ import annotations
 
 from pipeline.dataset.labels import UnitLabels
-from pipeline.vocabulary import GAZE
+from pipeline.vocabulary import PREVAILING
 
 MARKED = 2.5
 """Intensity (0 to 5) from which AU27 and AU43 stand against their rivals. Of 280 pictures of each unit that had lost to a rival, looked at
 by intensity, nearly all from here on show a stretched mouth or closed lids; below, mouths are merely open."""
-
-_RIVALS = {"AU27": ("AU26",), "AU43": GAZE}
-"""Units that more movement makes, and those that their labels lose to."""
 
 
 def settle_rivals(units: UnitLabels) -> tuple[UnitLabels, tuple[str, ...]]:
@@ -37,7 +34,7 @@ def settle_rivals(units: UnitLabels) -> tuple[UnitLabels, tuple[str, ...]]:
     """
     active, probability, intensity = dict(units.active), dict(units.probability), dict(units.intensity)
     done = []
-    for unit, rivals in _RIVALS.items():
+    for unit, rivals in PREVAILING.items():
         standing = [rival for rival in rivals if active.get(rival)]
         if standing and active.get(unit) is False and intensity.get(unit, 0.0) >= MARKED:
             active |= {unit: True, **dict.fromkeys(standing, False)}

@@ -33,8 +33,9 @@ def hysteresis(values: np.ndarray, on: np.ndarray | float, off: np.ndarray | flo
 def active_aus(values: np.ndarray, thresholds: np.ndarray, hold: float) -> np.ndarray:
     """Whether each AU is active in each sample: inside an event, and not excluded by another AU.
 
-    Of two AUs inside an event that exclude each other (`pipeline.vocabulary.EXCLUSIONS`), the one stands whose score lies further above
-    its threshold, as a share of the way from the threshold to 1. Without smoothing and with `hold` 1 this is the `aus` column of a run.
+    Of two AUs inside an event that exclude each other (`pipeline.vocabulary.EXCLUSIONS`), the one stands that prevails
+    (`pipeline.vocabulary.PREVAILING`), else the one whose score lies further above its threshold, as a share of the way from the threshold
+    to 1. Without smoothing and with `hold` 1 this is the `aus` column of a run.
 
     Args:
         values: (T, A) scores, NaN in gaps.

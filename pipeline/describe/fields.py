@@ -115,8 +115,9 @@ def decide(fields: Fields, request: Request, thresholds: Mapping[str, float], ag
     """Decide the fields of an answer; its sentence is left empty.
 
     An action unit is active if its score reaches its threshold. Of two active units that exclude each other
-    (`pipeline.vocabulary.EXCLUSIONS`) the one stands whose score lies further above its threshold, as a share of the way from the threshold
-    to 1. A unit that the model states without a score counts as just at its threshold. Scores stay as the model gave them.
+    (`pipeline.vocabulary.EXCLUSIONS`) the one stands that prevails (`pipeline.vocabulary.PREVAILING`), else the one whose score lies
+    further above its threshold, as a share of the way from the threshold to 1. A unit that the model states without a score counts as just
+    at its threshold. Scores stay as the model gave them.
 
     Args:
         fields: of the model.

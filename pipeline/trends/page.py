@@ -229,7 +229,7 @@ def _method(trends: Trends) -> list[str]:
     return [
         f"{series}; {smoothing}. Hatched: gaps, where nothing is known. An event begins when an action unit's score"
         f"{' above the baseline' * options.relative} reaches {threshold} and ends when it falls below {options.hold:.0%} of that. "
-        "Of two units that exclude each other, the one further above its threshold counts.",
+        "Of two units that exclude each other, the one further above its threshold counts; but AU27 before AU26, and AU43 before gaze.",
         "Ages pool the distributions of all windows of a track; their interval holds 80%. Means by day and group count each video once. "
         f"Comparisons: Mann-Whitney tests on videos, corrected by Benjamini and Hochberg; found means a corrected p below {SIGNIFICANT:g}.",
         "A track is one continuous presence: a person who leaves and comes back has two. Emotions are what a face looks like to the people "
