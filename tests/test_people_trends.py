@@ -96,7 +96,8 @@ def test_without_people_each_track_is_a_series(tmp_path: Path) -> None:
 @pytest.mark.parametrize("word", ["Ada", "P001"])
 def test_trends_of_one_person(run: RunFolder, tmp_path: Path, word: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert command("trends", run.path, "--person", word, "--out", tmp_path) == 0
-    assert "Ada" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "Ada" in said and "with faces), 2 of them with the chosen person; 2 tracks" in said
     found = load_trends([run.path], Options(person=(word,)))
     assert set(found["tracks"]["person_id"].to_pylist()) == {"P001"} and found["tracks"].num_rows == 2
 

@@ -81,6 +81,8 @@ def headline(trends: Trends) -> str:
     names = (("ok", "with faces"), ("no_faces", "without"), ("failed", "failed"))
     words = ", ".join(f"{kinds[kind]} {name}" for kind, name in names if kind in kinds)
     start = f"{plural(len(videos), 'video')} ({words})"
+    if chosen := trends.options.person:
+        start += f", {(videos['tracks'] > 0).sum()} of them with the chosen {'person' if len(chosen) == 1 else 'people'}"
     if not len(tracks):
         return f"{start}. No face has scores, so there is nothing to follow over time."
     return (
