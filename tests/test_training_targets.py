@@ -22,7 +22,7 @@ from pipeline.training.dense_supervision import (
 )
 from pipeline.training.labelled_faces import UNKNOWN, LabelledFaces, load_faces
 from pipeline.training.objectives import Objective
-from pipeline.training.stage_settings import DenseStage
+from pipeline.training.stage_settings import DenseStage, FocalStage, load_stage
 from pipeline.training.training_loop import Plateau, Schedule, fit
 from pipeline.training.validation import interval_temperature
 from pipeline.vocabulary import AUS_LABELLED
@@ -194,3 +194,18 @@ def test_a_stage_ends_when_its_figure_stops_rising_and_resumes_to_the_same_weigh
     resumed, again = trained(tmp_path / "stopped", checks(done=3))
     assert torch.equal(resumed.line.weight, whole.line.weight) and torch.equal(resumed.line.bias, whole.line.bias)
     assert [row.get("check_score") for row in again] == [row.get("check_score") for row in rows]
+
+
+def test_both_sides_of_the_comparison_of_progression_get_the_same() -> None:
+    """As many faces, each kind of box and dialogues as often, and all else alike; only the order differs."""
+    folder = Path(__file__).parents[1] / "configs" / "train" / "progression"
+    files = [*sorted(folder.glob("[1-3]-*.yaml")), folder / "mixed.yaml"]
+    *stages, mixed = [stage for file in files if isinstance(stage := load_stage(file), FocalStage)]
+    assert [stage.name for stage in stages] == ["region", "focal", "dialogue"]
+    faces = sum(stage.samples for stage in stages)
+    assert mixed.samples == faces == 100_000
+    boxes = {kind: sum(stage.samples * stage.boxes.get(kind, 0.0) for stage in stages) / faces for kind in mixed.boxes}
+    assert boxes == pytest.approx(mixed.boxes)
+    assert sum(stage.samples * stage.dialogue_share for stage in stages) / faces == pytest.approx(mixed.dialogue_share)
+    differing = {"name", "samples", "boxes", "dialogue_share", "max_turns"}
+    assert all(stage.model_dump(exclude=differing) == mixed.model_dump(exclude=differing) for stage in stages)
