@@ -225,14 +225,19 @@ def test_practised_dialogues_state_one_emotion_and_age(faces: LabelledFaces) -> 
     tokenizer = build_tokenizer()
     layout = ConversationLayout(tokenizer, GRAMMAR, build_prefix(build_model(tokenizer), tokenizer, GRAMMAR))
     collate = FocalCollator(faces, focal_stage(sentence_share=1.0, dialogue_share=0.5, random_field_share=0.5), layout)
-    batch = collate([(i, i) for i in range(64)])["questions"]
-    text = tokenizer.decode(batch["ids"].flatten()[batch["target_indices"]], skip_special_tokens=False)
-    sentences = [sentence for sentence in text.split(ANSWER_END) if sentence]
-    assert len(sentences) >= 64
-    for sentence in sentences:
-        said = claims(sentence)
-        assert len(said.emotions) == len(said.ages) == 1
-        assert said.aus <= set(AUS_LABELLED)
+    shares = []
+    for start in range(0, 64, 8):
+        batch = collate([(start + i, start + i) for i in range(8)])["questions"]
+        text = tokenizer.decode(batch["ids"].flatten()[batch["target_indices"]], skip_special_tokens=False)
+        sentences = [sentence for sentence in text.split(ANSWER_END) if sentence]
+        assert len(sentences) >= 8
+        for sentence in sentences:
+            said = claims(sentence)
+            assert len(said.emotions) == len(said.ages) == 1
+            assert said.aus <= set(AUS_LABELLED)
+        later = batch["face_of_turn"][~batch["first_turns"]]
+        shares.append(len(later.unique()) / 8)
+    assert set(shares) == {0.0, 1.0}, "the faces of a step all have dialogues, or none of them"
 
 
 @pytest.mark.slow

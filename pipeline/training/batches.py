@@ -144,7 +144,8 @@ class FocalCollator:
         if rng.random() >= self._stage.question_share:
             return {**batch, "questions": None}
         with_sentences = rng.random() < self._stage.sentence_share
-        chosen = [self._choose_boxes(row, rng) for _, row in samples]
+        in_turn = rng.random() < self._stage.dialogue_share  # of all faces at once: shorter conversations would be padded to these
+        chosen = [self._choose_boxes(row, rng, in_turn) for _, row in samples]
         conversations = [
             self._turns(row, boxes, dialogue, mirror, with_sentences, rng)
             for (_, row), (boxes, dialogue), mirror in zip(samples, chosen, flip.tolist(), strict=True)
@@ -154,10 +155,10 @@ class FocalCollator:
         trees = vars(self._layout.build(conversations))
         return {**batch, "questions": {**trees, "visible": torch.from_numpy(visible), "first_turns": first_turns}}
 
-    def _choose_boxes(self, row: int, rng: random.Random) -> tuple[list[int], bool]:
+    def _choose_boxes(self, row: int, rng: random.Random, in_turn: bool) -> tuple[list[int], bool]:
         """(boxes of a face, whether they form a dialogue)."""
         dialogues = self._faces.dialogues[row]
-        if dialogues and rng.random() < self._stage.dialogue_share:
+        if dialogues and in_turn:
             return [int(self._faces.first_box[row]) + place for place in rng.choice(dialogues)[: self._stage.max_turns]], True
         boxes = []
         for kind in rng.choices(self._kinds, self._shares, k=self._stage.boxes_per_face):

@@ -62,7 +62,9 @@ class FocalStage(_StageSettings):
     question_share: Share = Field(1.0, description="Share of steps that ask the language model; the other steps train the tower alone.")
     sentence_share: Share = Field(0.34, description="Share of steps that practise sentences; they are easy to learn and cost a box each.")
     random_field_share: Share = Field(0.5, description="Share of sentences about random fields, so that rare fields are practised too.")
-    dialogue_share: Share = Field(0.0, description="Share of faces whose boxes are asked in turn, each turn seeing the answers before it.")
+    dialogue_share: Share = Field(
+        0.0, description="Share of question steps in which boxes are asked in turn, each turn seeing the answers before it."
+    )
     max_turns: int = Field(3, gt=1, description="Turns of the longest dialogue.")
     invisible_au_weight: Share = Field(0.0, description="Weight of AUs that a box cannot show, taught as inactive.")
     dense_weight: float = Field(0.0, ge=0, description="Weight of the dense head on the vision tower; 0 trains none.")
