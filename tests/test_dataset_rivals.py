@@ -52,6 +52,7 @@ LIDS = {"AU43": False, "AU61": False, "AU64": True}
             ("AU27 is active without a stretched mouth: it and AU26 are unknown",),
             id="a stretched mouth that is hardly open contradicts itself",
         ),
+        pytest.param(UnitLabels({"AU27": True}, {}, {"AU27": 2.0}), {"AU27": True}, {}, (), id="a coder may grade it low"),
     ],
 )
 def test_rivals_are_settled_by_intensity(

@@ -19,7 +19,7 @@ def settle_rivals(units: UnitLabels) -> tuple[UnitLabels, tuple[str, ...]]:
     """Settle AU27 against AU26 and closed lids against gaze, where the labels have the intensity that says which it is.
 
     A unit of at least `MARKED` takes the place of an active rival: the two exchange activity and probability. An active AU27 below `MARKED`
-    contradicts itself; it and AU26 become unknown.
+    contradicts itself where a model labelled it (it has a probability; a coder may well grade it lower); it and AU26 become unknown.
 
     Args:
         units: labels of one face; they are not changed.
@@ -42,7 +42,7 @@ def settle_rivals(units: UnitLabels) -> tuple[UnitLabels, tuple[str, ...]]:
                 likeliest = max(probability.get(rival, 1.0) for rival in standing)
                 probability |= {**dict.fromkeys(standing, probability[unit]), unit: likeliest}
             done.append(f"{unit} stands for {' and '.join(standing)}")
-    if active.get("AU27") and intensity.get("AU27", MARKED) < MARKED:
+    if active.get("AU27") and "AU27" in probability and intensity.get("AU27", MARKED) < MARKED:
         for unit in ("AU26", "AU27"):
             active.pop(unit, None)
             probability.pop(unit, None)

@@ -181,7 +181,6 @@ class Source:
             row = {name: value for name, value in row.items() if not is_label_column(name)} | (joined or {})
         split, age, emotion = split_of(row), age_of(row), self._reader.emotion(row)
         units, settled = settle_rivals(self._reader.action_units(row))
-        self._settled.update(settled)
         shapes = row.get("blendshapes") if self.blendshape_names else None
         if shapes is not None and len(shapes) != len(self.blendshape_names):
             raise ValueError(f"{len(shapes)} blendshapes for {len(self.blendshape_names)} names")
@@ -190,6 +189,7 @@ class Source:
         if landmarks is None:
             self._landmarks = self._landmarks or LandmarkFinder()
             landmarks = self._landmarks.find(image, face_box_of(row))
+        self._settled.update(settled)
         return LabelledFace(
             image_id=image_id,
             source=str(row.get("source") or (self.path.resolve().parent.name if self._file.is_csv else self.path.stem)),
