@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,7 @@ from pipeline.training.dense_supervision import (
 )
 from pipeline.training.labelled_faces import UNKNOWN, LabelledFaces, load_faces
 from pipeline.training.objectives import Objective
+from pipeline.training.stage_folder import last_state
 from pipeline.training.stage_settings import DenseStage, FocalStage, load_stage
 from pipeline.training.training_loop import Plateau, Schedule, fit
 from pipeline.training.validation import interval_temperature
@@ -140,9 +143,13 @@ class Numbers(torch.utils.data.Dataset[float]):
 SCHEDULE = Schedule(samples=4000, batch=10, save_every=10, patience=2, check_every=20, cool_down=0.25)
 
 
+def batch_of(numbers: Sequence[float]) -> dict[str, torch.Tensor]:
+    return {"x": torch.tensor(numbers)[:, None]}
+
+
 def trained(folder: Path, check: Callable[[], dict[str, float]]) -> tuple[Slope, list[dict[str, float]]]:
     objective = Slope()
-    rows = fit(objective, Numbers(), lambda some: {"x": torch.tensor(some)[:, None]}, folder, SCHEDULE, log=lambda line: None, check=check)
+    rows = fit(objective, Numbers(), batch_of, folder, SCHEDULE, log=lambda line: None, check=check)
     return objective, rows
 
 
@@ -194,6 +201,31 @@ def test_a_stage_ends_when_its_figure_stops_rising_and_resumes_to_the_same_weigh
     resumed, again = trained(tmp_path / "stopped", checks(done=3))
     assert torch.equal(resumed.line.weight, whole.line.weight) and torch.equal(resumed.line.bias, whole.line.bias)
     assert [row.get("check_score") for row in again] == [row.get("check_score") for row in rows]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_training_that_is_told_to_stop_saves_the_step_it_is_at(number: signal.Signals, tmp_path: Path) -> None:
+    """Nothing is repeated, and the weights are those of an unbroken training. The handlers of before are back."""
+    schedule = replace(SCHEDULE, patience=0)
+    handlers = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    seen = 0
+
+    def stopping(numbers: Sequence[float]) -> dict[str, torch.Tensor]:
+        nonlocal seen
+        seen += 1
+        if seen == 37:
+            signal.raise_signal(number)
+        return batch_of(numbers)
+
+    whole, resumed = Slope(), Slope()
+    fit(whole, Numbers(), batch_of, tmp_path / "whole", schedule, log=lambda line: None)
+    with pytest.raises(KeyboardInterrupt):
+        fit(Slope(), Numbers(), stopping, tmp_path / "stopped", schedule, log=lambda line: None)
+    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == handlers
+    state = last_state(tmp_path / "stopped")
+    assert state is not None and int(state.name.removeprefix("checkpoint-")) in (36, 37), "a batch is made one step ahead"
+    fit(resumed, Numbers(), batch_of, tmp_path / "stopped", schedule, log=lambda line: None)
+    assert torch.equal(resumed.line.weight, whole.line.weight) and torch.equal(resumed.line.bias, whole.line.bias)
 
 
 def test_both_sides_of_the_comparison_of_progression_get_the_same() -> None:

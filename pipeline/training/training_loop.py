@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import logging
 import math
+import signal
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -172,6 +175,8 @@ def fit(
 ) -> list[dict[str, float]]:
     """Train an objective, or resume its interrupted training. At the end the objective holds the averaged weights.
 
+    Ctrl-C or SIGTERM ends it after the step, with a saved state; a second one at once, and so does the first where several processes train.
+
     Args:
         samples: exactly `schedule.samples` samples, each seen once, in order.
         collate: samples -> batch; must not use any random state of the process.
@@ -182,6 +187,9 @@ def fit(
 
     Returns:
         The figures of each logged step and of each check.
+
+    Raises:
+        KeyboardInterrupt: it was told to stop.
     """
     arguments = TrainingArguments(
         output_dir=str(folder),
@@ -217,9 +225,38 @@ def fit(
     state = last_state(folder)
     if state is not None:
         log(f"resuming after {state.name.removeprefix('checkpoint-')} steps")
-    trainer.train(resume_from_checkpoint=str(state) if state else None)
+    with _stop_requests(alone=arguments.world_size == 1) as requests:
+        trainer.add_callback(_Stop(requests))
+        trainer.train(resume_from_checkpoint=str(state) if state else None)
+    if requests:
+        raise KeyboardInterrupt
     average.apply()
     return [row for row in trainer.state.log_history if "loss" in row or CHECKED in row]
+
+
+@contextmanager
+def _stop_requests(alone: bool) -> Iterator[list[int]]:
+    """The signals to stop that have come so far inside the block. The second one raises KeyboardInterrupt.
+
+    Args:
+        alone: whether this process trains by itself; several would stop after different steps, so they stop at once, as ever.
+    """
+    requests: list[int] = []
+    if not alone or threading.current_thread() is not threading.main_thread():
+        yield requests
+        return
+
+    def note(number: int, frame: Any) -> None:
+        requests.append(number)
+        if len(requests) > 1:
+            raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield requests
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _Trainer(Trainer):
@@ -301,6 +338,17 @@ class _SaveAndLog(TrainerCallback):
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             save_tensors(self._average.values, folder / _AVERAGE)
             (folder / COMPLETE).touch()
+
+
+class _Stop(TrainerCallback):
+    """Ends the training after the step in which a signal to stop came, with a saved state."""
+
+    def __init__(self, requests: Sequence[int]) -> None:
+        self._requests = requests
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self._requests:
+            control.should_training_stop = control.should_save = True
 
 
 class _Check(TrainerCallback):
