@@ -11,8 +11,8 @@ from pipeline.dataset.labels import UnitLabels
 from pipeline.vocabulary import PREVAILING
 
 MARKED = 2.5
-"""Intensity (0 to 5) from which AU27 and AU43 stand against their rivals. Of 280 pictures of each unit that had lost to a rival, looked at
-by intensity, nearly all from here on show a stretched mouth or closed lids; below, mouths are merely open."""
+"""Intensity (0 to 5) from which AU27 and AU43 stand against their rivals. Of some 240 pictures in which one of them had lost, looked at by
+intensity, nearly all from here on show a stretched mouth or closed lids; below, many mouths are merely open."""
 
 
 def settle_rivals(units: UnitLabels) -> tuple[UnitLabels, tuple[str, ...]]:
