@@ -16,6 +16,7 @@ from pipeline.records import Answer
 from pipeline.settings import load_settings
 from pipeline.speed.agreement import same_answers, same_faces
 from pipeline.speed.clips import first_seconds, link_copies, repeat_clip, sample_clip
+from pipeline.speed.detection import measure as measure_detection
 from pipeline.speed.published import QUALITIES, SPEEDS
 from pipeline.speed.rows import AIMS
 from pipeline.speed.scale import measure_run
@@ -145,7 +146,18 @@ def test_a_shape_is_measured_against_the_limits_of_the_device(tmp_path: Path) ->
     assert row["name"] == "describe_tiny"
     assert row["same_answers"], row["differences"]
     assert 0 < row["fraction_of_limit"] < 1
+    assert all(0 < row["limits"][part] < row[part] for part in ("reading_s", "writing_s"))
+    assert all(error < 1e-5 for error in row["score_errors"].values())
     assert row["regions"] == 8
+
+
+def test_detection_is_compared_on_two_devices() -> None:
+    with open_video(sample_clip()) as clip:
+        frames = [frame.image for frame, _ in zip(clip.frames(), range(2), strict=False)]
+    small, large = measure_detection(frames, "centerface", 1, device="cpu")
+    assert (small["name"], small["frames"], large["name"]) == ("detect_360", 2, "detect_1080")
+    assert small["same_answers"] and large["same_answers"]
+    assert "2 of 2 faces kept" in small["differences"]
 
 
 @pytest.mark.slow
@@ -165,9 +177,10 @@ def test_a_run_is_measured_with_its_processes(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
-def test_without_a_gpu_a_large_shape_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("words", [["--shape", "3b"], ["--gpu"]])
+def test_without_a_gpu_a_large_shape_is_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(["bench", "--shape", "3b"])
+        main(["bench", *words])
     assert ended.value.code == 2
     assert "torch sees none here" in capsys.readouterr().err
 
@@ -176,6 +189,8 @@ def test_without_a_gpu_a_large_shape_is_refused(capsys: pytest.CaptureFixture[st
     ("words", "says"),
     [
         (["--only", "nothing"], "no row nothing; rows are run, startup"),
+        (["--gpu", "--scale"], "--gpu and --scale: choose one of them"),
+        (["--gpu", "--only", "run"], "--gpu has no rows to choose from"),
         (["--json", "nowhere/out.json"], "no folder nowhere"),
         (["--video", "nothing.mp4"], "nothing.mp4: no such file"),
     ],

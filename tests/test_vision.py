@@ -14,7 +14,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTra
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from pipeline.describe.patches import grid_thw, patchify
-from pipeline.describe.vision_tower import speed_up
+from pipeline.describe.vision_tower import prepare_for_inference, speed_up
 
 MEAN, STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
 
@@ -46,7 +46,7 @@ def test_sides_that_do_not_divide_are_refused() -> None:
 def test_the_faster_tower_gives_the_reference_numbers(sides: list[int], training: bool) -> None:
     torch.manual_seed(0)
     config = Qwen2_5_VLVisionConfig(
-        depth=2, hidden_size=64, num_heads=4, intermediate_size=96, out_hidden_size=48, window_size=56, fullatt_block_indexes=[1]
+        depth=2, hidden_size=64, num_heads=4, intermediate_size=92, out_hidden_size=48, window_size=56, fullatt_block_indexes=[1]
     )
     tower = Qwen2_5_VisionTransformerPretrainedModel(config).train(training)
     images = [torch.randint(0, 256, (1, 3, side, side)) for side in sides]
@@ -56,3 +56,8 @@ def test_the_faster_tower_gives_the_reference_numbers(sides: list[int], training
         theirs = tower(patches, grid).pooler_output
         ours = speed_up(tower)(patches, grid).pooler_output
     assert torch.allclose(ours, theirs, atol=1e-5)
+    prepare_for_inference(tower)
+    prepare_for_inference(tower)  # a second time changes nothing
+    assert tower.blocks[0].mlp.gate_proj.weight.shape == (96, 64) and tower.blocks[0].mlp.down_proj.weight.shape == (64, 96)
+    with torch.no_grad():
+        assert torch.allclose(tower(patches, grid).pooler_output, theirs, atol=1e-5)

@@ -64,6 +64,9 @@ def bench(
         Shape | None, typer.Option(help="Measure instead a Qwen2.5-VL of this size with random weights on a GPU, against the GPU's limits.")
     ] = None,
     device: Annotated[ShapeDevice, typer.Option(help="Device for --shape.")] = ShapeDevice.CUDA,
+    gpu: Annotated[
+        bool, typer.Option("--gpu", help="Measure instead a GPU: --shape 3b, --shape 7b, and face detection. Takes about five minutes.")
+    ] = False,
     scale: Annotated[
         bool, typer.Option("--scale", help="Measure instead how runs grow with workers, videos and length. Takes about an hour.")
     ] = False,
@@ -73,14 +76,7 @@ def bench(
 
     Example: focalface bench --quick --json bench.json
     """
-    from pipeline.speed.machine import machine
-    from pipeline.speed.rows import ROWS
-    from pipeline.speed.scale import DIMENSIONS
-
-    known = DIMENSIONS if scale else tuple(ROWS)
-    names = list(dict.fromkeys(only or known))
-    if unknown := [name for name in names if name not in known]:
-        raise SettingsError(f"--only: there is no row {unknown[0]}; rows are {', '.join(known)}")
+    _check_choice(only, shape, gpu, scale)
     if as_json and not as_json.parent.is_dir():
         raise SettingsError(f"--json: there is no folder {as_json.parent}")
     settings = load_settings(options={"describe.model": model, "describe.device": "cpu", "detect.detector": "centerface"})
@@ -89,20 +85,79 @@ def bench(
         check_video(video)
     passes = repeats or (QUICK_REPEATS if quick else REPEATS)
     if scale:
-        rows = measure_scale(names, settings, video, quick)
+        rows = measure_scale(only, settings, video, quick)
     elif shape:
-        from pipeline.speed.full_size import measure as measure_shape
-
-        rows = [measure_shape(shape.value, device.value, QUICK_FACES if quick else FACES, passes) | {"machine": machine()}]
-        Console().print(_shape_table(rows[0]))
+        rows = measure_shapes([shape], device, quick, passes)
+    elif gpu:
+        rows = measure_shapes([Shape.MIDDLE, Shape.LARGE], ShapeDevice.CUDA, quick, passes) + measure_detection(settings, video, passes)
     else:
-        rows = measure(names, settings, video, quick, passes)
+        rows = measure(only, settings, video, quick, passes)
     if as_json:
         as_json.write_text(json.dumps(rows, indent=1) + "\n")
 
 
-def measure(names: list[str], settings: Settings, video: Path | None, quick: bool, repeats: int) -> list[dict[str, Any]]:
-    """Measure rows one after the other, print them, and return them as JSON data.
+def _check_choice(only: list[str] | None, shape: Shape | None, gpu: bool, scale: bool) -> None:
+    """Refuse options that exclude each other, and rows that do not exist.
+
+    Raises:
+        SettingsError: for the first of them.
+    """
+    chosen = [option for option, value in (("--shape", shape), ("--gpu", gpu), ("--scale", scale)) if value]
+    if len(chosen) > 1:
+        raise SettingsError(f"{' and '.join(chosen)}: choose one of them")
+    if only and chosen and not scale:
+        raise SettingsError(f"--only: {chosen[0]} has no rows to choose from")
+    if only:
+        from pipeline.speed.rows import ROWS
+        from pipeline.speed.scale import DIMENSIONS
+
+        known = DIMENSIONS if scale else tuple(ROWS)
+        if unknown := [name for name in only if name not in known]:
+            raise SettingsError(f"--only: there is no row {unknown[0]}; rows are {', '.join(known)}")
+
+
+def measure_shapes(shapes: list[Shape], device: ShapeDevice, quick: bool, repeats: int) -> list[dict[str, Any]]:
+    """Measure models of full size, print the results, and return them as JSON data.
+
+    Raises:
+        ModelError: when the machine has no such device.
+    """
+    from pipeline.speed.full_size import measure as measure_shape
+    from pipeline.speed.machine import machine
+
+    rows = []
+    for shape in shapes:
+        _log(f"{shape.value}: {repeats} passes of each side, in turns ...")
+        rows.append(measure_shape(shape.value, device.value, QUICK_FACES if quick else FACES, repeats) | {"machine": machine()})
+        Console().print(_shape_table(rows[-1]))
+    return rows
+
+
+def measure_detection(settings: Settings, video: Path | None, repeats: int) -> list[dict[str, Any]]:
+    """Measure face detection on a GPU, print the results, and return them as JSON data.
+
+    Raises:
+        VideoError: when the clip cannot be read.
+    """
+    from pipeline.speed.clips import sample_clip
+    from pipeline.speed.detection import FRAMES
+    from pipeline.speed.detection import measure as measure_frames
+    from pipeline.speed.machine import machine
+    from pipeline.video.opening import open_video
+
+    with open_video(video or sample_clip()) as clip:
+        frames = [frame.image for frame, _ in zip(clip.frames(), range(FRAMES), strict=False)]
+    rows = measure_frames(frames, settings.detect.detector, repeats)
+    table = Table("", "GPU", "one CPU core", "times faster", "answers", box=None, padding=(0, 2, 0, 0), title=f"{rows[0]['detector']}")
+    for row in rows:
+        rates = (f"{row[side]:.0f} frames/s" for side in ("gpu", "cpu"))
+        table.add_row(f"{row['name']} on {row['device']}", *rates, f"{row['ratio']:.1f}", row["differences"])
+    Console().print(table)
+    return [row | {"machine": machine()} for row in rows]
+
+
+def measure(only: list[str] | None, settings: Settings, video: Path | None, quick: bool, repeats: int) -> list[dict[str, Any]]:
+    """Measure rows (all, if none is named) one after the other, print them, and return them as JSON data.
 
     Raises:
         VideoError: when the clip cannot be read.
@@ -122,7 +177,7 @@ def measure(names: list[str], settings: Settings, video: Path | None, quick: boo
             clip = first_seconds(clip, QUICK_SECONDS, Path(folder) / "piece.mp4")
         _log(f"analysing {clip.name} ...")
         material = gather(clip, settings, Path(folder), quick)
-        for name in names:
+        for name in dict.fromkeys(only or ROWS):
             _log(f"{name}: {repeats} passes of each side, in turns ...")
             rows.append(ROWS[name](material, repeats))
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
@@ -137,20 +192,21 @@ def measure(names: list[str], settings: Settings, video: Path | None, quick: boo
     return [row.as_dict() | {"machine": measured_on} for row in rows]
 
 
-def measure_scale(names: list[str], settings: Settings, video: Path | None, quick: bool) -> list[dict[str, Any]]:
-    """Measure how runs grow, print the results, and return them as JSON data.
+def measure_scale(only: list[str] | None, settings: Settings, video: Path | None, quick: bool) -> list[dict[str, Any]]:
+    """Measure how runs grow (in all dimensions, if none is named), print the results, and return them as JSON data.
 
     Raises:
         FocalfaceError: when a run fails.
     """
     from pipeline.speed.clips import sample_clip
     from pipeline.speed.machine import machine
+    from pipeline.speed.scale import DIMENSIONS
     from pipeline.speed.scale import measure as measure_runs
 
     measured_on = machine()
     with tempfile.TemporaryDirectory() as folder:
         options = ["--model", settings.describe.model, "--device", "cpu"]
-        runs = measure_runs(video or sample_clip(), Path(folder), quick, names, options, _log)
+        runs = measure_runs(video or sample_clip(), Path(folder), quick, list(dict.fromkeys(only or DIMENSIONS)), options, _log)
     table = Table(
         "", "", "videos", "frames", "seconds", "frames/s", "s per video", "files", "peak MiB of a process", box=None, padding=(0, 2, 0, 0)
     )
@@ -209,9 +265,12 @@ def _shape_table(row: dict[str, Any]) -> Table:
     table.add_row("transformers, batched", f"{row['theirs_batched']:.3g} regions/s: {row['ratio_batched']:.1f} times slower")
     best = row["limits"]
     table.add_row("limit", f"{row['limit']:.3g} regions/s, of which focalface reaches {row['fraction_of_limit']:.0%}")
-    table.add_row("", f"reading {best['reading_s']:.3g} s at {best['rate'] / 1e12:.3g} TFLOP/s")
-    table.add_row("", f"writing {best['writing_s']:.3g} s at {best['bandwidth'] / 1e9:.4g} GB/s")
+    for part, against in (("reading", f"{best['rate'] / 1e12:.3g} TFLOP/s"), ("writing", f"{best['bandwidth'] / 1e9:.4g} GB/s")):
+        taken, least = row[f"{part}_s"], best[f"{part}_s"]
+        table.add_row(part, f"{taken:.3g} s, at least {least:.3g} s at {against}: {least / taken:.0%} of the limit")
     table.add_row("answers", row["differences"])
+    errors = ", ".join(f"{side} by {value:.1g}" for side, value in row["score_errors"].items())
+    table.add_row("", f"scores of action units differ from float32's: {errors} at most")
     return table
 
 

@@ -61,6 +61,25 @@ class Group(Generic[Cache]):
     pending: list[list[int]]
 
 
+@dataclass(frozen=True)
+class Begun:
+    """R sentences whose first token is chosen.
+
+    Attributes:
+        token: (R,) int64: it is not in the cache yet.
+        position: (R, 1) int64: its text position.
+        seen: (R, T) bool: which of the cached tokens it sees.
+        names: N tokens that some row must not choose.
+        barred: (R, N) bool: which rows must not choose which of them.
+    """
+
+    token: np.ndarray
+    position: np.ndarray
+    seen: np.ndarray
+    names: Sequence[int]
+    barred: np.ndarray
+
+
 class LocalDescriber(BaseDescriber, Generic[Cache]):
     """A describer whose model runs in this process, but for the network: a subclass runs it, over caches of its own type."""
 
@@ -148,10 +167,10 @@ class LocalDescriber(BaseDescriber, Generic[Cache]):
         else:
             cache, face_of = self._prefill_faces(prompts)
             groups = [self._group(range(len(prompts)), cache, face_of, [self._tokens.question(prompt) for prompt in prompts])]
-        sentences: dict[int, str] = {}
-        for group in groups:
-            sentences |= zip(group.rows, self._write_group(group, [answers[i] for i in group.rows]), strict=True)
-        return [sentences[i] for i in range(len(prompts))]
+        begun = [self._begin(group, [answers[i] for i in group.rows]) for group in groups]
+        rows = [i for group in groups for i in group.rows]
+        sentences = dict(zip(rows, self._continue(begun), strict=True))
+        return [self._tokens.decode(sentences[i]) for i in range(len(prompts))]
 
     def _prefill_faces(self, prompts: Sequence[Prompt]) -> tuple[Cache, list[int]]:
         """Prefill the prefix of each distinct face: a cache with one row for each, and the row of each prompt."""
@@ -195,8 +214,8 @@ class LocalDescriber(BaseDescriber, Generic[Cache]):
         after = Group(group.rows, cache, group.length + length, group.position + length, pending=[[] for _ in questions])
         return fields, after
 
-    def _write_group(self, group: Group[Cache], answers: Sequence[Answer]) -> list[str]:
-        """Greedy sentences after the decided fields, all rows together; a row leaves the batch when its sentence ends."""
+    def _begin(self, group: Group[Cache], answers: Sequence[Answer]) -> tuple[Begun, Cache]:
+        """Take in the decided fields of all rows of a group together, and choose the first token of each sentence."""
         openings = [[*pending, *self._tokens.fields(answer)] for pending, answer in zip(group.pending, answers, strict=True)]
         width = max(map(len, openings))
         pad = np.array([[width - len(row)] for row in openings])  # [R, 1]
@@ -209,9 +228,21 @@ class LocalDescriber(BaseDescriber, Generic[Cache]):
         names = sorted(set().union(*excluded))
         barred = np.array([[name in own for name in names] for own in excluded], bool)  # [R, N]
         token, cache = self._choose(NewTokens(ids, positions, seen[:, None] & causal), group.cache, names, barred)
-        position = positions[:, -1:] + 1  # [R, 1]
-        written: list[list[int]] = [[] for _ in openings]
-        rows = np.arange(len(openings))
+        return Begun(token, positions[:, -1:] + 1, seen, names, barred), cache
+
+    def _continue(self, groups: Sequence[tuple[Begun, Cache]]) -> list[list[int]]:
+        """Go on greedily with sentences that have begun.
+
+        Returns:
+            The tokens of each sentence of all groups, at most `MAX_SENTENCE`, without the one that ends it.
+        """
+        return [tokens for begun, cache in groups for tokens in self._continue_group(begun, cache)]
+
+    def _continue_group(self, begun: Begun, cache: Cache) -> list[list[int]]:
+        """All rows together; a row leaves the batch when its sentence ends."""
+        token, position, seen, barred = begun.token, begun.position, begun.seen, begun.barred
+        written: list[list[int]] = [[] for _ in token]
+        rows = np.arange(len(token))
         for _ in range(MAX_SENTENCE):
             going = token != self._tokens.end
             if not going.any():
@@ -222,6 +253,6 @@ class LocalDescriber(BaseDescriber, Generic[Cache]):
             for row, value in zip(rows.tolist(), token.tolist(), strict=True):
                 written[row].append(value)
             seen = np.concatenate([seen, np.ones((len(seen), 1), bool)], 1)
-            token, cache = self._choose(NewTokens(token[:, None], position, seen[:, None]), cache, names, barred)
+            token, cache = self._choose(NewTokens(token[:, None], position, seen[:, None]), cache, begun.names, barred)
             position = position + 1
-        return [self._tokens.decode(row) for row in written]
+        return written

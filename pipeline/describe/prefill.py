@@ -1,16 +1,16 @@
-"""What inference and training share: pictures to image tokens, token embeddings to hidden states, logits to answers."""
+"""What inference and training share: pictures to image tokens, image tokens among embeddings, logits to answers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from pipeline.describe.patches import grid_thw, patchify
 
 if TYPE_CHECKING:
-    from transformers import DynamicCache, Qwen2_5_VLForConditionalGeneration
+    from transformers import Qwen2_5_VLForConditionalGeneration
 
     from pipeline.describe.prefix import Prefix
     from pipeline.describe.slots import Slot
@@ -46,32 +46,6 @@ def embed_with_images(
     """(B, S) token ids that begin with `prefix`, and (B, N, D) image tokens -> (B, S, D) embeddings with the image tokens in place."""
     embeds = model.model.language_model.embed_tokens(ids)
     return torch.cat([embeds[:, : prefix.image.start], image_tokens.to(embeds.dtype), embeds[:, prefix.image.stop :]], 1)
-
-
-def decode(
-    model: Qwen2_5_VLForConditionalGeneration,
-    embeds: torch.Tensor,
-    positions: torch.Tensor,
-    mask: torch.Tensor,
-    cache: DynamicCache | None = None,
-) -> torch.Tensor:
-    """Run the language model's layers.
-
-    Args:
-        embeds: (B, S, D).
-        positions: (3, B, S), Qwen2.5-VL's time, row and column positions.
-        mask: (B, 1, S, K) bool: which of the K cached and new tokens each new token sees.
-        cache: grows by the S new tokens; None computes without one.
-
-    Returns:
-        (B, S, D) hidden states after the last norm.
-    """
-    additive = torch.zeros(mask.shape, dtype=embeds.dtype, device=embeds.device).masked_fill_(~mask, torch.finfo(embeds.dtype).min)
-    options: dict[str, Any] = {"use_cache": False} if cache is None else {"past_key_values": cache, "use_cache": True}
-    hidden: torch.Tensor = model.model.language_model(
-        inputs_embeds=embeds, position_ids=positions, attention_mask={"full_attention": additive}, **options
-    ).last_hidden_state
-    return hidden
 
 
 def log_probabilities(slot: Slot, logits: Sequence[torch.Tensor]) -> torch.Tensor:

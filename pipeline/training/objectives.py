@@ -15,7 +15,7 @@ from torch import nn
 
 from pipeline.dataset.labels import ACTIVE_PRESENCE
 from pipeline.describe.checkpoints import Checkpoint
-from pipeline.describe.prefill import decode, embed_with_images, encode_images, log_probabilities
+from pipeline.describe.prefill import embed_with_images, encode_images, log_probabilities
 from pipeline.describe.prefix import Prefix
 from pipeline.describe.slots import Slot
 from pipeline.training.dense_supervision import (
@@ -161,7 +161,13 @@ class FocalObjective(Objective):
         (core,) = self._core
         weight = core.lm_head.weight
         embeds = embed_with_images(core, questions["ids"], self._prefix, face_tokens)  # [B, S, D]
-        hidden = decode(core, embeds, questions["positions"], questions["mask"].unsqueeze(1)).flatten(0, 1)
+        unseen = torch.zeros_like(questions["mask"], dtype=embeds.dtype).masked_fill_(~questions["mask"], torch.finfo(embeds.dtype).min)
+        hidden = core.model.language_model(
+            inputs_embeds=embeds,
+            position_ids=questions["positions"],
+            attention_mask={"full_attention": unseen.unsqueeze(1)},
+            use_cache=False,
+        ).last_hidden_state.flatten(0, 1)
         scores = []
         for slot, indices in zip(self._slots, questions["readout_indices"], strict=True):
             read = hidden[indices]  # [T, readouts, D]

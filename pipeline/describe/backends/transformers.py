@@ -1,7 +1,8 @@
 """The transformers backend: a Qwen2.5-VL in this process, asked about many boxes of many faces at once.
 
 For a batch of prompts the vision tower and the prefix of the conversation run once for each distinct face. Each region is a branch after
-its face's prefix, and all its fields are read in one further pass. Then the sentences are written together, greedily.
+its face's prefix, and all its fields are read in one further pass. Then the sentences are written together, greedily; on a GPU in
+recorded steps.
 """
 
 from __future__ import annotations
@@ -10,14 +11,18 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from transformers import DynamicCache
 
 from pipeline.describe.checkpoints import Checkpoint, open_checkpoint
-from pipeline.describe.local_describer import LocalDescriber, NewTokens
-from pipeline.describe.prefill import decode, embed_with_images, encode_images, log_probabilities
+from pipeline.describe.graphed_writing import GraphedWriter
+from pipeline.describe.local_describer import Begun, LocalDescriber, NewTokens
+from pipeline.describe.prefill import embed_with_images, encode_images, log_probabilities
 from pipeline.describe.prefix import build_prefix
 from pipeline.describe.slots import Slot, readout_places
+from pipeline.describe.text_layers import TextLayers
 from pipeline.describe.tokens import PromptTokens
+from pipeline.describe.vision_tower import prepare_for_inference
 
 
 def open_describer(
@@ -50,17 +55,20 @@ class TransformersDescriber(LocalDescriber[DynamicCache]):
         self._prefix = build_prefix(checkpoint.model, checkpoint.tokenizer, checkpoint.grammar)
         tokens = PromptTokens(checkpoint.tokenizer, checkpoint.grammar, self._prefix.side)
         super().__init__(checkpoint.name, checkpoint.grammar, batch_size, tokens, len(self._prefix), self._prefix.end)
+        prepare_for_inference(self._model.model.visual)
+        self._layers = TextLayers(self._model)
+        self._writer = GraphedWriter(self._model, self._layers, tokens.end) if self._device.type == "cuda" else None
 
     @torch.inference_mode()
     def _prefill(self, pictures: np.ndarray) -> DynamicCache:
         images = torch.from_numpy(pictures).to(self._device).permute(0, 3, 1, 2)  # [F, 3, side, side]
         seen = encode_images(self._model, images, self._mean, self._std)  # [F, N, D]
         ids = self._prefix.ids.to(self._device).repeat(len(images), 1)
-        cache = DynamicCache(config=self._model.config.text_config)
+        cache = DynamicCache()
         size = len(self._prefix)
-        mask = torch.ones(size, size, dtype=torch.bool, device=self._device).tril().expand(len(images), 1, -1, -1)
+        mask = torch.ones(1, size, size, dtype=torch.bool, device=self._device).tril()
         positions = self._prefix.positions.to(self._device).unsqueeze(1).expand(-1, len(images), -1)
-        decode(self._model, embed_with_images(self._model, ids, self._prefix, seen), positions, mask, cache)
+        self._run(embed_with_images(self._model, ids, self._prefix, seen), positions, mask, cache)
         return cache
 
     @torch.inference_mode()
@@ -75,11 +83,13 @@ class TransformersDescriber(LocalDescriber[DynamicCache]):
         hidden = self._run_text(new, cache)
         cache.crop(keep - new.ids.shape[1])  # a negative number of tokens is dropped from the end
         readouts = [readout for slot in slots for readout in slot.readouts]
-        logits = self._model.lm_head(hidden[:, readouts])  # [R, readouts, V]
+        answers = sorted({token for slot in slots for ids in slot.children for token in ids})
+        column = {token: number for number, token in enumerate(answers)}
+        logits = F.linear(hidden[:, readouts], self._model.lm_head.weight[answers])  # [R, readouts, answers]
         scores = []
         for slot, place in zip(slots, readout_places(slots), strict=True):
             own = logits[:, place]
-            steps = [own[:, number, list(ids)] for number, ids in enumerate(slot.children)]
+            steps = [own[:, number, [column[token] for token in ids]] for number, ids in enumerate(slot.children)]
             scores.append(log_probabilities(slot, steps).exp().double().cpu().numpy())
         return scores, cache
 
@@ -89,8 +99,22 @@ class TransformersDescriber(LocalDescriber[DynamicCache]):
         logits[:, names] = logits[:, names].masked_fill(torch.from_numpy(barred).to(self._device), -torch.inf)
         return logits.argmax(-1).cpu().numpy(), cache
 
+    def _continue(self, groups: Sequence[tuple[Begun, DynamicCache]]) -> list[list[int]]:
+        return super()._continue(groups) if self._writer is None else self._writer.write(groups)
+
     def _run_text(self, new: NewTokens, cache: DynamicCache) -> torch.Tensor:
         """(R, S, D) hidden states of new tokens; the cache grows by them."""
         ids, positions, mask = (torch.from_numpy(part).to(self._device) for part in (new.ids, new.positions, new.mask))
         embeds = self._model.model.language_model.embed_tokens(ids)
-        return decode(self._model, embeds, positions.expand(3, len(ids), -1), mask.unsqueeze(1).expand(len(ids), -1, -1, -1), cache)
+        return self._run(embeds, positions.expand(3, len(ids), -1), mask, cache)
+
+    def _run(self, embeds: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor, cache: DynamicCache) -> torch.Tensor:
+        """(R, S, D) hidden states; the cache grows by the new tokens. `mask`: (1 or R, S, T + S) bool, which token each new one sees."""
+        unseen = torch.zeros(mask.shape, dtype=embeds.dtype, device=self._device).masked_fill_(~mask, torch.finfo(embeds.dtype).min)
+        added = unseen.unsqueeze(1).expand(len(embeds), self._layers.heads, -1, -1)
+
+        def attend(number: int, query: torch.Tensor, key_value: torch.Tensor) -> torch.Tensor:
+            keys, values = cache.update(*key_value.chunk(2, 1), number)
+            return F.scaled_dot_product_attention(query, keys, values, attn_mask=added, enable_gqa=True)
+
+        return self._layers.run(embeds, positions, attend)
