@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import logging
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +21,7 @@ from torch.utils.data import Dataset, SequentialSampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.utils import logging as transformers_logging
 
+from pipeline.execution.interrupts import noted_interrupts
 from pipeline.storage.atomic import replacing
 from pipeline.training.objectives import Objective
 from pipeline.training.stage_folder import COMPLETE, last_state
@@ -225,38 +223,14 @@ def fit(
     state = last_state(folder)
     if state is not None:
         log(f"resuming after {state.name.removeprefix('checkpoint-')} steps")
-    with _stop_requests(alone=arguments.world_size == 1) as requests:
+    # A first signal is noted, and `_Stop` saves the step that it came in. Processes that train together would stop after different steps.
+    with noted_interrupts(most=1 if arguments.world_size == 1 else 0) as requests:
         trainer.add_callback(_Stop(requests))
         trainer.train(resume_from_checkpoint=str(state) if state else None)
     if requests:
         raise KeyboardInterrupt
     average.apply()
     return [row for row in trainer.state.log_history if "loss" in row or CHECKED in row]
-
-
-@contextmanager
-def _stop_requests(alone: bool) -> Iterator[list[int]]:
-    """The signals to stop that have come so far inside the block. The second one raises KeyboardInterrupt.
-
-    Args:
-        alone: whether this process trains by itself; several would stop after different steps, so they stop at once, as ever.
-    """
-    requests: list[int] = []
-    if not alone or threading.current_thread() is not threading.main_thread():
-        yield requests
-        return
-
-    def note(number: int, frame: Any) -> None:
-        requests.append(number)
-        if len(requests) > 1:
-            raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield requests
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class _Trainer(Trainer):

@@ -20,9 +20,7 @@ import logging
 import os
 import pickle
 import random
-import signal
 import sys
-import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -39,6 +37,7 @@ from pipeline.execution.analysis import analyse_video
 from pipeline.execution.chunks import Result
 from pipeline.execution.description import describe_chunk
 from pipeline.execution.executors import load_run_detector
+from pipeline.execution.interrupts import noted_interrupts
 from pipeline.execution.resources import ANALYSER_MEMORY, DESCRIBER_MEMORY, WorkerPlan, plan_workers, shares_segments, useful_analysers
 from pipeline.execution.segment_queue import QueueLost, SegmentQueue
 from pipeline.execution.segment_sharing import Part, SegmentWorker
@@ -342,15 +341,7 @@ def _deferred_interrupt() -> Iterator[None]:
 
     Ray's start-up swallows some interrupts, and then hangs; its own handler of SIGTERM prints a C++ stack.
     """
-    if threading.current_thread() is not threading.main_thread():
+    with noted_interrupts() as received:
         yield
-        return
-    received: list[int] = []
-    before = {number: signal.signal(number, lambda number, frame: received.append(number)) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     if received:
         raise KeyboardInterrupt
