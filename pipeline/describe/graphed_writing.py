@@ -38,6 +38,9 @@ RECORDED = 4
 LOOK = 8
 """Tokens between two looks at whether all sentences have ended; each look waits for the GPU."""
 
+FUSED_ROWS = 32
+"""Batches of at least so many rows get compiled kernels; compiling takes seconds, for which a photo or a run's first words would wait."""
+
 _KERNELS = [SDPBackend.CUDNN_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 """Attention on a GPU, the fastest for one token a row first."""
 
@@ -150,7 +153,7 @@ class _Step:
             stream = torch.cuda.Stream()
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):  # a first call, in which libraries set themselves up, must not be recorded
-                self._between = fused()
+                self._between = fused() if len(self._token) >= FUSED_ROWS else PLAIN
                 try:
                     self._compute()
                 except Exception as error:  # torch.compile needs a C compiler, and fails in many ways
