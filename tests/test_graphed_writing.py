@@ -16,10 +16,11 @@ from transformers import DynamicCache, Qwen2_5_VLForConditionalGeneration
 import pipeline.describe.graphed_writing as graphed_writing
 from pipeline.describe.backends.transformers import TransformersDescriber
 from pipeline.describe.checkpoints import Checkpoint, locate, open_checkpoint
-from pipeline.describe.graphed_writing import GraphedWriter, fused
-from pipeline.describe.text_layers import PLAIN, TextLayers
+from pipeline.describe.graphed_writing import FUSED_ROWS, GraphedWriter, _Step, fused
+from pipeline.describe.text_layers import PLAIN, Between, TextLayers
 from pipeline.describe.tokens import MAX_SENTENCE
 from pipeline.describe.vision_tower import speed_up
+from pipeline.errors import FocalfaceWarning
 from pipeline.records import Request
 from pipeline.speed.full_size import SHAPES, build
 
@@ -122,6 +123,21 @@ def test_compiled_steps_between_products_give_the_same_numbers() -> None:
             fused().turn(other[:, :, :4], cos, sin)
             assert torch.allclose(fused().gate(products), PLAIN.gate(products), atol=1e-5)
         assert torch.allclose(heads, other, atol=1e-5)
+
+
+def test_where_nothing_compiles_steps_are_plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*arguments: Any) -> Any:
+        raise RuntimeError("no C compiler\nand more")
+
+    monkeypatch.setattr(graphed_writing, "fused", lambda: Between(norm=fails))
+    model = build(SHAPES["tiny"], "cpu", own_tower=True).model
+    with torch.inference_mode():
+        step = _Step(model, TextLayers(model), FUSED_ROWS, 64)
+        with pytest.warns(FocalfaceWarning, match=r"torch\.compile does not work here \(no C compiler\)$"):
+            step._set_up()
+        assert step._between is PLAIN
+        small = _Step(model, TextLayers(model), FUSED_ROWS - 8, 64)
+        small._set_up()  # nothing is compiled for few rows
 
 
 @needs_gpu

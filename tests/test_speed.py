@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +154,7 @@ def test_a_shape_is_measured_against_the_limits_of_the_device(tmp_path: Path) ->
 
 def test_detection_is_compared_on_two_devices() -> None:
     with open_video(sample_clip()) as clip:
-        frames = [frame.image for frame, _ in zip(clip.frames(), range(2), strict=False)]
+        frames = [frame.image for frame in islice(clip.frames(), 2)]
     small, large = measure_detection(frames, "centerface", 1, device="cpu")
     assert (small["name"], small["frames"], large["name"]) == ("detect_360", 2, "detect_1080")
     assert small["same_answers"] and large["same_answers"]

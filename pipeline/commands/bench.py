@@ -7,6 +7,7 @@ import sys
 import tempfile
 from dataclasses import asdict
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -145,15 +146,16 @@ def measure_detection(settings: Settings, video: Path | None, repeats: int) -> l
     from pipeline.speed.machine import machine
     from pipeline.video.opening import open_video
 
+    measured_on = machine()
     with open_video(video or sample_clip()) as clip:
-        frames = [frame.image for frame, _ in zip(clip.frames(), range(FRAMES), strict=False)]
+        frames = [frame.image for frame in islice(clip.frames(), FRAMES)]
     rows = measure_frames(frames, settings.detect.detector, repeats)
     table = Table("", "GPU", "one CPU core", "times faster", "answers", box=None, padding=(0, 2, 0, 0), title=f"{rows[0]['detector']}")
     for row in rows:
         rates = (f"{row[side]:.0f} frames/s" for side in ("gpu", "cpu"))
         table.add_row(f"{row['name']} on {row['device']}", *rates, f"{row['ratio']:.1f}", row["differences"])
     Console().print(table)
-    return [row | {"machine": machine()} for row in rows]
+    return [row | {"machine": measured_on} for row in rows]
 
 
 def measure(only: list[str] | None, settings: Settings, video: Path | None, quick: bool, repeats: int) -> list[dict[str, Any]]:

@@ -55,7 +55,7 @@ def fused() -> Between:
 
 
 class GraphedWriter:
-    """Goes on with sentences greedily, in recorded steps. On a CPU the same steps are computed without a graph."""
+    """Writes the rest of each sentence greedily: each token replays a CUDA graph. On the CPU the same step runs without one."""
 
     def __init__(self, model: Qwen2_5_VLForConditionalGeneration, layers: TextLayers, end: int) -> None:
         """Prepare a model.
@@ -119,7 +119,6 @@ class _Step:
     def load(self, groups: Sequence[tuple[Begun, DynamicCache]], seen: int, end: int) -> None:
         """Take over the first tokens of up to R sentences, and the caches before them, of which the longest has `seen` tokens."""
         self._unseen.fill_(torch.finfo(self._unseen.dtype).min)
-        self._unseen[..., 0] = 0  # for rows without a sentence
         self._barred.zero_()
         self._token.fill_(end)
         first = 0
@@ -127,12 +126,12 @@ class _Step:
             rows = slice(first, first + len(begun.token))
             first = rows.stop
             own = self._device(begun.seen)
-            self._unseen[rows, ..., 0] = torch.finfo(self._unseen.dtype).min
             self._unseen[rows, 0, 0, : own.shape[1]].masked_fill_(own, 0)
             self._barred[rows, begun.names] = torch.where(self._device(begun.barred), -torch.inf, 0.0).to(self._barred.dtype)
             for places, layer in zip(self._cache[:, rows, :, : own.shape[1]], cache.layers, strict=True):
                 places[:] = torch.cat([layer.keys, layer.values], 1)
             self._token[rows], self._position[rows] = self._device(begun.token), self._device(begun.position)
+        self._unseen[first:, ..., 0] = 0  # rows without a sentence must see something
         self._place.fill_(seen)
         self._number.fill_(1)
         self.written.fill_(end)
@@ -152,22 +151,27 @@ class _Step:
         with sdpa_kernel(_KERNELS, set_priority=True):
             stream = torch.cuda.Stream()
             stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):  # a first call, in which libraries set themselves up, must not be recorded
-                self._between = fused() if len(self._token) >= FUSED_ROWS else PLAIN
-                try:
-                    self._compute()
-                except Exception as error:  # torch.compile needs a C compiler, and fails in many ways
-                    reason = str(error).partition("\n")[0]
-                    warnings.warn(
-                        f"sentences are written a tenth slower: torch.compile does not work here ({reason})", FocalfaceWarning, stacklevel=2
-                    )
-                    self._between = PLAIN
-                    self._compute()
+            with torch.cuda.stream(stream):
+                self._set_up()
             torch.cuda.current_stream().wait_stream(stream)
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
                 self._compute()
         self._graph = graph
+
+    def _set_up(self) -> None:
+        """Compute a first time, as compilers and libraries set themselves up then, which must not be recorded."""
+        if len(self._token) >= FUSED_ROWS:
+            self._between = fused()
+            try:
+                self._compute()
+                return
+            except Exception as error:  # torch.compile needs a C compiler, and fails in many ways
+                reason = str(error).partition("\n")[0]
+                text = f"sentences are written a tenth slower: torch.compile does not work here ({reason})"
+                warnings.warn(text, FocalfaceWarning, stacklevel=2)
+                self._between = PLAIN
+        self._compute()
 
     def _compute(self) -> None:
         self._unseen.index_fill_(3, self._place, 0)

@@ -1,4 +1,4 @@
-"""What inference and training share: pictures to image tokens, image tokens among embeddings, logits to answers."""
+"""What inference and training share: pictures to image tokens, image tokens among embeddings, masks, logits to answers."""
 
 from __future__ import annotations
 
@@ -46,6 +46,11 @@ def embed_with_images(
     """(B, S) token ids that begin with `prefix`, and (B, N, D) image tokens -> (B, S, D) embeddings with the image tokens in place."""
     embeds = model.model.language_model.embed_tokens(ids)
     return torch.cat([embeds[:, : prefix.image.start], image_tokens.to(embeds.dtype), embeds[:, prefix.image.stop :]], 1)
+
+
+def added_to_scores(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """What a mask adds to the scores of attention: 0, or the least number of `dtype` where it is False."""
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, torch.finfo(dtype).min)
 
 
 def log_probabilities(slot: Slot, logits: Sequence[torch.Tensor]) -> torch.Tensor:

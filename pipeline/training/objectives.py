@@ -15,7 +15,7 @@ from torch import nn
 
 from pipeline.dataset.labels import ACTIVE_PRESENCE
 from pipeline.describe.checkpoints import Checkpoint
-from pipeline.describe.prefill import embed_with_images, encode_images, log_probabilities
+from pipeline.describe.prefill import added_to_scores, embed_with_images, encode_images, log_probabilities
 from pipeline.describe.prefix import Prefix
 from pipeline.describe.slots import Slot
 from pipeline.training.dense_supervision import (
@@ -161,11 +161,11 @@ class FocalObjective(Objective):
         (core,) = self._core
         weight = core.lm_head.weight
         embeds = embed_with_images(core, questions["ids"], self._prefix, face_tokens)  # [B, S, D]
-        unseen = torch.zeros_like(questions["mask"], dtype=embeds.dtype).masked_fill_(~questions["mask"], torch.finfo(embeds.dtype).min)
+        mask = added_to_scores(questions["mask"].unsqueeze(1), embeds.dtype)
         hidden = core.model.language_model(
             inputs_embeds=embeds,
             position_ids=questions["positions"],
-            attention_mask={"full_attention": unseen.unsqueeze(1)},
+            attention_mask={"full_attention": mask},
             use_cache=False,
         ).last_hidden_state.flatten(0, 1)
         scores = []

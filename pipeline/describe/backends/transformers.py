@@ -17,7 +17,7 @@ from transformers import DynamicCache
 from pipeline.describe.checkpoints import Checkpoint, open_checkpoint
 from pipeline.describe.graphed_writing import GraphedWriter
 from pipeline.describe.local_describer import Begun, LocalDescriber, NewTokens
-from pipeline.describe.prefill import embed_with_images, encode_images, log_probabilities
+from pipeline.describe.prefill import added_to_scores, embed_with_images, encode_images, log_probabilities
 from pipeline.describe.prefix import build_prefix
 from pipeline.describe.slots import Slot, readout_places
 from pipeline.describe.text_layers import TextLayers
@@ -110,8 +110,7 @@ class TransformersDescriber(LocalDescriber[DynamicCache]):
 
     def _run(self, embeds: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor, cache: DynamicCache) -> torch.Tensor:
         """(R, S, D) hidden states; the cache grows by the new tokens. `mask`: (1 or R, S, T + S) bool, which token each new one sees."""
-        unseen = torch.zeros(mask.shape, dtype=embeds.dtype, device=self._device).masked_fill_(~mask, torch.finfo(embeds.dtype).min)
-        added = unseen.unsqueeze(1).expand(len(embeds), self._layers.heads, -1, -1)
+        added = added_to_scores(mask, embeds.dtype).unsqueeze(1).expand(len(embeds), self._layers.heads, -1, -1)
 
         def attend(number: int, query: torch.Tensor, key_value: torch.Tensor) -> torch.Tensor:
             keys, values = cache.update(*key_value.chunk(2, 1), number)
